@@ -1,0 +1,47 @@
+"""What can go wrong, each with the path, the value and the remedy, and the exit code it leads to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class RscdError(Exception):
+    """Base of every error that rscd raises on purpose.
+
+    Args:
+        problem: What is wrong, with the offending value in it.
+        path: The file or folder that it is about, if there is one.
+        remedy: What the user can do about it, as an imperative.
+    """
+
+    exit_code = 1
+
+    def __init__(self, problem: str, *, path: str | Path | None = None, remedy: str = "") -> None:
+        self.problem, self.path, self.remedy = problem, path, remedy
+        where = f"{path}: " if path is not None else ""
+        then = f" - {remedy}" if remedy else ""
+        super().__init__(f"{where}{problem}{then}")
+
+
+class UsageError(RscdError):
+    """An option, or a combination of options, that cannot be meant."""
+
+    exit_code = 2
+
+
+class DataError(RscdError):
+    """The pair, or the training data, was refused."""
+
+    exit_code = 3
+
+
+class ModelError(RscdError):
+    """The model file was refused."""
+
+    exit_code = 4
+
+
+class OutputError(RscdError):
+    """An output could not be written."""
+
+    exit_code = 7
