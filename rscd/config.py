@@ -1,0 +1,96 @@
+"""One frozen dataclass a command: defaults and ranges stated once, units in every field's doc."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rscd.types import Precision
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Options of ``rscd train``."""
+
+    data: tuple[Path, ...]
+    """Folders with ``A/``, ``B/`` and ``label/``."""
+    output: Path
+    """Checkpoint to write."""
+    validation: tuple[Path, ...] = ()
+    """Folders to choose epoch, threshold and temperature on; without any, a tenth of the tiles is held out."""
+    name: str = "custom"
+    """Name in the contract."""
+    encoder: str = "lite"
+    """``lite``, ``vit_t``, ``vit_b``, ``vit_l`` or ``vit_h``."""
+    init: Path | None = None
+    """Checkpoint to start from: one of rscd's own, or one from ``rscd models import``."""
+    loss: str = "cem+dice"
+    """A sum of cem, bce, focal, ohem and dice."""
+    tau: float = 0.2
+    """CEM: unchanged pixels with p below this are masked, 0..1."""
+    floor: float = 0.1
+    """CEM: fraction of the masked pixels that is kept, 0..1."""
+    epochs: int = 12
+    """Epochs."""
+    crops: int = 960
+    """Crops an epoch."""
+    crop: int = 256
+    """Side of a crop in px, a multiple of 32."""
+    batch_size: int = 8
+    """Crops a step."""
+    rate: float = 1e-3
+    """Peak learning rate of STFE and MSDF; the encoder takes a tenth."""
+    scale: tuple[float, float] = (0.5, 2.0)
+    """Range of random zoom."""
+    simulated: float = 0.0
+    """Share of crops from rendered scenes (``rscd.simulate``), 0..1."""
+    gsd_m: tuple[float, float] = (0.3, 1.2)
+    """Ground sample distances in m to promise in the contract."""
+    licence: str = "that of the training data"
+    """Terms of the weights, for the contract."""
+    trained_on: str = ""
+    """Words on the data, for the contract; default: the folders' names."""
+    seed: int = 0
+    """Seed of everything random."""
+    threads: int = 0
+    """CPU threads; 0 leaves torch's choice."""
+    device: str = "auto"
+    """``auto``, ``cpu`` or ``cuda:N``."""
+
+
+@dataclass(frozen=True)
+class DetectConfig:
+    """Options of ``rscd detect``."""
+
+    before: Path
+    """GeoTIFF of the earlier date."""
+    after: Path
+    """GeoTIFF of the later date, on the same grid."""
+    output: Path
+    """GeoPackage to write."""
+    probability: Path | None = None
+    """Probability raster (COG) to write."""
+    model: str = "buildings"
+    """Name of an embedded model, or path of a checkpoint."""
+    threshold: float | None = None
+    """Calibrated p from which a pixel counts as changed, 0..1; default: the contract's."""
+    min_area_m2: float | None = None
+    """Smallest polygon in m2; default: the contract's minimum mapping unit at the scene's pixel size."""
+    simplify_m: float = 0.0
+    """Tolerance of outline simplification in m; 0 keeps the pixel outline."""
+    bands: tuple[int, ...] | None = None
+    """Bands of both files to use, from 1, in the contract's order; default: 1, 2, 3."""
+    window: int | None = None
+    """Side of a window in px, a multiple of 32; default: the contract's."""
+    overlap: int | None = None
+    """Overlap of windows in px; default: the contract's."""
+    device: str = "auto"
+    """``auto``, ``cpu`` or ``cuda:N``."""
+    precision: Precision = "auto"
+    """``auto`` is bf16 on CUDA and fp32 on the CPU."""
+    batch_size: int = 8
+    """Windows a forward pass."""
+    force_gsd: bool = False
+    """Go on although the scene's ground sample distance is outside the contract's range."""
+    overwrite: bool = False
+    """Replace existing outputs."""

@@ -1,0 +1,1 @@
+"""Windowed inference: arrays to band records."""

@@ -1,0 +1,106 @@
+"""One forward pass: device, precision, batch; pixels in, calibrated probabilities out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rscd.errors import UsageError
+from rscd.model.network import STRIDE, ChangeNetwork
+from rscd.types import ByteArray, FloatArray, Precision
+
+
+def choose_device(name: str) -> torch.device:
+    """Turn ``auto``, ``cpu`` or ``cuda:N`` into a device.
+
+    Raises:
+        UsageError: Not a device of this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"--device {name!r}", remedy="use auto, cpu or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"--device {name!r}", remedy="use auto, cpu or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        raise UsageError(f"--device {name}: torch sees {found} CUDA device(s)", remedy="use --device cpu")
+    return device
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware (AVX-512 BF16 or AMX), on Linux."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+class Predictor:
+    """A network on a device: batches of window pairs in, probabilities out.
+
+    Args:
+        network: In evaluation mode.
+        temperature: Divides the logits before the sigmoid.
+        device: Where to run.
+        precision: ``auto`` is bf16 on CUDA, fp32 elsewhere.
+        batch_size: Windows a forward pass; short batches are padded to it, so shapes never change and a
+            window's result does not depend on how many came with it.
+
+    Raises:
+        UsageError: ``batch_size`` below 1.
+    """
+
+    def __init__(
+        self,
+        network: ChangeNetwork | torch.nn.Module,
+        *,
+        temperature: float = 1.0,
+        device: torch.device | None = None,
+        precision: Precision = "auto",
+        batch_size: int = 8,
+    ) -> None:
+        if batch_size < 1:
+            raise UsageError(f"--batch-size {batch_size}", remedy="use 1 or more")
+        self.device = device or torch.device("cpu")
+        self.network = network.eval().to(self.device, memory_format=torch.channels_last)
+        self.temperature = temperature
+        self.precision: Precision = precision
+        if precision == "auto":
+            self.precision = "bf16" if self.device.type == "cuda" else "fp32"
+        self.batch_size = batch_size
+
+    @torch.inference_mode()
+    def __call__(self, before: ByteArray, after: ByteArray) -> FloatArray:
+        """Probabilities (n, H, W) in 0..1 of n <= batch_size window pairs (n, 3, H, W) on the 0..255 scale."""
+        n = len(before)
+        pair = [self._to_device(images) for images in (before, after)]
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            logits = self.network(*pair)
+        p: FloatArray = (logits.float() / self.temperature).sigmoid().cpu().numpy()
+        return p[:n]
+
+    def _to_device(self, images: ByteArray) -> torch.Tensor:
+        """Pad the batch with copies of its first window and move it as it is (normalising is the network's)."""
+        short = self.batch_size - len(images)
+        if short:
+            images = np.concatenate([images, np.repeat(images[:1], short, axis=0)])
+        return torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
+
+
+def check_window(window: int, overlap: int) -> None:
+    """Check a window geometry.
+
+    Raises:
+        UsageError: The window is not a positive multiple of STRIDE, or the overlap is not below it.
+    """
+    if window < STRIDE or window % STRIDE:
+        near = max(STRIDE, round(window / STRIDE) * STRIDE)
+        raise UsageError(f"--window {window}", remedy=f"use a multiple of {STRIDE} px, e.g. {near}")
+    if not 0 <= overlap < window:
+        raise UsageError(f"--overlap {overlap}", remedy=f"use 0 to {window - 1} px")

@@ -1,0 +1,98 @@
+"""The contract: what a model takes, gives and promises; the JSON in a checkpoint's metadata."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from rscd.errors import ModelError
+
+FORMAT = 1
+"""Version of the contract's own layout."""
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What ``detect`` may rely on, and is held to."""
+
+    name: str
+    """Short name, as in ``--model NAME``."""
+    version: str
+    """Version of the weights."""
+    encoder: str
+    """``lite`` or ``vit_t``, ``vit_b``, ``vit_l``, ``vit_h``."""
+    width: int
+    """Channels of STFE and MSDF."""
+    mean: tuple[float, ...]
+    """Subtracted from each input band, on the 0..255 scale."""
+    std: tuple[float, ...]
+    """Divides each input band, on the 0..255 scale."""
+    bands: tuple[str, ...] = ("red", "green", "blue")
+    """Input bands in order."""
+    radiometry: str = "uint8"
+    """Policy for pixel values: ``uint8`` takes 8-bit imagery as it is."""
+    gsd_m: tuple[float, float] = (0.3, 1.2)
+    """Least and largest ground sample distance in m that the weights were trained for."""
+    window: int = 448
+    """Side of a window in px."""
+    overlap: int = 64
+    """Overlap of neighbouring windows in px."""
+    threshold: float = 0.5
+    """Calibrated p from which a pixel counts as changed, 0..1."""
+    minimum_mapping_px: int = 4
+    """Components smaller than this many px are dropped by default."""
+    temperature: float = 1.0
+    """Logits are divided by this before the sigmoid."""
+    class_name: str = "change"
+    """What a polygon means."""
+    trained_on: str = ""
+    """Data and recipe in words; empty while the change head has not been trained."""
+    licence: str = ""
+    """Terms of the weights."""
+    figures: dict[str, float] = field(default_factory=dict)
+    """Measured figures, name -> value."""
+    sha256: str = ""
+    """Over the tensors: name, dtype, shape and bytes of each, in name order."""
+
+    def to_json(self) -> str:
+        """Serialise with the format's version."""
+        return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str, *, path: object = None) -> Contract:
+        """Parse and check.
+
+        Raises:
+            ModelError: Not JSON, another format, an unknown, missing or mistyped field.
+        """
+        remedy = "use a checkpoint written by rscd train or rscd models import"
+        where = str(path) if path is not None else None
+        try:
+            raw: Any = json.loads(text)
+            if not isinstance(raw, dict) or raw.pop("format", None) != FORMAT:
+                raise ValueError(f"not a contract of format {FORMAT}")
+            contract = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()})
+            contract._check()
+        except (ValueError, TypeError) as error:
+            raise ModelError(f"unreadable contract: {error}", path=where, remedy=remedy) from error
+        return contract
+
+    def _check(self) -> None:
+        """Raise ValueError at the first field out of its range."""
+        from_three = len(self.bands) == len(self.mean) == len(self.std) == 3
+        ranges = {
+            "bands, mean, std (three each)": from_three,
+            "std": all(s > 0 for s in self.std),
+            "gsd_m": 0 < self.gsd_m[0] <= self.gsd_m[1],
+            "window": self.window >= 32 and self.window % 32 == 0,
+            "overlap": 0 <= self.overlap < self.window,
+            "threshold": 0 < self.threshold <= 1,
+            "temperature": 0 < self.temperature < 100,
+            "width": 8 <= self.width <= 1024,
+            "radiometry": self.radiometry == "uint8",
+        }
+        for name, right in ranges.items():
+            if not right:
+                raise ValueError(f"{name} out of range")

@@ -1,0 +1,1 @@
+"""Fine-tuning on labelled tiles: tiles, augmentation, losses, metrics and one flat loop."""

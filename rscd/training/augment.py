@@ -1,0 +1,97 @@
+"""Random crops of labelled tiles: scale, flips, quarter turns, time swap, light. All from one seeded generator."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.random import Generator
+from PIL import Image
+
+from rscd.training.tiles import Triple
+from rscd.types import BoolArray, ByteArray, FloatArray
+
+Crop = tuple[ByteArray, ByteArray, BoolArray]
+CHANGE_SHARE = 0.6
+"""Share of crops that are centred near a changed pixel, where the tile has one."""
+
+
+def random_crop(tile: Triple, size: int, scale: tuple[float, float], rng: Generator) -> Crop:
+    """Cut a square of ``size`` px that shows ``size / zoom`` px of the tile, zoom log-uniform in ``scale``.
+
+    A tile smaller than the cut is enlarged to fit, so zoom may exceed the range there.
+    """
+    before, after, changed = tile
+    zoom = float(np.exp(rng.uniform(np.log(scale[0]), np.log(scale[1]))))
+    cut = min(round(size / zoom), *changed.shape)
+    row, col = _corner(changed, cut, rng)
+    part = np.s_[row : row + cut, col : col + cut]
+    return (
+        _resize(before[:, *part], size),
+        _resize(after[:, *part], size),
+        _resize_mask(changed[part], size),
+    )
+
+
+def _corner(changed: BoolArray, cut: int, rng: Generator) -> tuple[int, int]:
+    rows, cols = changed.shape
+    corner = rng.integers(0, (rows - cut + 1, cols - cut + 1))
+    if rng.random() < CHANGE_SHARE:
+        spots = np.flatnonzero(changed)
+        if len(spots):
+            spot = np.array(divmod(int(spots[rng.integers(len(spots))]), cols))
+            offset = rng.integers(cut // 8, max(cut - cut // 8, cut // 8 + 1), 2)
+            corner = np.clip(spot - offset, 0, (rows - cut, cols - cut))
+    return int(corner[0]), int(corner[1])
+
+
+def _resize(image: ByteArray, size: int) -> ByteArray:
+    if image.shape[1] == size:
+        return image
+    # Pillow's bilinear filter widens when it shrinks, so fine texture is averaged and does not alias
+    pixels = Image.fromarray(np.ascontiguousarray(np.moveaxis(image, 0, 2)))
+    return np.moveaxis(np.asarray(pixels.resize((size, size), Image.Resampling.BILINEAR)), 2, 0)
+
+
+def _resize_mask(mask: BoolArray, size: int) -> BoolArray:
+    if mask.shape[0] == size:
+        return mask
+    shade = Image.fromarray(mask.astype(np.uint8) * 255)
+    return np.asarray(shade.resize((size, size), Image.Resampling.BILINEAR)) >= 128
+
+
+def augment(crop: Crop, rng: Generator) -> Crop:
+    """Turn, flip and swap the dates at random, and give each date its own light."""
+    before, after, changed = crop
+    turns, flip, swap = int(rng.integers(4)), bool(rng.integers(2)), bool(rng.integers(2))
+    images = [np.rot90(i, turns, (1, 2)) for i in (before, after)]
+    changed = np.rot90(changed, turns)
+    if flip:
+        images, changed = [i[:, :, ::-1] for i in images], changed[:, ::-1]
+    if swap:
+        images.reverse()
+    shared = _light(rng, 0.5)
+    lit = [_relight(i.astype(np.float32), _light(rng, 1.0), shared, rng) for i in images]
+    return lit[0], lit[1], np.ascontiguousarray(changed)
+
+
+def _light(rng: Generator, strength: float) -> tuple[FloatArray, FloatArray, float, float]:
+    """Draw gain and offset per band (0..255 scale), gamma and saturation."""
+    gain = 1 + strength * (0.15 * rng.standard_normal() + 0.05 * rng.standard_normal((3, 1, 1)))
+    offset = strength * (12 * rng.standard_normal() + 5 * rng.standard_normal((3, 1, 1)))
+    gamma = float(np.exp(strength * 0.15 * rng.standard_normal()))
+    saturation = float(np.exp(strength * 0.25 * rng.standard_normal()))
+    return gain.astype(np.float32), offset.astype(np.float32), gamma, saturation
+
+
+def _relight(
+    image: FloatArray,
+    own: tuple[FloatArray, FloatArray, float, float],
+    shared: tuple[FloatArray, FloatArray, float, float],
+    rng: Generator,
+) -> ByteArray:
+    for gain, offset, gamma, saturation in (own, shared):
+        grey = image.mean(0, keepdims=True)
+        image = (grey + (image - grey) * saturation - 128) * gain + 128 + offset
+        image = 255 * np.clip(image / 255, 0, 1) ** gamma
+    if rng.random() < 0.5:
+        image = image + rng.standard_normal(image.shape, dtype=np.float32) * rng.uniform(0, 6)
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8)

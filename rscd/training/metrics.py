@@ -1,0 +1,110 @@
+"""Pixel scores of probability maps, from histograms: one pass over the pixels, any threshold afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rscd.types import P_SCALE, BoolArray, ByteArray, DoubleArray, FloatArray, LongArray
+
+LOGIT_LIMIT, LOGIT_STEP = 16.0, 0.05
+"""Logits are counted in bins of LOGIT_STEP between -LOGIT_LIMIT and LOGIT_LIMIT."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Precision, recall, F1 and intersection over union of the class *changed*, each 0..1."""
+
+    precision: float
+    recall: float
+    f1: float
+    iou: float
+
+
+def scores(tp: int, fp: int, fn: int) -> Scores:
+    """Turn counts into scores; a score without a denominator is 0."""
+    precision = tp / (tp + fp) if tp + fp else 0.0
+    recall = tp / (tp + fn) if tp + fn else 0.0
+    f1 = 2 * tp / (2 * tp + fp + fn) if tp else 0.0
+    return Scores(precision, recall, f1, tp / (tp + fp + fn) if tp else 0.0)
+
+
+@dataclass
+class PixelCounts:
+    """How many changed and unchanged pixels fell into each bin of predicted probability."""
+
+    p: DoubleArray
+    """Probability of each bin, ascending."""
+    changed: LongArray
+    """Truly changed pixels a bin."""
+    unchanged: LongArray
+    """Truly unchanged pixels a bin."""
+
+    @classmethod
+    def of_values(cls) -> PixelCounts:
+        """Bins for probability values 0..254."""
+        return cls.of_bins(np.arange(P_SCALE + 1) / P_SCALE)
+
+    @classmethod
+    def of_bins(cls, p: DoubleArray) -> PixelCounts:
+        """Empty bins with these probabilities."""
+        return cls(p, np.zeros(len(p), np.int64), np.zeros(len(p), np.int64))
+
+    def add(self, bins: NDArray[np.integer], truth: BoolArray) -> None:
+        """Count pixels by bin index; both arrays have one shape."""
+        self.changed += np.bincount(bins[truth], minlength=len(self.p))
+        self.unchanged += np.bincount(bins[~truth], minlength=len(self.p))
+
+    def add_values(self, values: ByteArray, truth: BoolArray) -> None:
+        """Count a map of probability values; 255 (not observable) is left out."""
+        seen = values <= P_SCALE
+        self.add(values[seen], truth[seen])
+
+    def at(self, threshold: float) -> Scores:
+        """Scores where p >= threshold (0..1) is called changed."""
+        cut = int(np.searchsorted(self.p, threshold - 1e-9))
+        tp, fp = int(self.changed[cut:].sum()), int(self.unchanged[cut:].sum())
+        return scores(tp, fp, int(self.changed[:cut].sum()))
+
+    def best_threshold(self) -> float:
+        """The bin probability with the highest F1 when used as threshold (0..1)."""
+        tp = np.cumsum(self.changed[::-1])[::-1]
+        fp = np.cumsum(self.unchanged[::-1])[::-1]
+        f1 = 2 * tp / np.maximum(tp + fp + self.changed.sum(), 1)
+        return float(self.p[1 + int(np.argmax(f1[1:]))])
+
+    def calibration_error(self, bins: int = 15) -> float:
+        """Expected calibration error over equally wide bins of p (Naeini et al. 2015), 0..1."""
+        total = self.changed + self.unchanged
+        group = np.minimum((self.p * bins).astype(int), bins - 1)
+        share = np.bincount(group, total, bins)
+        gap = np.abs(np.bincount(group, self.changed, bins) - np.bincount(group, total * self.p, bins))
+        return float(gap.sum() / max(share.sum(), 1))
+
+
+def logit_bins(logits: FloatArray) -> NDArray[np.integer]:
+    """Bin index of each logit."""
+    half = round(LOGIT_LIMIT / LOGIT_STEP)
+    return np.clip(np.rint(logits / LOGIT_STEP), -half, half).astype(np.int64) + half
+
+
+def logit_centres() -> DoubleArray:
+    """Logit at the centre of each bin."""
+    half = round(LOGIT_LIMIT / LOGIT_STEP)
+    return np.arange(-half, half + 1) * LOGIT_STEP
+
+
+def calibrated(counts: PixelCounts, temperature: float) -> PixelCounts:
+    """The same counts of logits, with p = sigmoid(logit / temperature)."""
+    p = 1 / (1 + np.exp(-logit_centres() / temperature))
+    return PixelCounts(p, counts.changed, counts.unchanged)
+
+
+def fit_temperature(counts: PixelCounts) -> float:
+    """Temperature of least negative log-likelihood (Guo et al. 2017), by search over 0.3..5."""
+    grid = np.exp(np.linspace(np.log(0.3), np.log(5), 121))
+    z = logit_centres()[:, None] / grid
+    nll = counts.changed @ np.logaddexp(0, -z) + counts.unchanged @ np.logaddexp(0, z)
+    return round(float(grid[int(np.argmin(nll))]), 4)
