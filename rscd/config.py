@@ -94,3 +94,21 @@ class DetectConfig:
     """Go on although the scene's ground sample distance is outside the contract's range."""
     overwrite: bool = False
     """Replace existing outputs."""
+
+
+@dataclass(frozen=True)
+class PolygonsConfig:
+    """Options of ``rscd polygons``."""
+
+    probability: Path
+    """Probability raster that ``rscd detect`` wrote."""
+    output: Path
+    """GeoPackage to write."""
+    threshold: float = 0.5
+    """Calibrated p from which a pixel counts as changed, 0..1."""
+    min_area_m2: float | None = None
+    """Smallest polygon in m2; default: 4 px."""
+    simplify_m: float = 0.0
+    """Tolerance of outline simplification in m; 0 keeps the pixel outline."""
+    overwrite: bool = False
+    """Replace an existing output."""

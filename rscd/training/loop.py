@@ -7,6 +7,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -26,6 +27,8 @@ from rscd.training.tiles import Tile, Triple, find_tiles
 
 WIDTH = 64
 """Channels of STFE and MSDF in new networks."""
+RENDERED, RENDERED_SEED = 256, 1_000_000
+"""Rendered scenes in the training pool, and the seed of the first."""
 CHUNK = 512
 """Validation tiles are forwarded in squares of at most this many px."""
 
@@ -100,7 +103,7 @@ def train(
         losses.append(loss.item())
         on_step(step + 1, steps, losses[-1])
         if (step + 1) % steps_an_epoch == 0:
-            counts = validate(network, held_out, device)
+            counts = validate(network, held_out, device, bf16)
             temperature = fit_temperature(counts)
             scored = calibrated(counts, temperature)
             threshold = scored.best_threshold()
@@ -116,7 +119,7 @@ def train(
 
 
 @torch.no_grad()
-def validate(network: ChangeNetwork, tiles: list[Tile], device: torch.device) -> PixelCounts:
+def validate(network: ChangeNetwork, tiles: list[Tile], device: torch.device, bf16: bool) -> PixelCounts:
     """Count logits over the tiles (bins of ``logit_bins``), forwarded in squares of at most CHUNK px."""
     network.eval()
     counts = PixelCounts.of_bins(logit_centres())
@@ -127,7 +130,9 @@ def validate(network: ChangeNetwork, tiles: list[Tile], device: torch.device) ->
                 part = np.s_[row : row + CHUNK, col : col + CHUNK]
                 pair = [_padded(i[:, *part]).to(device) for i in (before, after)]
                 rows, cols = changed[part].shape
-                logits = network(*pair)[0, :rows, :cols].float().cpu().numpy()
+                with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                    logits = network(*pair)
+                logits = logits[0, :rows, :cols].float().cpu().numpy()
                 counts.add(logit_bins(logits), changed[part])
     return counts
 
@@ -211,7 +216,7 @@ def _batches(config: TrainConfig, tiles: list[Tile], steps: int) -> Iterator[tup
         crops = []
         for _ in range(config.batch_size):
             if rng.random() < config.simulated:
-                tile = _rendered(rng, config.crop)
+                tile = _rendered(int(rng.integers(RENDERED)), 2 * config.crop)
             else:
                 order = order or rng.permutation(len(tiles)).tolist()
                 tile = tiles[order.pop()].read()
@@ -220,14 +225,15 @@ def _batches(config: TrainConfig, tiles: list[Tile], steps: int) -> Iterator[tup
         yield torch.from_numpy(before), torch.from_numpy(after), torch.from_numpy(changed).float()
 
 
-def _rendered(rng: np.random.Generator, crop: int) -> Triple:
-    """Render a random scene of a training layout, large enough for a crop at half zoom."""
-    from rscd.simulate import TRAINING_LAYOUTS, Scene, SceneSpec
+@lru_cache(maxsize=RENDERED)
+def _rendered(number: int, side: int) -> Triple:
+    """Render scene ``number`` of the training pool: the layouts in turn, seeds apart from tests and demo."""
+    from rscd.simulate import LAYOUTS, Scene, SceneSpec
     from rscd.types import Window
 
-    layout = TRAINING_LAYOUTS[int(rng.integers(len(TRAINING_LAYOUTS)))]
-    side = 2 * crop
-    scene = Scene(SceneSpec(seed=1000 + int(rng.integers(1 << 30)), width=side, height=side, layout=layout))
+    layouts = [name for name in LAYOUTS if name != "demo"]  # held out
+    layout = layouts[number % len(layouts)]
+    scene = Scene(SceneSpec(seed=RENDERED_SEED + number, width=side, height=side, layout=layout))
     view = scene.render(Window(0, 0, side, side))
     return view.before, view.after, view.label > 0
 

@@ -1,0 +1,83 @@
+"""What people see: messages, tables and progress on standard error; JSON on standard output; exit codes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from rscd.errors import RscdError
+
+INTERRUPTED = 5
+
+
+@contextmanager
+def exit_codes() -> Iterator[None]:
+    """Turn an RscdError into one line and its exit code, Ctrl-C into exit code 5.
+
+    Anything else is a defect of ours: its traceback is shown, and Python exits with 1.
+    """
+    try:
+        yield
+    except RscdError as error:
+        sys.stderr.write(f"rscd: {' '.join(str(error).split())}\n")
+        raise typer.Exit(error.exit_code) from error
+    except KeyboardInterrupt as error:
+        sys.stderr.write("\nrscd: interrupted; no output was changed. Run the same command again.\n")
+        raise typer.Exit(INTERRUPTED) from error
+
+
+def say(text: str, *, quiet: bool = False) -> None:
+    """Write a line to standard error, unless quiet."""
+    if not quiet:
+        sys.stderr.write(text + "\n")
+
+
+def print_json(value: Any) -> None:  # noqa: ANN401 - anything that JSON or a dataclass holds
+    """Write one JSON object to standard output."""
+    plain = dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+    sys.stdout.write(json.dumps(plain, default=_to_json, indent=2) + "\n")
+
+
+def _to_json(value: object) -> object:
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"not JSON: {type(value).__name__}")
+
+
+def print_table(title: str, rows: list[tuple[str, str]]) -> None:
+    """Print names and values as a table on standard error."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, show_header=False, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for name, value in rows:
+        table.add_row(Text(name, style="bold"), Text(value))
+    Console(stderr=True).print(table)
+
+
+@contextmanager
+def megapixels(label: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar by Mpx; yields a callback of pixels done and pixels in all."""
+    from tqdm import tqdm
+
+    bar = tqdm(desc=label, unit="Mpx", file=sys.stderr, disable=quiet or None, bar_format=_BAR)
+
+    def update(done: int, total: int) -> None:
+        bar.total = round(total / 1e6, 2)
+        bar.update(round(done / 1e6, 2) - bar.n)
+
+    try:
+        yield update
+    finally:
+        bar.close()
+
+
+_BAR = "{desc}: {percentage:3.0f}% |{bar}| {n:.1f}/{total:.1f} Mpx, {remaining} left, {rate_fmt}"

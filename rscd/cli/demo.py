@@ -1,0 +1,73 @@
+"""``rscd demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rscd.cli import options
+from rscd.cli.console import exit_codes, megapixels, print_json, print_table, say
+
+SEED = 7
+
+
+def demo(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")] = Path("rscd-demo"),
+    seed: Annotated[int, typer.Option(help="Seed of the rendered place.")] = SEED,
+    model: options.Model = "buildings",
+    device: options.Device = "auto",
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Render a before and an after image, detect the change, and compare with what was built."""
+    with exit_codes():
+        from rscd.config import DetectConfig
+        from rscd.detect import detect
+        from rscd.simulate.demo import render_pair, score
+
+        quiet = quiet or as_json
+        say(f"rendering a place of seed {seed} into {output} ...", quiet=quiet)
+        place = render_pair(output, seed)
+        config = DetectConfig(
+            before=place.before,
+            after=place.after,
+            output=output / "changes.gpkg",
+            probability=output / "probability.tif",
+            model=model,
+            device=device,
+            overwrite=True,
+        )
+        with megapixels("detect", quiet=quiet) as progress:
+            result = detect(config, progress=progress, on_start=lambda line: say(line, quiet=quiet))
+        report = score(place, result.written.geopackage, output / "quicklook.png")
+        if as_json:
+            print_json({"seed": seed, **report, "detect": _plain(result)})
+        elif not quiet:
+            _tell(report, output)
+
+
+def _plain(result: Any) -> Any:  # noqa: ANN401
+    import dataclasses
+
+    return dataclasses.asdict(result)
+
+
+def _tell(report: dict[str, Any], output: Path) -> None:
+    model, plain = report["model"], report["differencing"]
+    print_table(
+        "",
+        [
+            ("built", f"{report['built']} changed buildings in sight (new or vanished)"),
+            ("found", f"{model['matched']} of them, {model['recall']:.0%}, at IoU 0.3"),
+            ("false", f"{model['found'] - model['matched']} of {model['found']} polygons, {model['false_share']:.0%}"),
+            (
+                "|after - before|",
+                f"alone, at its best threshold: {plain['matched']} found ({plain['recall']:.0%}), "
+                f"{plain['found'] - plain['matched']} of {plain['found']} false",
+            ),
+            ("look at", f"{output / 'quicklook.png'} (before | after | changes)"),
+            ("in QGIS", f"{output / 'changes.gpkg'} over {output / 'after.tif'}"),
+        ],
+    )

@@ -1,0 +1,86 @@
+"""``rscd detect``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rscd.cli import options
+from rscd.cli.console import exit_codes, megapixels, print_json, print_table, say
+
+
+def detect(
+    before: Annotated[Path, typer.Argument(help="GeoTIFF of the earlier date.")],
+    after: Annotated[Path, typer.Argument(help="GeoTIFF of the later date, on the same grid.")],
+    output: options.Output,
+    probability: Annotated[Path | None, typer.Option(help="Probability raster (COG) to write.")] = None,
+    model: options.Model = "buildings",
+    threshold: options.Threshold = None,
+    min_area: options.MinArea = None,
+    simplify: options.Simplify = 0.0,
+    bands: Annotated[str | None, typer.Option(help="Bands of both files, e.g. 1,2,3.")] = None,
+    window: Annotated[int | None, typer.Option(help="Window side in px, a multiple of 32.")] = None,
+    overlap: Annotated[int | None, typer.Option(help="Overlap of windows in px.")] = None,
+    device: options.Device = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    batch_size: Annotated[int, typer.Option(help="Windows a forward pass.")] = 8,
+    force_gsd: Annotated[bool, typer.Option("--force-gsd", help="Go on outside the model's pixel sizes.")] = False,
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Map what changed between two GeoTIFFs into a GeoPackage."""
+    with exit_codes():
+        from rscd.config import DetectConfig
+        from rscd.detect import detect as run
+
+        config = DetectConfig(
+            before=before,
+            after=after,
+            output=output,
+            probability=probability,
+            model=model,
+            threshold=threshold,
+            min_area_m2=min_area,
+            simplify_m=simplify,
+            bands=options.band_list(bands),
+            window=window,
+            overlap=overlap,
+            device=device,
+            precision=precision,  # type: ignore[arg-type]  # checked by the predictor
+            batch_size=batch_size,
+            force_gsd=force_gsd,
+            overwrite=overwrite,
+        )
+        quiet = quiet or as_json
+        with megapixels("detect", quiet=quiet) as progress:
+            result = run(config, progress=progress, on_start=lambda line: say(line, quiet=quiet))
+        if as_json:
+            print_json(result)
+        if not quiet:
+            print_table(
+                "",
+                [
+                    *summary(result),
+                    ("windows", f"{result.windows} forwarded, {result.windows_skipped} without a valid pixel"),
+                    ("time", f"{result.seconds:.1f} s on {result.device}"),
+                ],
+            )
+
+
+def summary(result: object) -> list[tuple[str, str]]:
+    """Rows of the closing table that detect and polygons share."""
+    from rscd.detect import Result
+
+    assert isinstance(result, Result)
+    written = result.written
+    rows = [
+        ("changes", f"{written.polygons} polygons, {written.changed_m2:,.0f} m2"),
+        ("observed", f"{written.observed_km2:.4f} km2"),
+        ("not observable", f"{written.not_observable_km2:.4f} km2"),
+        ("threshold", f"p >= {result.threshold:.3f}, at least {result.min_area_m2:.3g} m2"),
+        ("written", str(written.geopackage)),
+    ]
+    return rows + [("", str(written.probability))] * (written.probability is not None)

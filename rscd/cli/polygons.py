@@ -1,0 +1,43 @@
+"""``rscd polygons``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rscd.cli import options
+from rscd.cli.console import exit_codes, megapixels, print_json, print_table
+from rscd.cli.detect import summary
+
+
+def polygons(
+    probability: Annotated[Path, typer.Argument(help="Probability raster from rscd detect --probability.")],
+    output: options.Output,
+    threshold: Annotated[float, typer.Option(help="Probability from which a pixel is changed, 0..1.")] = 0.5,
+    min_area: options.MinArea = None,
+    simplify: options.Simplify = 0.0,
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Make polygons anew from a kept probability raster, without a forward pass."""
+    with exit_codes():
+        from rscd.config import PolygonsConfig
+        from rscd.detect import polygons as run
+
+        config = PolygonsConfig(
+            probability=probability,
+            output=output,
+            threshold=threshold,
+            min_area_m2=min_area,
+            simplify_m=simplify,
+            overwrite=overwrite,
+        )
+        with megapixels("polygons", quiet=quiet or as_json) as progress:
+            result = run(config, progress=progress)
+        if as_json:
+            print_json(result)
+        elif not quiet:
+            print_table("", summary(result))

@@ -1,0 +1,96 @@
+"""Models by name or path: those embedded in the package, and the user's own checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from rscd.errors import ModelError, UsageError
+from rscd.model import sam
+from rscd.model.checkpoint import build_network, load_checkpoint, read_contract, save_checkpoint
+from rscd.model.contract import Contract
+from rscd.model.network import ChangeNetwork, normalisation
+
+WEIGHTS = Path(__file__).parent / "weights"
+SUFFIX = ".safetensors"
+
+
+def embedded() -> dict[str, Path]:
+    """The models that travel with the package: name -> checkpoint."""
+    return {p.stem: p for p in sorted(WEIGHTS.glob(f"*{SUFFIX}"))}
+
+
+def find_model(name: str) -> Path:
+    """Turn the name of an embedded model, or a path, into a path.
+
+    Raises:
+        ModelError: Neither.
+    """
+    if name in embedded():
+        return embedded()[name]
+    path = Path(name)
+    if path.is_file():
+        return path
+    names = ", ".join(embedded()) or "none"
+    raise ModelError("no such model", path=name, remedy=f"give a checkpoint file, or one of: {names}")
+
+
+def load_model(name: str = "buildings") -> tuple[ChangeNetwork, Contract]:
+    """Load an embedded model by name, or a checkpoint by path, ready for inference on the CPU.
+
+    Raises:
+        ModelError: There is none, it is not valid, or its change head has not been trained.
+    """
+    path = find_model(name)
+    contract = read_contract(path)
+    if not contract.trained_on:
+        remedy = f"train it first: rscd train TILES --init {path} --encoder {contract.encoder} -o MODEL.safetensors"
+        raise ModelError("holds an imported encoder, and no trained change head", path=path, remedy=remedy)
+    return load_checkpoint(path)
+
+
+def import_sam(source: Path, target: Path, *, width: int = 64, seed: int = 0) -> Contract:
+    """Turn an official ``sam_vit_b|l|h`` ``.pth`` into a checkpoint to train from.
+
+    The file is read with ``weights_only=True``: nothing in it is executed. STFE, MSDF and the pyramid get fresh,
+    seeded weights, so the result is for ``rscd train --init``, and ``detect`` refuses it.
+
+    Raises:
+        ModelError: Not a state dict of a SAM image encoder.
+        OutputError: The checkpoint cannot be written.
+    """
+    remedy = "give sam_vit_b_01ec64.pth, sam_vit_l_0b3195.pth or sam_vit_h_4b8939.pth"
+    if not source.is_file():
+        raise ModelError("no such file", path=source, remedy=remedy)
+    try:
+        raw = torch.load(source, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever an unpickler makes of a file that is not one
+        problem = f"not a plain state dict ({type(error).__name__})"
+        raise ModelError(problem, path=source, remedy=remedy) from error
+    tensors = isinstance(raw, dict) and all(isinstance(v, torch.Tensor) for v in raw.values())
+    state = sam.official_state(raw) if tensors else {}
+    variant = sam.variant_of(state)
+    if variant is None:
+        raise ModelError("holds no SAM image encoder", path=source, remedy=remedy)
+    if target.suffix != SUFFIX:
+        raise UsageError(f"-o {target}", remedy=f"name the checkpoint with the suffix {SUFFIX}")
+    torch.manual_seed(seed)
+    mean, std = normalisation(variant)
+    contract = Contract(
+        name=variant,
+        version="1",
+        encoder=variant,
+        width=width,
+        mean=mean,
+        std=std,
+        licence="that of the imported SAM weights (Apache-2.0 as published by Meta)",
+    )
+    network = build_network(contract)
+    assert isinstance(network.encoder, sam.SamEncoder)
+    try:
+        network.encoder.vit.load_state_dict(state)
+    except RuntimeError as error:
+        problem = f"not the tensors of {variant}: {str(error).splitlines()[-1].strip()}"
+        raise ModelError(problem, path=source, remedy=remedy) from error
+    return save_checkpoint(target, network, contract)

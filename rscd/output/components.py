@@ -1,0 +1,305 @@
+"""Connected components of changed pixels: a band's own, and those that run on over the bands.
+
+Two changed pixels belong together when they share an edge (4-connectivity). Over the seam between two bands
+that is a question about labels in the same column, never about geometry: a touch in a corner joins nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar, cast
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from skimage.measure import label
+
+from rscd.output.area import PixelAreas
+from rscd.types import (
+    NOT_OBSERVABLE,
+    BandRecord,
+    BoolArray,
+    ByteArray,
+    ComponentTable,
+    DoubleArray,
+    ImageArray,
+    IntArray,
+    LongArray,
+)
+
+Column = TypeVar("Column", ByteArray, LongArray, DoubleArray)
+
+_VALUES = 256
+_ADDED = ("pixels", "area_m2", "p_sum", "before_sum", "after_sum", "outline_edges", "hidden_edges")
+_PER_ROW = (*_ADDED, "p_max", "bbox")
+
+
+def record_digest(index: int, row: int, probability: ByteArray) -> str:
+    """Hex sha256 over a band's index, first row, shape and probability values."""
+    height, width = probability.shape
+    digest = hashlib.sha256(f"rscd band {index} row {row} shape {height}x{width}\n".encode())
+    digest.update(np.ascontiguousarray(probability).data)
+    return digest.hexdigest()
+
+
+def is_changed(probability: ByteArray, threshold: int) -> BoolArray:
+    """Which pixels count as changed: observable, and at or above ``threshold`` (0..254)."""
+    return np.asarray((probability >= threshold) & (probability != NOT_OBSERVABLE))
+
+
+def label_changes(probability: ByteArray, threshold: int) -> IntArray:
+    """4-connected components of the changed pixels, 1..n in the order of their first pixel, 0 elsewhere."""
+    labels = label(is_changed(probability, threshold), connectivity=1)  # type: ignore[no-untyped-call]
+    return np.asarray(labels, dtype=np.int32)
+
+
+def band_record(
+    index: int,
+    row: int,
+    probability: ByteArray,
+    *,
+    threshold: int,
+    grid_shape: tuple[int, int],
+    pixel_areas: PixelAreas,
+    before: ImageArray | None = None,
+    after: ImageArray | None = None,
+    read_errors: Sequence[str] = (),
+) -> BandRecord:
+    """Label a band and measure its components.
+
+    The table counts the pixel edges inside the band and those on the border of the grid. Edges on the seam to
+    a neighbouring band need that band's row; ``ComponentJoiner`` adds them when it sees both.
+
+    Args:
+        index: Which band, counted from the top.
+        row: The band's first row in the grid.
+        probability: Probability values, shape (height, width), 255 = not observable.
+        threshold: Smallest probability value (0..254) that counts as changed.
+        grid_shape: Rows and columns of the grid.
+        pixel_areas: Geodesic areas of the grid's pixels.
+        before: The band's rows of the before image, shape (bands, height, width), for the table's sums.
+        after: Likewise of the after image.
+        read_errors: Messages of input blocks that could not be decoded.
+    """
+    labels = label_changes(probability, threshold)
+    rows, cols = np.nonzero(labels)
+    of = labels[rows, cols].astype(np.int64) - 1
+    n = int(of.max()) + 1 if len(of) else 0
+    values = probability[rows, cols]
+    start, value, count = _histogram(of * _VALUES + values, np.ones(len(of), dtype=np.int64), n)
+    outline, hidden = _edges(probability, labels, (rows, cols), of, n, (row, grid_shape[0]))
+    table = ComponentTable(
+        pixels=np.bincount(of, minlength=n),
+        area_m2=np.bincount(of, weights=pixel_areas.at(rows + row, cols), minlength=n).astype(np.float64),
+        p_sum=np.bincount(of, weights=values, minlength=n).astype(np.int64),
+        p_max=_reduce(np.maximum, of, values, n),
+        hist_start=start,
+        hist_value=value,
+        hist_count=count,
+        before_sum=_image_sums(before, (rows, cols), of, n),
+        after_sum=_image_sums(after, (rows, cols), of, n),
+        bbox=np.column_stack(
+            [
+                _reduce(np.minimum, of, rows + row, n),
+                _reduce(np.minimum, of, cols, n),
+                _reduce(np.maximum, of, rows + row + 1, n),
+                _reduce(np.maximum, of, cols + 1, n),
+            ]
+        ),
+        outline_edges=outline,
+        hidden_edges=hidden,
+    )
+    digest = record_digest(index, row, probability)
+    return BandRecord(index, row, probability, threshold, labels, table, tuple(read_errors), digest)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What one more band made of the components: old open ones and the band's own, joined into groups."""
+
+    table: ComponentTable
+    """One row a group."""
+    is_open: BoolArray
+    """Groups on the band's last row, which may run on into the next; the others are closed and complete."""
+    group_of_open: LongArray
+    """Group of each component that was open before this band."""
+    group_of_label: LongArray
+    """Group of each label of the band; entry ``i`` is that of label ``i + 1``."""
+    row_above: LongArray
+    """Group of each pixel of the row above the band, -1 where nothing changed or the grid begins."""
+
+    def closed(self) -> ComponentTable:
+        """The table of the complete components."""
+        return take(self.table, np.flatnonzero(~self.is_open))
+
+
+class ComponentJoiner:
+    """Joins the components of successive bands; holds one row and the table of the open components.
+
+    Groups that stay open are numbered in the order of ``Joined.is_open`` for the next call.
+    """
+
+    def __init__(self) -> None:
+        self._open: ComponentTable | None = None
+        self._last_ids = np.zeros(0, dtype=np.int64)
+        self._last_probability = np.zeros(0, dtype=np.uint8)
+        self._next_row = 0
+
+    def add(self, record: BandRecord) -> Joined:
+        """Join the next band; records come in order and without gaps."""
+        assert record.row == self._next_row, "bands must be joined in order"
+        if self._open is None:
+            self._open = take(record.table, np.zeros(0, dtype=np.int64))
+            self._last_ids = np.full(record.width, -1, dtype=np.int64)
+            self._last_probability = np.zeros(record.width, dtype=np.uint8)
+        m = len(self._open)
+        top, bottom = (_chain(np.arange(m, m + len(record.table)), row - 1) for row in record.labels[[0, -1]])
+        nodes = concatenate(self._open, record.table)
+        if record.row > 0:
+            nodes = self._with_seam_edges(nodes, top, record.probability[0])
+        group = self._groups(top, len(nodes))
+        table = merge(nodes, group)
+        last = _chain(group, bottom)
+        is_open = np.zeros(len(table), dtype=np.bool_)
+        is_open[last[last >= 0]] = True
+        joined = Joined(table, is_open, group[:m], group[m:], _chain(group, self._last_ids))
+        self._open = take(table, np.flatnonzero(is_open))
+        self._last_ids = _chain(np.cumsum(is_open) - 1, last)
+        self._last_probability = record.probability[-1].copy()
+        self._next_row = record.row + record.height
+        return joined
+
+    def finish(self) -> Joined:
+        """Close what is still open after the grid's last row."""
+        assert self._open is not None, "no band was joined"
+        n = len(self._open)
+        nothing = np.zeros(0, dtype=np.int64)
+        return Joined(self._open, np.zeros(n, dtype=np.bool_), np.arange(n), nothing, self._last_ids)
+
+    def _groups(self, top: LongArray, nodes: int) -> LongArray:
+        """Group of each node: nodes are one when they meet in a column of the seam."""
+        meet = (self._last_ids >= 0) & (top >= 0)
+        above, below = self._last_ids[meet], top[meet]
+        graph = coo_array((np.ones(len(above), dtype=np.int8), (above, below)), shape=(nodes, nodes))
+        return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
+
+    def _with_seam_edges(
+        self, nodes: ComponentTable, top: LongArray, top_values: ByteArray
+    ) -> ComponentTable:
+        """Count the seam's edges that face an unchanged pixel, and those that face a hidden one."""
+        outline, hidden = nodes.outline_edges.copy(), nodes.hidden_edges.copy()
+        down, up = (self._last_ids, top, top_values), (top, self._last_ids, self._last_probability)
+        for mine, faced, value in (down, up):
+            edge = (mine >= 0) & (faced < 0)
+            outline += np.bincount(mine[edge], minlength=len(nodes))
+            hidden += np.bincount(mine[edge & (value == NOT_OBSERVABLE)], minlength=len(nodes))
+        return replace(nodes, outline_edges=outline, hidden_edges=hidden)
+
+
+def take(table: ComponentTable, rows: LongArray) -> ComponentTable:
+    """Some rows of a table, in the order given."""
+    sizes = np.diff(table.hist_start)[rows]
+    start = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    entries = np.arange(start[-1]) + np.repeat(table.hist_start[rows] - start[:-1], sizes)
+    return ComponentTable(
+        **{name: getattr(table, name)[rows] for name in _PER_ROW},
+        hist_start=start,
+        hist_value=table.hist_value[entries],
+        hist_count=table.hist_count[entries],
+    )
+
+
+def concatenate(one: ComponentTable, other: ComponentTable) -> ComponentTable:
+    """The rows of both tables, one after the other."""
+    return ComponentTable(
+        **{name: np.concatenate([getattr(one, name), getattr(other, name)]) for name in _PER_ROW},
+        hist_start=np.concatenate([one.hist_start, other.hist_start[1:] + one.hist_start[-1]]),
+        hist_value=np.concatenate([one.hist_value, other.hist_value]),
+        hist_count=np.concatenate([one.hist_count, other.hist_count]),
+    )
+
+
+def merge(table: ComponentTable, group: LongArray) -> ComponentTable:
+    """Join the rows of equal ``group`` (0..k-1, none missing) into one row each.
+
+    Args:
+        table: n rows.
+        group: Group of each row, shape (n,).
+    """
+    k = int(group.max()) + 1 if len(group) else 0
+    if k == len(table) and np.array_equal(group, np.arange(k)):
+        return table
+    of_entry = np.repeat(group, np.diff(table.hist_start))
+    start, value, count = _histogram(of_entry * _VALUES + table.hist_value, table.hist_count, k)
+    low, high = table.bbox[:, :2], table.bbox[:, 2:]
+    return ComponentTable(
+        **{name: _reduce(np.add, group, getattr(table, name), k) for name in _ADDED},
+        p_max=_reduce(np.maximum, group, table.p_max, k),
+        bbox=np.hstack([_reduce(np.minimum, group, low, k), _reduce(np.maximum, group, high, k)]),
+        hist_start=start,
+        hist_value=value,
+        hist_count=count,
+    )
+
+
+def _chain(then: LongArray, first: LongArray | IntArray) -> LongArray:
+    """``then[first]``, with -1 for "none" passed through."""
+    out = np.full(len(first), -1, dtype=np.int64)
+    some = first >= 0
+    out[some] = then[first[some]]
+    return out
+
+
+def _histogram(key: LongArray, weight: LongArray, n: int) -> tuple[LongArray, ByteArray, LongArray]:
+    """Sparse histograms out of keys ``component * 256 + value``: start (n + 1), values, counts."""
+    found, place = np.unique(key, return_inverse=True)
+    count = np.bincount(place, weights=weight, minlength=len(found)).astype(np.int64)
+    start = np.searchsorted(found, np.arange(n + 1) * _VALUES).astype(np.int64)
+    return start, (found % _VALUES).astype(np.uint8), count
+
+
+def _edges(
+    probability: ByteArray,
+    labels: IntArray,
+    pixels: tuple[LongArray, LongArray],
+    of: LongArray,
+    n: int,
+    place: tuple[int, int],
+) -> tuple[LongArray, LongArray]:
+    """Edges to unchanged pixels, and to hidden ones, per component; ``place``: first row, rows of the grid.
+
+    A frame of one pixel stands for what is around the band: nothing (0) beyond the grid, and on a seam
+    "changed" (1), so that no edge is counted there.
+    """
+    row, grid_rows = place
+    changed = np.pad(labels > 0, 1)
+    changed[0], changed[-1] = row > 0, row + len(labels) < grid_rows
+    unseen = np.pad(probability == NOT_OBSERVABLE, 1)
+    r, c = pixels
+    outline, hidden = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
+    for dr, dc in ((0, 1), (2, 1), (1, 0), (1, 2)):  # above, below, left, right in the framed arrays
+        edge = np.flatnonzero(~changed[r + dr, c + dc])
+        outline += np.bincount(of[edge], minlength=n)
+        edge = edge[unseen[r[edge] + dr, c[edge] + dc]]
+        hidden += np.bincount(of[edge], minlength=n)
+    return outline, hidden
+
+
+def _image_sums(
+    image: ImageArray | None, pixels: tuple[LongArray, LongArray], of: LongArray, n: int
+) -> DoubleArray:
+    """Sums of each image band over each component, float64, shape (n, bands)."""
+    if image is None:
+        return np.zeros((n, 0))
+    sums = [np.bincount(of, weights=band[pixels], minlength=n) for band in image]
+    return np.column_stack(sums).astype(np.float64)
+
+
+def _reduce(which: np.ufunc, group: LongArray, values: Column, k: int) -> Column:
+    """Sum, minimum or maximum of the rows of ``values`` (none below 0) per group: shape (k, ...)."""
+    start = np.iinfo(np.int64).max if which is np.minimum else 0
+    out = np.full((k, *values.shape[1:]), start, dtype=values.dtype)
+    which.at(out, group, values)
+    return cast(Column, out)

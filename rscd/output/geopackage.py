@@ -1,0 +1,232 @@
+"""The GeoPackage: layers ``changes`` and ``extent``, a QGIS style, and where it all came from.
+
+A GeoPackage is written beside its target, closed, opened again and checked, and only then moved into place:
+until that moment an older output is untouched, and after any failure nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import pyarrow as pa
+import pyogrio
+import shapely
+from pyogrio.errors import DataLayerError, DataSourceError
+from scipy.ndimage import binary_erosion
+from skimage.measure import label
+
+from rscd.errors import OutputError
+from rscd.output.area import PixelAreas
+from rscd.output.polygons import FEATURE_SCHEMA, find_corners, trace
+from rscd.output.publish import publishing
+from rscd.output.style import changes_qml
+from rscd.types import NOT_OBSERVABLE, BandRecord, Grid
+
+BATCH_FEATURES = 4096
+"""Features that are held at once on the way from the spool to the GeoPackage."""
+COARSE_CELLS = 2048
+"""Longest side of the mask that the extent's polygon is traced from, in cells."""
+
+_GEOMETRY = {"ARROW:extension:name": "geoarrow.wkb"}
+_EXTENT_SCHEMA = pa.schema(
+    [
+        ("observed_km2", pa.float64()),
+        ("not_observable_km2", pa.float64()),
+        pa.field("geometry", pa.binary(), metadata=_GEOMETRY),
+    ]
+)
+# As QGIS makes it, so that QGIS can add styles of its own.
+_STYLE_SQL = """
+CREATE TABLE layer_styles (
+    id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, f_table_catalog TEXT(256), f_table_schema TEXT(256),
+    f_table_name TEXT(256), f_geometry_column TEXT(256), styleName TEXT(30), styleQML TEXT, styleSLD TEXT,
+    useAsDefault BOOLEAN, description TEXT, owner TEXT(30), ui TEXT(30),
+    update_time DATETIME DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now')));
+INSERT INTO gpkg_contents (table_name, data_type, identifier, description, srs_id)
+    VALUES ('layer_styles', 'attributes', 'layer_styles', '', 0);
+"""
+
+
+class FeatureSpool:
+    """Features on their way to the GeoPackage, kept in an Arrow stream on disk so that memory stays flat.
+
+    Args:
+        path: A file to write; the caller removes it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.features = 0
+        with output_errors(path):
+            self._file = pa.OSFile(str(path), "wb")
+            self._writer = pa.ipc.new_stream(self._file, FEATURE_SCHEMA)
+
+    def __enter__(self) -> FeatureSpool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def write(self, features: pa.RecordBatch) -> None:
+        """Append features.
+
+        Raises:
+            OutputError: The disk did not take them.
+        """
+        with output_errors(self.path):
+            for start in range(0, features.num_rows, BATCH_FEATURES):
+                self._writer.write_batch(features.slice(start, BATCH_FEATURES))
+        self.features += features.num_rows
+
+    def close(self) -> None:
+        """End the stream; doing so twice is harmless."""
+        with output_errors(self.path):
+            if not self._file.closed:
+                self._writer.close()
+                self._file.close()
+
+    def read(self) -> pa.RecordBatchReader:
+        """The features as a stream of batches; ends the writing."""
+        self.close()
+        return pa.ipc.open_stream(pa.OSFile(str(self.path), "rb"))
+
+
+class ObservedExtent:
+    """What was observed: its area, exact, and its polygon, on a coarse mask of at most 2048 x 2048 cells.
+
+    A cell counts as observed if any of its pixels is, so the polygon covers all that was observed and at most
+    a cell more; where everything was observed, it is the grid's own rectangle.
+    """
+
+    def __init__(self, grid: Grid, pixel_areas: PixelAreas) -> None:
+        self.grid = grid
+        self.observed_m2 = 0.0
+        self.not_observable_m2 = 0.0
+        self._areas = pixel_areas
+        self._factor = -(-max(grid.shape) // COARSE_CELLS)
+        rows, cols = (-(-n // self._factor) for n in grid.shape)
+        self._cells = np.zeros((rows, cols), dtype=np.bool_)
+
+    def add(self, record: BandRecord) -> None:
+        """Take a band; each once, in any order."""
+        observed = record.probability != NOT_OBSERVABLE
+        self.observed_m2 += self._areas.total(observed, record.row)
+        if not observed.all():
+            self.not_observable_m2 += self._areas.total(~observed, record.row)
+        rows = np.arange(record.row, record.row + record.height) // self._factor
+        first_of_cell = np.flatnonzero(np.diff(rows, prepend=-1))
+        cells = np.logical_or.reduceat(observed, first_of_cell, axis=0)
+        cells = np.logical_or.reduceat(cells, np.arange(0, record.width, self._factor), axis=1)
+        self._cells[rows[first_of_cell]] |= cells
+
+    def multipolygon(self) -> shapely.MultiPolygon:
+        """The observed cells, in the grid's CRS; empty if there are none."""
+        labels = np.asarray(label(self._cells, connectivity=1))  # type: ignore[no-untyped-call]
+        rim = self._cells & ~binary_erosion(self._cells, np.ones((3, 3), dtype=np.bool_))
+        rows, cols = np.nonzero(rim)
+        of = labels[rows, cols].astype(np.int64) - 1
+        corners = find_corners(np.pad(self._cells, ((1, 1), (0, 0))), (rows + 1, cols), of, -1)
+        a, b, _, d, e, _ = self.grid.transform
+        rings = trace(corners, mirrored=a * e - b * d > 0)
+        last = np.array([self.grid.width, self.grid.height])
+        rings = rings._replace(points=np.minimum(rings.points * self._factor, last))
+        return shapely.MultiPolygon(list(rings.polygons(self.grid.transform)))
+
+    def batch(self) -> pa.RecordBatch:
+        """The one feature of the layer ``extent``."""
+        km2 = [[round(m2 / 1e6, 9)] for m2 in (self.observed_m2, self.not_observable_m2)]
+        return pa.RecordBatch.from_arrays(
+            [*map(pa.array, km2), pa.array([shapely.to_wkb(self.multipolygon())])], schema=_EXTENT_SCHEMA
+        )
+
+
+def write_geopackage(
+    path: Path,
+    grid: Grid,
+    changes: FeatureSpool,
+    extent: ObservedExtent,
+    *,
+    provenance: Mapping[str, object],
+    style: str | None = None,
+) -> None:
+    """Write the GeoPackage, check it, and put it at ``path``, over whatever file is there.
+
+    Args:
+        path: The target; may exist, its folder must.
+        grid: Gives the CRS.
+        changes: Features of the layer ``changes``.
+        extent: Feature of the layer ``extent``.
+        provenance: Names, and values that JSON can hold: the metadata of the layer ``changes``.
+        style: QML of the layer ``changes``; ours if None.
+
+    Raises:
+        OutputError: It could not be written, or what was written is not sound.
+    """
+    with output_errors(path), publishing(path) as temporary:
+        _write_layers(temporary, grid, changes, extent, provenance)
+        _add_style(temporary, style if style is not None else changes_qml())
+        _check(temporary, changes.features)
+
+
+@contextmanager
+def output_errors(path: Path) -> Iterator[None]:
+    """Turn what the file system, GDAL or SQLite says into an OutputError about ``path``."""
+    try:
+        yield
+    except (OSError, DataSourceError, DataLayerError, sqlite3.Error) as error:
+        remedy = "see that the folder exists, is writable and has room, then run again"
+        raise OutputError(f"could not be written ({error})", path=path, remedy=remedy) from error
+
+
+def _write_layers(
+    path: Path, grid: Grid, changes: FeatureSpool, extent: ObservedExtent, provenance: Mapping[str, object]
+) -> None:
+    # The layer's, for a data set's metadata makes GDAL leave an .aux.xml beside the file when it is read.
+    metadata = {key: json.dumps(value, ensure_ascii=False) for key, value in provenance.items()}
+    options = {
+        "driver": "GPKG",
+        "crs": grid.crs,
+        "geometry_name": "geometry",  # in the Arrow stream
+        "layer_options": {"GEOMETRY_NAME": "geometry", "SPATIAL_INDEX": "YES"},  # in the GeoPackage
+    }
+    with changes.read() as stream:
+        pyogrio.write_arrow(
+            stream, str(path), layer="changes", geometry_type="Polygon", layer_metadata=metadata, **options
+        )
+    table = pa.Table.from_batches([extent.batch()])
+    pyogrio.write_arrow(table, str(path), layer="extent", geometry_type="MultiPolygon", **options)
+
+
+def _add_style(path: Path, qml: str) -> None:
+    with closing(sqlite3.connect(path)) as database, database:
+        database.executescript(_STYLE_SQL)
+        database.execute(
+            "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column,"
+            " styleName, styleQML, styleSLD, useAsDefault, description, owner)"
+            " VALUES ('', '', 'changes', 'geometry', 'changes', ?, '', 1, 'Change by mean probability', '')",
+            (qml,),
+        )
+
+
+def _check(path: Path, features: int) -> None:
+    """Open the file anew and compare it with what was meant."""
+    with closing(sqlite3.connect(path)) as database:
+        verdict = database.execute("PRAGMA quick_check").fetchone()[0]
+        if verdict != "ok":
+            raise OSError(f"SQLite's check of it failed: {verdict}")
+        # A disk that fills up while GDAL builds the index raises nothing: the index is not there.
+        indexed = database.execute("SELECT count(*) FROM rtree_changes_geometry_rowid").fetchone()[0]
+        if indexed != features:
+            raise OSError(f"the index of layer changes holds {indexed} features of {features}")
+    for layer, expected in (("changes", features), ("extent", 1)):
+        found = pyogrio.read_info(path, layer=layer, force_feature_count=True)["features"]
+        if found != expected:
+            raise OSError(f"layer {layer} holds {found} features of {expected}")

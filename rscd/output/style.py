@@ -1,0 +1,55 @@
+"""The look of the layer ``changes`` in QGIS, as QML: fill by mean probability, a thin outline, no labels."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree as ET
+
+STEPS = (
+    (0.0, 0.5, "255,237,160"),
+    (0.5, 0.7, "254,178,76"),
+    (0.7, 0.85, "252,78,42"),
+    (0.85, 1.0, "177,0,38"),
+)
+"""Classes of ``mean_probability``: lower bound, upper bound, fill colour as red,green,blue (0..255)."""
+_DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
+_FILL_ALPHA = 140
+_OUTLINE = "90,0,20,255"
+
+
+def changes_qml() -> str:
+    """QML (QGIS 3) that fills polygons semi-transparently by ``mean_probability``."""
+    qgis = ET.Element("qgis", version="3.28", styleCategories="Symbology|Labeling", labelsEnabled="0")
+    renderer = ET.SubElement(
+        qgis,
+        "renderer-v2",
+        {"type": "graduatedSymbol", "attr": "mean_probability", "graduatedMethod": "GraduatedColor"},
+    )
+    ranges, symbols = ET.SubElement(renderer, "ranges"), ET.SubElement(renderer, "symbols")
+    for number, (lower, upper, colour) in enumerate(STEPS):
+        name = str(number)
+        label = f"{lower:.2f} - {upper:.2f}"
+        bounds = {"lower": f"{lower:.6f}", "upper": f"{upper:.6f}"}
+        ET.SubElement(ranges, "range", {**bounds, "symbol": name, "label": label, "render": "true"})
+        symbols.append(_fill_symbol(name, f"{colour},{_FILL_ALPHA}"))
+    return _DOCTYPE + ET.tostring(qgis, encoding="unicode")
+
+
+def _fill_symbol(name: str, colour: str) -> ET.Element:
+    symbol = ET.Element("symbol", {"type": "fill", "name": name, "alpha": "1", "clip_to_extent": "1"})
+    layer = ET.SubElement(
+        symbol, "layer", {"class": "SimpleFill", "enabled": "1", "locked": "0", "pass": "0"}
+    )
+    look = {
+        "color": colour,
+        "style": "solid",
+        "outline_color": _OUTLINE,
+        "outline_style": "solid",
+        "outline_width": "0.26",
+        "outline_width_unit": "MM",
+        "joinstyle": "miter",
+    }
+    options = ET.SubElement(layer, "Option", type="Map")
+    for key, value in look.items():
+        ET.SubElement(options, "Option", {"name": key, "type": "QString", "value": value})
+        ET.SubElement(layer, "prop", {"k": key, "v": value})  # what QGIS before 3.26 reads
+    return symbol

@@ -1,0 +1,1 @@
+"""The pair on disk, as arrays: opening, grid, windows, reading, validity."""

@@ -1,0 +1,99 @@
+"""Windows over a grid, and the weights that join them: partition of unity, an axis at a time.
+
+Along an axis of n px, windows of w px start every ``stride = w - overlap`` px; the last one shifts inside::
+
+    nominal   |------k-2------|
+                         |------k-1------|
+                                    |------k------:....|     would reach beyond the end
+    actual                       |------k---------|          shifted: more context on its left
+    weight                         /~~~~~~~~~~~~~~            but it counts from its nominal start on
+
+A window *counts* only from its nominal start. So rows [k*stride, (k+1)*stride) are complete once window row k is
+blended, wherever the last row was shifted to; and the shifted window is used far from its own border.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from rscd.types import FloatArray
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Windows along one axis."""
+
+    size: int
+    """Length of the axis in px."""
+    window: int
+    """Length of a window in px."""
+    overlap: int
+    """Overlap of neighbouring windows in px, below ``window``."""
+
+    @property
+    def stride(self) -> int:
+        """Distance of nominal starts in px."""
+        return self.window - self.overlap
+
+    @cached_property
+    def count(self) -> int:
+        """Windows: ceil((n - w) / stride) + 1."""
+        return max(0, -(-(self.size - self.window) // self.stride)) + 1
+
+    def start(self, k: int) -> int:
+        """Where window k is read, px. It may reach beyond the end only where the axis is shorter than it."""
+        return max(0, min(k * self.stride, self.size - self.window))
+
+    def band(self, k: int) -> tuple[int, int]:
+        """The pixels that are complete once window k is: start and stop."""
+        last = k == self.count - 1
+        return k * self.stride, self.size if last else (k + 1) * self.stride
+
+    def support(self, k: int) -> tuple[int, int]:
+        """Where window k counts: start and stop in px, inside the axis."""
+        return k * self.stride, min(k * self.stride + self.window, self.size)
+
+    @cached_property
+    def weights(self) -> tuple[FloatArray, ...]:
+        """Each window's weights over its support; at every pixel of the axis they sum to one."""
+        total = np.zeros(self.size)
+        raw = [self._ramp(k) for k in range(self.count)]
+        for k, ramp in enumerate(raw):
+            total[slice(*self.support(k))] += ramp
+        return tuple(
+            (ramp / total[slice(*self.support(k))]).astype(np.float32) for k, ramp in enumerate(raw)
+        )
+
+    def _ramp(self, k: int) -> np.ndarray:
+        """Up over the overlap with the window before, down over that with the one after."""
+        start, stop = self.support(k)
+        at = np.arange(stop - start) + 0.5
+        ramp = np.ones(stop - start)
+        if k > 0 and self.overlap:
+            ramp = np.minimum(ramp, at / self.overlap)
+        if k < self.count - 1 and self.overlap:
+            ramp = np.minimum(ramp, (self.window - at) / self.overlap)
+        return ramp
+
+
+@dataclass(frozen=True)
+class WindowPlan:
+    """All windows of a scene: one axis of rows, one of columns."""
+
+    rows: Axis
+    """Window rows; each completes one band of output rows."""
+    cols: Axis
+    """Window columns."""
+
+    @classmethod
+    def over(cls, height: int, width: int, window: int, overlap: int) -> WindowPlan:
+        """Plan square windows over a scene, all in px."""
+        return cls(Axis(height, window, overlap), Axis(width, window, overlap))
+
+    @property
+    def count(self) -> int:
+        """Windows in all, before those without a valid pixel are left out."""
+        return self.rows.count * self.cols.count

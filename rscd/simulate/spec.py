@@ -1,0 +1,153 @@
+"""What a scene is asked for (``SceneSpec``) and what it gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from shapely.geometry import Polygon
+
+from rscd.errors import UsageError
+from rscd.types import BoolArray, ByteArray
+
+BlockKind = Literal["homes", "halls", "field", "meadow", "wood", "bare"]
+ChangeKind = Literal["new", "vanished"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A named way to settle the land: the parameters that one place shares."""
+
+    kinds: dict[BlockKind, float]
+    """Weight of each kind of block; they need not sum to one."""
+    block_m: float = 150.0
+    """Side of a block, m; roads run along block borders."""
+    bend_m: float = 12.0
+    """Amplitude of the slow waves that bend streets, m; 0 makes them straight."""
+    plot_m: float = 19.0
+    """Mean width of a house plot along its street, m."""
+    occupancy: float = 0.92
+    """Share of house plots that hold a building on at least one date."""
+    togetherness: float = 0.6
+    """0: streets change one by one; 1: whole blocks change together."""
+    trees: float = 0.25
+    """Density of trees in gardens and meadows, 0..1."""
+    turn_deg: float = 3.0
+    """Standard deviation of a house's turn against its street, degrees."""
+    roofs: dict[str, float] = field(
+        default_factory=lambda: {"grey": 3.0, "brown": 3.0, "dark": 2.0, "red": 0.5}
+    )
+    """Weight of each roof colour of houses."""
+
+
+LAYOUTS: dict[str, Layout] = {
+    "suburb": Layout({"homes": 6.0, "meadow": 1.2, "field": 0.6, "wood": 0.8, "bare": 0.5, "halls": 0.2}),
+    "village": Layout(
+        {"homes": 3.0, "field": 4.0, "meadow": 1.5, "wood": 1.0, "halls": 0.2},
+        block_m=170.0,
+        bend_m=20.0,
+        plot_m=29.0,
+        occupancy=0.75,
+        togetherness=0.3,
+        trees=0.4,
+        turn_deg=9.0,
+        roofs={"red": 3.0, "brown": 2.0, "grey": 2.0, "white": 1.0},
+    ),
+    "new_town": Layout(
+        {"homes": 6.0, "bare": 1.8, "meadow": 1.5, "field": 1.0, "halls": 0.3},
+        block_m=148.0,
+        bend_m=16.0,
+        plot_m=17.0,
+        togetherness=0.9,
+        trees=0.1,
+        roofs={"brown": 3.0, "grey": 3.0, "red": 1.0, "dark": 1.0},
+    ),
+    "industrial": Layout(
+        {"halls": 4.0, "homes": 1.0, "field": 1.5, "meadow": 1.5, "bare": 1.0},
+        block_m=180.0,
+        bend_m=5.0,
+        plot_m=22.0,
+        togetherness=0.3,
+        trees=0.12,
+    ),
+    "demo": Layout(
+        {"homes": 5.0, "field": 1.8, "meadow": 1.2, "wood": 1.0, "bare": 0.6, "halls": 0.5},
+        block_m=156.0,
+        bend_m=15.0,
+        plot_m=20.5,
+        occupancy=0.88,
+        togetherness=0.7,
+        trees=0.3,
+        turn_deg=4.0,
+        roofs={"grey": 2.0, "brown": 3.0, "red": 1.0, "dark": 2.0, "white": 0.4},
+    ),
+}
+"""The named layouts. ``demo`` is held out: nothing is trained on it."""
+
+
+@dataclass(frozen=True)
+class SceneSpec:
+    """One before/after scene; equal specs give equal bytes."""
+
+    seed: int
+    """Everything random follows from it; 0..2**32 - 1."""
+    width: int = 1536
+    """Columns, px."""
+    height: int = 1280
+    """Rows, px."""
+    gsd_m: float = 0.5
+    """Ground sample distance, m/px, 0.25..1."""
+    layout: str = "suburb"
+    """A key of ``LAYOUTS``."""
+    change_share: float = 0.35
+    """Share of building plots on which a building is new or has vanished, 0..0.9."""
+    vanished_share: float = 0.12
+    """Share of the changes that are vanished buildings rather than new ones, 0..1."""
+    collar: bool = False
+    """Whether the after date has a slanted edge of nodata, as at a satellite strip's border."""
+    epsg: int = 32614
+    """Code of the UTM zone's coordinate reference system."""
+
+    def __post_init__(self) -> None:
+        if self.layout not in LAYOUTS:
+            raise UsageError(
+                f"layout {self.layout!r} is not known", remedy=f"use one of {', '.join(LAYOUTS)}"
+            )
+        if not 0 <= self.seed < 2**32 or min(self.width, self.height) < 1:
+            raise UsageError(
+                f"seed {self.seed}, size {self.width} x {self.height} px",
+                remedy="give a seed in 0..2**32 - 1 and a size >= 1",
+            )
+        if not 0.25 <= self.gsd_m <= 1.0:
+            raise UsageError(f"gsd_m {self.gsd_m}", remedy="give a ground sample distance in 0.25..1 m")
+        if not (0.0 <= self.change_share <= 0.9 and 0.0 <= self.vanished_share <= 1.0):
+            raise UsageError(
+                f"change_share {self.change_share}, vanished_share {self.vanished_share}",
+                remedy="give shares in 0..0.9 and 0..1",
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Rendered:
+    """The pixels of one window; every array is the caller's own."""
+
+    before: ByteArray
+    """Red, green, blue of the first date, shape (3, rows, columns)."""
+    after: ByteArray
+    """Likewise of the second date; 0 in the collar."""
+    label: ByteArray
+    """1 where the pixel's centre lies in a changed building's footprint, else 0; shape (rows, columns)."""
+    before_valid: BoolArray
+    """Whether the first date shows the pixel, shape (rows, columns)."""
+    after_valid: BoolArray
+    """Whether the second date shows the pixel, shape (rows, columns)."""
+
+
+@dataclass(frozen=True)
+class ChangedBuilding:
+    """One true change."""
+
+    kind: ChangeKind
+    """Whether the building is only on the after date (new) or only on the before date (vanished)."""
+    footprint: Polygon
+    """Its outline in the grid's CRS; may reach beyond the scene's edge."""

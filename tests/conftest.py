@@ -1,0 +1,90 @@
+"""Shared fixtures: small real GeoTIFFs, a stand-in pointwise network, the shared data where it is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from affine import Affine
+from rasterio.crs import CRS
+
+from rscd.types import Grid
+
+UTM = CRS.from_epsg(32614).to_wkt()
+REPOSITORY = Path(__file__).parent.parent
+
+
+def utm_grid(height: int, width: int, gsd: float = 0.5) -> Grid:
+    """A north-up grid in UTM 14N."""
+    return Grid(UTM, (gsd, 0.0, 600_000.0, 0.0, -gsd, 3_350_000.0), width, height)
+
+
+def write_image(path: Path, pixels: np.ndarray, grid: Grid | None = None, **profile) -> Path:
+    """Write pixels (bands, rows, columns) as a tiled GeoTIFF."""
+    bands, height, width = pixels.shape
+    grid = grid or utm_grid(height, width)
+    defaults = {
+        "driver": "GTiff",
+        "count": bands,
+        "height": height,
+        "width": width,
+        "dtype": pixels.dtype,
+        "crs": CRS.from_wkt(grid.crs) if grid.crs else None,
+        "transform": Affine(*grid.transform),
+        "tiled": True,
+        "blockxsize": 128,
+        "blockysize": 128,
+        "compress": "deflate",
+    }
+    mask = profile.pop("mask", None)
+    with rasterio.open(path, "w", **(defaults | profile)) as dataset:
+        dataset.write(pixels)
+        if mask is not None:
+            dataset.write_mask(mask)
+    return path
+
+
+class Pointwise(torch.nn.Module):
+    """A stand-in network that looks at one pixel at a time: logit = (red after - red before) / 16."""
+
+    def forward(self, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+        return (after[:, 0].float() - before[:, 0].float()) / 16
+
+
+def pointwise_probability(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """What Pointwise gives for whole images (bands, rows, columns)."""
+    logit = (after[0].astype(np.float64) - before[0]) / 16
+    return 1 / (1 + np.exp(-logit))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real labelled imagery; tests that need it skip where it is missing."""
+    folder = Path(os.environ.get("RSCD_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not (folder / "levir").is_dir():
+        pytest.skip(f"no shared data at {folder}; set RSCD_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six labelled tiles of 128 px in A/, B/ and label/: bright squares appear on noise."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("tiles")
+    rng = np.random.default_rng(7)
+    for part in ("A", "B", "label"):
+        (folder / part).mkdir()
+    for i in range(6):
+        before = rng.integers(60, 120, (128, 128, 3), dtype=np.uint8)
+        after, label = before.copy(), np.zeros((128, 128), np.uint8)
+        row, col = rng.integers(8, 80, 2)
+        after[row : row + 40, col : col + 40] = 230
+        label[row : row + 40, col : col + 40] = 255
+        for part, image in (("A", before), ("B", after), ("label", label)):
+            Image.fromarray(image).save(folder / part / f"{i}.png")
+    return folder

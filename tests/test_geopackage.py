@@ -1,0 +1,238 @@
+"""GeoPackages as they lie on disk: layers, style, provenance, and what a failure leaves behind."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from itertools import pairwise
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pyogrio
+import pytest
+import shapely
+from numpy.typing import NDArray
+from pyproj import CRS
+
+from rscd.errors import OutputError
+from rscd.output.area import PixelAreas
+from rscd.output.components import band_record
+from rscd.output.geopackage import FeatureSpool, ObservedExtent, write_geopackage
+from rscd.output.polygons import FEATURE_SCHEMA, PolygonTracer
+from rscd.output.style import STEPS, changes_qml
+from rscd.types import NOT_OBSERVABLE, Grid
+
+PROVENANCE = {
+    "rscd_version": "0.1",
+    "inputs": {"before": "vorher ä.tif", "bytes": 12},
+    "options": [1, None, "x"],
+}
+
+
+def grid_of(shape: tuple[int, int], crs: str = "EPSG:32633") -> Grid:
+    return Grid(CRS(crs).to_wkt(), (10.0, 0, 500_000.0, 0, -10.0, 6_700_000.0), shape[1], shape[0])
+
+
+def write(
+    path: Path, probability: NDArray[np.uint8], grid: Grid | None = None, band: int = 7
+) -> ObservedExtent:
+    """Take a probability raster through records, polygons and spool into a GeoPackage."""
+    grid = grid if grid is not None else grid_of(probability.shape)
+    areas, tracer = PixelAreas(grid), PolygonTracer(grid)
+    extent = ObservedExtent(grid, areas)
+    scratch = path.parent.parent / "features.arrow"
+    with FeatureSpool(scratch) as spool:
+        for index, row in enumerate(range(0, grid.height, band)):
+            record = band_record(
+                index,
+                row,
+                probability[row : row + band],
+                threshold=128,
+                grid_shape=grid.shape,
+                pixel_areas=areas,
+            )
+            extent.add(record)
+            spool.write(tracer.add(record))
+        spool.write(tracer.finish())
+        write_geopackage(path, grid, spool, extent, provenance=PROVENANCE)
+    return extent
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    return folder / "changes.gpkg"
+
+
+@pytest.fixture
+def probability() -> NDArray[np.uint8]:
+    values = np.where(np.random.default_rng(3).random((50, 40)) < 0.2, 200, 10).astype(np.uint8)
+    values[:10, :20] = NOT_OBSERVABLE
+    return values
+
+
+def test_the_layer_of_changes(target: Path, probability: NDArray[np.uint8]) -> None:
+    write(target, probability)
+    info = pyogrio.read_info(target, layer="changes")
+    frame = pyogrio.read_dataframe(target, layer="changes")
+    assert [*frame.columns] == FEATURE_SCHEMA.names
+    assert info["geometry_type"] == "Polygon"
+    assert frame.crs.to_epsg() == 32633
+    assert frame["id"].tolist() == list(range(1, len(frame) + 1))
+    assert frame["touches_edge"].dtype == bool
+    assert frame.geometry.is_valid.all()
+    assert frame.geometry.area.sum() == pytest.approx(100 * (probability == 200).sum())
+    with closing(sqlite3.connect(target)) as database:
+        assert database.execute("SELECT count(*) FROM rtree_changes_geometry").fetchone()[0] == len(frame)
+    part = pyogrio.read_dataframe(target, layer="changes", bbox=(500_000, 6_699_500, 500_100, 6_699_600))
+    assert 0 < len(part) < len(frame)
+
+
+def test_the_layer_of_the_extent(target: Path, probability: NDArray[np.uint8]) -> None:
+    extent = write(target, probability)
+    frame = pyogrio.read_dataframe(target, layer="extent")
+    assert frame["not_observable_km2"].tolist() == [pytest.approx(0.02, rel=2e-3)]
+    assert frame["observed_km2"].tolist() == [pytest.approx(0.18, rel=2e-3)]
+    assert frame.geometry.geom_type.tolist() == ["MultiPolygon"]
+    assert frame.geometry.area.tolist() == [pytest.approx(1800 * 100)]
+    assert extent.observed_m2 + extent.not_observable_m2 == pytest.approx(
+        PixelAreas(grid_of((50, 40))).total(np.ones((50, 40), dtype=bool), 0)
+    )
+
+
+def test_an_extent_seen_whole_is_the_grids_rectangle(target: Path) -> None:
+    grid = grid_of((5, 4099))  # three pixels to a cell, and neither side a multiple of it
+    extent = write(target, np.zeros(grid.shape, dtype=np.uint8), grid, band=2)
+    box = shapely.box(500_000, 6_700_000 - 50, 500_000 + 40_990, 6_700_000)
+    assert extent.multipolygon().normalize() == shapely.MultiPolygon([box]).normalize()
+    assert extent.not_observable_m2 == 0.0
+
+
+def test_an_extent_is_whole_and_at_most_a_cell_too_large() -> None:
+    grid = grid_of((6000, 30))
+    probability = np.full(grid.shape, NOT_OBSERVABLE, dtype=np.uint8)
+    probability[1000:2000, 7:20] = 0
+    areas = PixelAreas(grid)
+    extent = ObservedExtent(grid, areas)
+    for index, row in enumerate(range(0, 6000, 448)):
+        band = probability[row : row + 448]
+        extent.add(band_record(index, row, band, threshold=128, grid_shape=grid.shape, pixel_areas=areas))
+    seen = shapely.box(500_070, 6_680_000, 500_200, 6_690_000)
+    assert extent.multipolygon().covers(seen)
+    assert seen.buffer(30, join_style="mitre").covers(extent.multipolygon())
+    assert extent.observed_m2 == pytest.approx(13_000 * 100, rel=2e-3)
+
+
+def test_valid_when_nothing_changed_and_when_nothing_was_seen(target: Path) -> None:
+    for value in (0, NOT_OBSERVABLE):
+        write(target, np.full((9, 9), value, dtype=np.uint8))
+        assert pyogrio.list_layers(target)[:2].tolist() == [
+            ["changes", "Polygon"],
+            ["extent", "MultiPolygon"],
+        ]
+        frame = pyogrio.read_dataframe(target, layer="changes")
+        assert len(frame) == 0
+        assert [*frame.columns] == FEATURE_SCHEMA.names
+        assert len(pyogrio.read_dataframe(target, layer="extent")) == 1
+
+
+def test_provenance_reads_back(target: Path, probability: NDArray[np.uint8]) -> None:
+    write(target, probability)
+    stored = pyogrio.read_info(target, layer="changes")["layer_metadata"]
+    assert {key: json.loads(value) for key, value in stored.items()} == PROVENANCE
+    with closing(sqlite3.connect(target)) as database:
+        xml = database.execute("SELECT metadata FROM gpkg_metadata").fetchone()[0]
+    items = {item.get("key"): item.text for item in ET.fromstring(xml).iter("MDI")}
+    assert json.loads(items["inputs"] or "") == PROVENANCE["inputs"]
+
+
+def test_the_style_is_where_qgis_looks(target: Path, probability: NDArray[np.uint8]) -> None:
+    write(target, probability)
+    with closing(sqlite3.connect(target)) as database:
+        rows = database.execute(
+            "SELECT f_table_name, f_geometry_column, useAsDefault, styleQML FROM layer_styles"
+        ).fetchall()
+        kind = database.execute(
+            "SELECT data_type FROM gpkg_contents WHERE table_name = 'layer_styles'"
+        ).fetchone()
+        assert database.execute("PRAGMA foreign_key_check").fetchall() == []
+    assert [row[:3] for row in rows] == [("changes", "geometry", 1)]
+    assert rows[0][3] == changes_qml()
+    assert kind == ("attributes",)
+
+
+def test_the_style_fills_by_mean_probability_without_gaps() -> None:
+    qgis = ET.fromstring(changes_qml())
+    renderer = qgis.find("renderer-v2")
+    assert qgis.tag == "qgis" and qgis.get("labelsEnabled") == "0"
+    assert renderer is not None and renderer.get("attr") in FEATURE_SCHEMA.names
+    ranges = [(float(r.get("lower", "")), float(r.get("upper", ""))) for r in renderer.iter("range")]
+    assert ranges[0][0] == 0 and ranges[-1][1] == 1
+    assert all(one[1] == two[0] for one, two in pairwise(ranges))
+    symbols = renderer.findall("symbols/symbol")
+    assert [s.get("name") for s in symbols] == [r.get("symbol") for r in renderer.iter("range")]
+    assert len(symbols) == len(STEPS)
+
+
+def test_an_old_output_is_replaced_and_nothing_else_is_left(
+    target: Path, probability: NDArray[np.uint8]
+) -> None:
+    target.write_bytes(b"an older output")
+    write(target, probability)
+    assert len(pyogrio.read_dataframe(target, layer="changes")) > 0
+    assert [file.name for file in target.parent.iterdir()] == [target.name]
+
+
+def test_a_missing_folder_is_an_output_error(tmp_path: Path, probability: NDArray[np.uint8]) -> None:
+    with pytest.raises(OutputError, match="no_such") as caught:
+        write(tmp_path / "no_such" / "changes.gpkg", probability)
+    assert caught.value.exit_code == 7
+    assert caught.value.remedy
+
+
+def test_a_spool_that_cannot_be_opened_is_an_output_error(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="features"):
+        FeatureSpool(tmp_path / "no_such" / "features.arrow")
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from rscd.errors import OutputError
+from tests.test_geopackage import speckles, write
+limit = int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+    write(Path(sys.argv[1]), speckles(), band=50)
+except OutputError as error:
+    print(error)
+    sys.exit(error.exit_code)
+"""
+
+
+def speckles() -> NDArray[np.uint8]:
+    return np.where(np.random.default_rng(0).random((300, 300)) < 0.2, 200, 10).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"), [("spool", "features.arrow"), ("table", "layer"), ("index", "index|rtree")]
+)
+def test_a_full_disk_leaves_the_old_output(target: Path, stage: str, message: str) -> None:
+    """A limit on file size stands for the disk, which is full in the spool, the features or their index."""
+    write(target, speckles(), band=50)
+    spool, package = (target.parent.parent / "features.arrow").stat().st_size, target.stat().st_size
+    limit = {"spool": spool // 2, "table": (2 * spool + package) // 3, "index": package - 100_000}[stage]
+    target.write_bytes(b"an older output")
+    command = [sys.executable, "-c", FULL_DISK, str(target), str(limit)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 7, run.stderr
+    assert re.search(message, run.stdout)
+    assert target.read_bytes() == b"an older output"
+    assert [file.name for file in target.parent.iterdir()] == [target.name]

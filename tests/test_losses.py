@@ -1,0 +1,68 @@
+import pytest
+import torch
+
+from rscd.errors import UsageError
+from rscd.training.losses import CemOptions, bce, cem, cem_mask, dice, focal, make_loss, ohem
+
+# p:            0.9  0.5  0.1  0.01 | 0.9  0.5  0.1  0.01
+P = torch.tensor([[0.9, 0.5, 0.1, 0.01, 0.9, 0.5, 0.1, 0.01]])
+LOGITS = torch.logit(P)[None]
+CHANGED = torch.tensor([[[1.0, 1, 1, 1, 0, 0, 0, 0]]])
+NO_FLOOR = CemOptions(tau=0.2, floor=0, warmup_steps=0)
+
+
+def test_cem_masks_easy_unchanged_pixels_and_no_changed_one():
+    kept = cem_mask(LOGITS, CHANGED, NO_FLOOR, step=0)
+    assert kept[0, 0].tolist() == [True, True, True, True, True, True, False, False]
+
+
+def test_masked_pixels_get_no_gradient():
+    logits = LOGITS.clone().requires_grad_()
+    cem(logits, CHANGED, 0, NO_FLOOR).backward()
+    assert (logits.grad[0, 0] != 0).tolist() == [True] * 6 + [False] * 2
+
+
+def test_tau_zero_is_plain_cross_entropy():
+    logits = torch.randn(2, 9, 9, requires_grad=True)
+    changed = (torch.rand(2, 9, 9) > 0.7).float()
+    ours = torch.autograd.grad(cem(logits, changed, 5, CemOptions(tau=0, floor=0, warmup_steps=0)), logits)[0]
+    plain = torch.autograd.grad(bce(logits, changed), logits)[0]
+    torch.testing.assert_close(ours, plain)
+
+
+def test_floor_keeps_its_share_and_repeats_by_step():
+    logits, changed = torch.full((1, 200, 200), -5.0), torch.zeros(1, 200, 200)
+    options = CemOptions(tau=0.2, floor=0.3, warmup_steps=0)
+    kept = cem_mask(logits, changed, options, step=4)
+    assert 0.28 < kept.float().mean() < 0.32
+    assert torch.equal(kept, cem_mask(logits, changed, options, step=4))
+    assert not torch.equal(kept, cem_mask(logits, changed, options, step=5))
+
+
+def test_warm_up_is_plain_cross_entropy():
+    options = CemOptions(tau=0.2, floor=0, warmup_steps=10)
+    assert cem(LOGITS, CHANGED, 9, options) == bce(LOGITS, CHANGED)
+    assert cem(LOGITS, CHANGED, 10, options) > bce(LOGITS, CHANGED)
+
+
+def test_normalisation_by_kept_or_by_all_pixels():
+    every = CemOptions(tau=0.2, floor=0, warmup_steps=0, normalise="all")
+    kept, all_pixels = cem(LOGITS, CHANGED, 0, NO_FLOOR), cem(LOGITS, CHANGED, 0, every)
+    torch.testing.assert_close(all_pixels, kept * 6 / 8)
+
+
+def test_focal_ohem_and_dice_mean_what_they_say():
+    entropy = torch.nn.functional.binary_cross_entropy_with_logits(LOGITS, CHANGED, reduction="none")
+    torch.testing.assert_close(focal(LOGITS, CHANGED, gamma=0.0), entropy.mean())
+    assert focal(LOGITS, CHANGED) < entropy.mean()
+    torch.testing.assert_close(ohem(LOGITS, CHANGED, share=0.25), entropy.flatten().sort().values[-2:].mean())
+    perfect = (CHANGED * 2 - 1) * 50
+    assert dice(perfect, CHANGED) < 1e-6
+    assert dice(-perfect, CHANGED) > 0.7
+
+
+def test_sums_are_sums_and_other_names_are_refused():
+    both = make_loss("cem+dice", NO_FLOOR)(LOGITS, CHANGED, 0)
+    torch.testing.assert_close(both, cem(LOGITS, CHANGED, 0, NO_FLOOR) + dice(LOGITS, CHANGED))
+    with pytest.raises(UsageError, match="hinge"):
+        make_loss("hinge", NO_FLOOR)

