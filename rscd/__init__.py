@@ -1,10 +1,10 @@
-"""Map what changed between two large GeoTIFFs of the same place.
+r"""Map what changed between two large GeoTIFFs of the same place.
 
 The stages, in the order in which a pair passes through them::
 
     pair -> grid -> windows -> read -> normalise -> forward -> blend -> BandRecord -> probability raster
-                                                                          |   \\-----> polygons -> GeoPackage
-                                                                          \\---------> report
+                                                                          |   \-----> polygons -> GeoPackage
+                                                                          \---------> report
 
 ``rscd/detect.py`` tells the story; one folder a room: ``scene`` (files to arrays), ``model``, ``inference``
 (arrays to band records), ``output`` (band records to files), ``training``, ``simulate``, ``cli``.

@@ -141,9 +141,9 @@ class BandRecord:
     @property
     def top_labels(self) -> IntArray:
         """Labels on the band's first row."""
-        return self.labels[0]
+        return np.asarray(self.labels[0])
 
     @property
     def bottom_labels(self) -> IntArray:
         """Labels on the band's last row."""
-        return self.labels[-1]
+        return np.asarray(self.labels[-1])

@@ -125,7 +125,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
 def test_a_model_is_found_by_name_or_path(saved):
     assert find_model(str(saved[0])) == saved[0]
     assert "buildings" in embedded()
-    network, told = load_model("buildings")
+    _, told = load_model("buildings")
     assert told.encoder == "lite"
     assert told.figures["validation_f1"] > 0.5
     assert embedded()["buildings"].stat().st_size < 16e6

@@ -70,7 +70,8 @@ def test_vit_b_is_finite_at_other_window_sizes(imported, size):
 
 
 def test_detect_refuses_an_import_whose_head_is_untrained(imported, tmp_path):
-    result = CliRunner().invoke(app, ["detect", "a.tif", "b.tif", "-o", str(tmp_path / "x.gpkg"), "--model", str(imported[1])])
+    command = ["detect", "a.tif", "b.tif", "-o", str(tmp_path / "x.gpkg"), "--model", str(imported[1])]
+    result = CliRunner().invoke(app, command)
     assert result.exit_code == 4
     assert "rscd train" in result.output
 
@@ -86,6 +87,7 @@ def test_modeling_is_imported_without_torchvision():
 
 def test_variants_are_told_by_their_widths():
     for name, shape in SHAPES.items():
-        state = {"patch_embed.proj.weight": torch.empty(shape.width, 3, 16, 16), f"blocks.{shape.depth - 1}.x": torch.empty(1)}
+        patch, last = torch.empty(shape.width, 3, 16, 16), f"blocks.{shape.depth - 1}.x"
+        state = {"patch_embed.proj.weight": patch, last: torch.empty(1)}
         assert variant_of(state) == name
     assert variant_of({"patch_embed.proj.weight": torch.empty(7, 3, 16, 16)}) is None

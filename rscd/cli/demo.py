@@ -61,13 +61,17 @@ def _tell(report: dict[str, Any], output: Path) -> None:
         [
             ("built", f"{report['built']} changed buildings in sight (new or vanished)"),
             ("found", f"{model['matched']} of them, {model['recall']:.0%}, at IoU 0.3"),
-            ("false", f"{model['found'] - model['matched']} of {model['found']} polygons, {model['false_share']:.0%}"),
+            ("false", f"{_false(model)} of {model['found']} polygons, {model['false_share']:.0%}"),
             (
                 "|after - before|",
                 f"alone, at its best threshold: {plain['matched']} found ({plain['recall']:.0%}), "
-                f"{plain['found'] - plain['matched']} of {plain['found']} false",
+                f"{_false(plain)} of {plain['found']} false",
             ),
             ("look at", f"{output / 'quicklook.png'} (before | after | changes)"),
             ("in QGIS", f"{output / 'changes.gpkg'} over {output / 'after.tif'}"),
         ],
     )
+
+
+def _false(score: dict[str, Any]) -> int:
+    return int(score["found"] - score["matched"])

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rscd.cli import options
 from rscd.cli.console import exit_codes, megapixels, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from rscd.output.outputs import Written
 
 
 def detect(
@@ -63,24 +66,20 @@ def detect(
             print_table(
                 "",
                 [
-                    *summary(result),
+                    *summary(result.written, result.threshold),
                     ("windows", f"{result.windows} forwarded, {result.windows_skipped} without a valid pixel"),
                     ("time", f"{result.seconds:.1f} s on {result.device}"),
                 ],
             )
 
 
-def summary(result: object) -> list[tuple[str, str]]:
+def summary(written: Written, threshold: float) -> list[tuple[str, str]]:
     """Rows of the closing table that detect and polygons share."""
-    from rscd.detect import Result
-
-    assert isinstance(result, Result)
-    written = result.written
     rows = [
         ("changes", f"{written.polygons} polygons, {written.changed_m2:,.0f} m2"),
         ("observed", f"{written.observed_km2:.4f} km2"),
         ("not observable", f"{written.not_observable_km2:.4f} km2"),
-        ("threshold", f"p >= {result.threshold:.3f}, at least {result.min_area_m2:.3g} m2"),
+        ("threshold", f"p >= {threshold:.3f}, at least {written.min_area_m2:.3g} m2"),
         ("written", str(written.geopackage)),
     ]
     return rows + [("", str(written.probability))] * (written.probability is not None)

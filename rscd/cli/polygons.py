@@ -25,7 +25,7 @@ def polygons(
     """Make polygons anew from a kept probability raster, without a forward pass."""
     with exit_codes():
         from rscd.config import PolygonsConfig
-        from rscd.detect import polygons as run
+        from rscd.polygons import polygons as run
 
         config = PolygonsConfig(
             probability=probability,
@@ -36,8 +36,8 @@ def polygons(
             overwrite=overwrite,
         )
         with megapixels("polygons", quiet=quiet or as_json) as progress:
-            result = run(config, progress=progress)
+            written = run(config, progress=progress)
         if as_json:
-            print_json(result)
+            print_json(written)
         elif not quiet:
-            print_table("", summary(result))
+            print_table("", summary(written, threshold))

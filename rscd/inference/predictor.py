@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from rscd.errors import UsageError
-from rscd.model.network import STRIDE, ChangeNetwork
+from rscd.model.network import STRIDE
 from rscd.types import ByteArray, FloatArray, Precision
 
 
@@ -58,7 +58,7 @@ class Predictor:
 
     def __init__(
         self,
-        network: ChangeNetwork | torch.nn.Module,
+        network: torch.nn.Module,
         *,
         temperature: float = 1.0,
         device: torch.device | None = None,
@@ -68,7 +68,8 @@ class Predictor:
         if batch_size < 1:
             raise UsageError(f"--batch-size {batch_size}", remedy="use 1 or more")
         self.device = device or torch.device("cpu")
-        self.network = network.eval().to(self.device, memory_format=torch.channels_last)
+        self.network = network.eval().to(self.device)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.temperature = temperature
         self.precision: Precision = precision
         if precision == "auto":

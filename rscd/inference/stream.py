@@ -4,50 +4,61 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Generator, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 
-def ahead(items: Iterable[T], depth: int = 1) -> Iterator[T]:
+@dataclass(frozen=True)
+class _Made(Generic[T]):
+    """What the thread hands over: an item, or the end, or the exception that ended it."""
+
+    item: T | None = None
+    last: bool = False
+    error: BaseException | None = None
+
+
+def ahead(items: Iterable[T], depth: int = 1) -> Generator[T]:
     """Yield the items while a thread already makes the next ``depth``.
 
     An exception in the thread is raised here, in place of the item that it cost. When the consumer stops early
-    (``break``, an exception, Ctrl-C), the thread ends after the item it is at.
+    (``close``, Ctrl-C), the thread ends after the item it is at; close it to be sure that it has.
     """
-    done = object()
-    slots: queue.Queue[tuple[object, BaseException | None]] = queue.Queue(maxsize=depth)
+    slots: queue.Queue[_Made[T]] = queue.Queue(maxsize=depth)
     stopped = threading.Event()
-
-    def put(entry: tuple[object, BaseException | None]) -> bool:
-        while not stopped.is_set():
-            try:
-                slots.put(entry, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def work() -> None:
-        try:
-            for item in items:
-                if not put((item, None)):
-                    return
-            put((done, None))
-        except BaseException as error:  # noqa: BLE001 - handed to the consumer, whatever it is
-            put((done, error))
-
-    thread = threading.Thread(target=work, daemon=True)
+    thread = threading.Thread(target=_fill, args=(slots, items, stopped), daemon=True)
     thread.start()
     try:
-        while True:
-            item, error = slots.get()
-            if error is not None:
-                raise error
-            if item is done:
-                return
-            yield item  # type: ignore[misc]
+        while not (made := slots.get()).last:
+            yield made.item  # type: ignore[misc]  # None only if an item is
+        if made.error is not None:
+            raise made.error
     finally:
         stopped.set()
         thread.join()
+
+
+def _fill(slots: queue.Queue[_Made[T]], items: Iterable[T], stopped: threading.Event) -> None:
+    """Put every item, then the end; stop as soon as nobody wants them."""
+    try:
+        for item in items:
+            _put(slots, _Made(item), stopped)
+            if stopped.is_set():
+                return
+        end: _Made[T] = _Made(last=True)
+    except BaseException as error:
+        end = _Made(last=True, error=error)
+    finally:
+        if isinstance(items, Generator):
+            items.close()  # here, so that what it holds open is free before the consumer goes on
+    _put(slots, end, stopped)
+
+
+def _put(slots: queue.Queue[_Made[T]], made: _Made[T], stopped: threading.Event) -> None:
+    while not stopped.is_set():
+        with suppress(queue.Full):
+            slots.put(made, timeout=0.1)
+            return

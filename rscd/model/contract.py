@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from rscd.errors import ModelError
+from rscd.errors import DataError, ModelError
 
 FORMAT = 1
 """Version of the contract's own layout."""
@@ -56,6 +56,18 @@ class Contract:
     sha256: str = ""
     """Over the tensors: name, dtype, shape and bytes of each, in name order."""
 
+    def check_gsd(self, gsd_m: float, path: object) -> None:
+        """Refuse a scene whose pixels are finer or coarser than the weights were trained for.
+
+        Raises:
+            DataError: ``gsd_m`` is outside the range by over 1 %.
+        """
+        low, high = self.gsd_m
+        if not 0.99 * low <= gsd_m <= 1.01 * high:
+            problem = f"ground sample distance is {gsd_m:.3g} m, and model {self.name} takes {low:g} to {high:g} m"
+            remedy = "resample both dates, or add --force-gsd to go on all the same"
+            raise DataError(problem, path=str(path), remedy=remedy)
+
     def to_json(self) -> str:
         """Serialise with the format's version."""
         return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, sort_keys=True)
@@ -73,7 +85,8 @@ class Contract:
             raw: Any = json.loads(text)
             if not isinstance(raw, dict) or raw.pop("format", None) != FORMAT:
                 raise ValueError(f"not a contract of format {FORMAT}")
-            contract = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()})
+            fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
+            contract = cls(**fields)
             contract._check()
         except (ValueError, TypeError) as error:
             raise ModelError(f"unreadable contract: {error}", path=where, remedy=remedy) from error

@@ -56,7 +56,8 @@ class InvertedResidual(nn.Module):
         """Map (N, channels_in, H, W) to (N, channels_out, H / stride, W / stride)."""
         y = x if self.expand is None else nn.functional.relu6(self.expand(x))
         y = self.project(nn.functional.relu6(self.depthwise(y)))
-        return x + y if self.shortcut else y
+        out: Tensor = x + y if self.shortcut else y
+        return out
 
 
 class LiteEncoder(nn.Module):

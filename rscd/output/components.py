@@ -7,6 +7,7 @@ that is a question about labels in the same column, never about geometry: a touc
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar, cast
@@ -16,9 +17,11 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from skimage.measure import label
 
+from rscd.errors import UsageError
 from rscd.output.area import PixelAreas
 from rscd.types import (
     NOT_OBSERVABLE,
+    P_SCALE,
     BandRecord,
     BoolArray,
     ByteArray,
@@ -42,6 +45,17 @@ def record_digest(index: int, row: int, probability: ByteArray) -> str:
     digest = hashlib.sha256(f"rscd band {index} row {row} shape {height}x{width}\n".encode())
     digest.update(np.ascontiguousarray(probability).data)
     return digest.hexdigest()
+
+
+def threshold_value(threshold: float) -> int:
+    """The smallest probability value (1..254) that stands for at least this probability.
+
+    Raises:
+        UsageError: Not above 0 and at most 1.
+    """
+    if not 0 < threshold <= 1:
+        raise UsageError(f"--threshold {threshold}", remedy="use a probability above 0, at most 1")
+    return math.ceil(threshold * P_SCALE - 1e-9)
 
 
 def is_changed(probability: ByteArray, threshold: int) -> BoolArray:

@@ -91,7 +91,7 @@ def _relight(
     for gain, offset, gamma, saturation in (own, shared):
         grey = image.mean(0, keepdims=True)
         image = (grey + (image - grey) * saturation - 128) * gain + 128 + offset
-        image = 255 * np.clip(image / 255, 0, 1) ** gamma
+        image = (255 * np.clip(image / 255, 0, 1) ** gamma).astype(np.float32)
     if rng.random() < 0.5:
         image = image + rng.standard_normal(image.shape, dtype=np.float32) * rng.uniform(0, 6)
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)

@@ -78,7 +78,7 @@ def train(
     torch.manual_seed(config.seed)
     tiles, held_out = _split(config)
     network, contract = _start(config)
-    network = network.to(device, memory_format=torch.channels_last)
+    network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     bf16 = device.type == "cuda" or cpu_has_bf16()
     loss_of = make_loss(config.loss, CemOptions(tau=config.tau, floor=config.floor))
     steps_an_epoch = max(1, config.crops // config.batch_size)
@@ -96,7 +96,7 @@ def train(
         if not loss.isfinite():
             raise DataError(f"loss is {loss.item()} at step {step}", remedy="lower --rate, or look for odd tiles")
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimiser.step()
         schedule.step()
@@ -111,7 +111,7 @@ def train(
             epoch = (step + 1) // steps_an_epoch
             on_epoch(Epoch(epoch, float(np.mean(losses)), f1, threshold, f1 > best))
             losses.clear()
-            if f1 > best or epoch == config.epochs and best == 0:
+            if f1 > best or (epoch == config.epochs and best == 0):
                 best = f1
                 contract = _describe(contract, config, scored, threshold, temperature)
                 contract = save_checkpoint(config.output, copy.deepcopy(network), contract, half=True)

@@ -87,13 +87,13 @@ class PixelCounts:
 def logit_bins(logits: FloatArray) -> NDArray[np.integer]:
     """Bin index of each logit."""
     half = round(LOGIT_LIMIT / LOGIT_STEP)
-    return np.clip(np.rint(logits / LOGIT_STEP), -half, half).astype(np.int64) + half
+    return np.asarray(np.clip(np.rint(logits / LOGIT_STEP), -half, half).astype(np.int64) + half)
 
 
 def logit_centres() -> DoubleArray:
     """Logit at the centre of each bin."""
     half = round(LOGIT_LIMIT / LOGIT_STEP)
-    return np.arange(-half, half + 1) * LOGIT_STEP
+    return np.asarray(np.arange(-half, half + 1) * LOGIT_STEP, dtype=np.float64)
 
 
 def calibrated(counts: PixelCounts, temperature: float) -> PixelCounts:

@@ -38,7 +38,8 @@ class Tile:
         values = set(np.unique(label).tolist())
         if not values <= {0, 1, 255}:
             odd = sorted(values - {0, 1, 255})[:5]
-            raise DataError(f"label values {odd}", path=self.label, remedy="use 0 for unchanged, 1 or 255 for changed")
+            remedy = "use 0 for unchanged, 1 or 255 for changed"
+            raise DataError(f"label values {odd}", path=self.label, remedy=remedy)
         return np.moveaxis(before, 2, 0), np.moveaxis(after, 2, 0), label > 0
 
     @property

@@ -1,0 +1,44 @@
+"""Polygons anew from a kept probability raster: detect's second half, without a forward pass."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import UTC, datetime
+from functools import partial
+
+from rscd.config import PolygonsConfig
+from rscd.inference.stream import ahead
+from rscd.output.area import PixelAreas
+from rscd.output.components import band_record, threshold_value
+from rscd.output.outputs import Outputs, Progress, Written
+from rscd.output.probability import KeptProbability
+from rscd.output.provenance import provenance
+
+MINIMUM_PX = 4
+"""Smallest polygon in px unless an area is given: the raster does not say which model made it."""
+
+
+def polygons(config: PolygonsConfig, *, progress: Progress = lambda done, total: None) -> Written:
+    """Make polygons anew, e.g. with another threshold.
+
+    Raises:
+        UsageError: An option out of range, or an output that exists.
+        DataError: The raster was refused.
+        OutputError: The output could not be written.
+    """
+    started = datetime.now(UTC)
+    inputs = {"probability": config.probability}
+    outputs = Outputs(config.output, None, config.min_area_m2, config.simplify_m)
+    outputs.check(inputs.values(), overwrite=config.overwrite)
+    threshold = threshold_value(config.threshold)
+    kept = KeptProbability(config.probability)
+    areas = PixelAreas(kept.grid)
+    records = (
+        band_record(i, row, values, threshold=threshold, grid_shape=kept.grid.shape, pixel_areas=areas)
+        for i, (row, values) in enumerate(kept.strips())
+    )
+    facts = partial(provenance, started, inputs, config)
+    with closing(ahead(records)) as stream:
+        return outputs.write(
+            stream, kept.grid, areas, minimum_px=MINIMUM_PX, provenance=facts, progress=progress
+        )
