@@ -91,11 +91,11 @@ def detect(
         precision=config.precision,
         batch_size=config.batch_size,
     )
-    on_start(f"device {device}, {predictor.precision}")
-    on_start(f"model {contract.name} {contract.version}, {contract.encoder}; licence: {contract.licence}")
     with open_pair(config.before, config.after, config.bands or RGB) as pair:
         if not config.force_gsd:
             contract.check_gsd(gsd_m(pair.grid), config.before)
+        on_start(f"device {device}, {predictor.precision}")
+        on_start(f"model {contract.name} {contract.version}, {contract.encoder}; licence: {contract.licence}")
         plan = WindowPlan.over(*pair.grid.shape, window, overlap)
         areas, tally = PixelAreas(pair.grid), Tally()
         records = band_records(
