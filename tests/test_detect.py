@@ -21,7 +21,7 @@ from rscd.types import Window
 
 STAND_IN = (
     Pointwise(),
-    Contract("stand-in", "1", "lite", 8, (0.0,) * 3, (1.0,) * 3, window=96, overlap=32, threshold=0.6, trained_on="nothing"),
+    Contract("stand-in", "1", "lite", 8, (0.0,) * 3, (1.0,) * 3, window=96, overlap=32, threshold=0.6, trained_on="-"),  # noqa: E501
 )
 COLUMNS = [
     "id",

@@ -19,7 +19,8 @@ class Counting:
         return getattr(self._dataset, name)
 
     def read(self, bands, window):
-        self.read_rows += range(int(window.row_off), int(window.row_off + window.height))
+        if window.col_off == 0:
+            self.read_rows += range(int(window.row_off), int(window.row_off + window.height))
         return self._dataset.read(bands, window=window)
 
 

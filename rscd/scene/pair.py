@@ -16,7 +16,7 @@ from rscd.scene.grid import difference, grid_of, warp_command
 from rscd.types import Grid
 
 GDAL_OPTIONS = {
-    "GDAL_CACHEMAX": 256,  # MB, for the whole process: GDAL's default is a share of the machine
+    "GDAL_CACHEMAX": 64,  # MB, for the whole process: GDAL's default is a share of the machine
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # sidecars of an input may say anything
     "GDAL_PAM_ENABLED": "NO",  # nor are any written
 }

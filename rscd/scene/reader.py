@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ from rscd.scene.validity import read_validity
 from rscd.scene.windows import WindowPlan
 from rscd.types import BoolArray, ByteArray
 
+PIECE = 4096
+"""Columns that are read at once, at least; whole blocks."""
 MAX_CHUNK = 2048
 """Rows are read in whole blocks, but at most this many at once: an untiled file may be one block."""
 
@@ -39,48 +42,51 @@ class BandInput:
 
 
 class RowReader:
-    """Rows of one raster, asked for from top to bottom; keeps only rows that may be asked for again."""
+    """Rows of one raster, asked for from top to bottom; keeps only blocks that may be asked for again."""
 
     def __init__(self, dataset: Any, bands: tuple[int, ...]) -> None:  # noqa: ANN401
         self._dataset, self._bands = dataset, bands
-        self._first = self._next = 0
-        self._pixels: ByteArray = np.empty((len(bands), 0, dataset.width), np.uint8)
-        self._valid: BoolArray = np.empty((0, dataset.width), bool)
-        self._chunk = min(dataset.block_shapes[bands[0] - 1][0], MAX_CHUNK)
+        block_height, block_width = dataset.block_shapes[bands[0] - 1]
+        self._chunk_rows = min(block_height, MAX_CHUNK)
+        self._piece_cols = -(-PIECE // block_width) * block_width
+        self._chunks: deque[tuple[int, ByteArray, BoolArray]] = deque()
+        self._next = 0
 
     def rows(self, start: int, stop: int) -> tuple[ByteArray, BoolArray]:
-        """Pixels (bands, rows, columns) and validity (rows, columns) of rows [start, stop).
-
-        ``start`` may not go back. The arrays are not written to afterwards.
+        """Pixels (bands, rows, columns) and validity (rows, columns) of rows [start, stop), start never going back.
 
         Raises:
             DataError: A block cannot be decoded.
         """
-        assert start >= self._first
-        pixels, valid = [self._pixels[:, start - self._first :]], [self._valid[start - self._first :]]
+        while self._chunks and self._chunks[0][0] + len(self._chunks[0][2]) <= start:
+            self._chunks.popleft()
         while self._next < stop:
-            more_pixels, more_valid = self._read_chunk()
-            skip = max(0, start - (self._next - more_valid.shape[0]))
-            pixels.append(more_pixels[:, skip:])
-            valid.append(more_valid[skip:])
-        self._first = start
-        self._pixels, self._valid = np.concatenate(pixels, axis=1), np.concatenate(valid)
-        return self._pixels[:, : stop - start], self._valid[: stop - start]
+            self._chunks.append(self._read_chunk())
+        assert self._chunks[0][0] <= start
+        parts = [np.s_[max(0, start - row) : stop - row] for row, _, _ in self._chunks]
+        pixels = [chunk[:, part] for (_, chunk, _), part in zip(self._chunks, parts, strict=True)]
+        valid = [chunk[part] for (_, _, chunk), part in zip(self._chunks, parts, strict=True)]
+        return np.concatenate(pixels, axis=1), np.concatenate(valid)
 
-    def _read_chunk(self) -> tuple[ByteArray, BoolArray]:
-        """Read on to the next block border."""
-        row = self._next
-        stop = min((row // self._chunk + 1) * self._chunk, self._dataset.height)
-        window = RasterWindow(0, row, self._dataset.width, stop - row)
-        try:
-            pixels = self._dataset.read(self._bands, window=window)
-            valid = read_validity(self._dataset, self._bands, window, pixels)
-        except (RasterioIOError, RasterioError) as error:
-            cause = error.__cause__ or error
-            problem = f"rows {row} to {stop - 1} cannot be read: {cause}"
-            raise DataError(problem, path=self._dataset.name, remedy="fetch the file again") from error
-        self._next = stop
-        return pixels, valid
+    def _read_chunk(self) -> tuple[int, ByteArray, BoolArray]:
+        """Read on to the next block border: first row, pixels, validity.
+
+        In pieces of some columns, so that GDAL's cache need not hold a row of blocks of all bands at once.
+        """
+        row, width = self._next, self._dataset.width
+        self._next = min((row // self._chunk_rows + 1) * self._chunk_rows, self._dataset.height)
+        height = self._next - row
+        pixels, valid = np.empty((len(self._bands), height, width), np.uint8), np.empty((height, width), bool)
+        for col in range(0, width, self._piece_cols):
+            part = np.s_[..., col : col + self._piece_cols]
+            window = RasterWindow(col, row, min(self._piece_cols, width - col), height)
+            try:
+                pixels[part] = self._dataset.read(self._bands, window=window)
+                valid[part] = read_validity(self._dataset, self._bands, window, pixels[part])
+            except (RasterioIOError, RasterioError) as error:
+                problem = f"rows {row} to {self._next - 1} cannot be read: {error.__cause__ or error}"
+                raise DataError(problem, path=self._dataset.name, remedy="fetch the file again") from error
+        return row, pixels, valid
 
 
 def read_bands(pair: Pair, plan: WindowPlan) -> Iterator[BandInput]:
