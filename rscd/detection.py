@@ -113,7 +113,7 @@ def detect(
                 stream,
                 pair.grid,
                 areas,
-                minimum_px=contract.minimum_mapping_px,
+                minimum_m2=contract.minimum_m2(gsd_m(pair.grid)),
                 provenance=partial(
                     provenance, started, inputs, config, model=asdict(contract), device=str(device)
                 ),
