@@ -18,6 +18,7 @@ from rscd.model.contract import Contract
 from rscd.model.registry import load_model
 from rscd.output.area import PixelAreas
 from rscd.output.components import threshold_value
+from rscd.output.evidence import Evidence, band_names
 from rscd.output.outputs import Outputs, Progress, Written
 from rscd.output.provenance import provenance
 from rscd.scene.grid import gsd_m
@@ -78,7 +79,15 @@ def detect(
     """
     clock, started = perf_counter(), datetime.now(UTC)
     inputs = {"before": config.before, "after": config.after}
-    outputs = Outputs(config.output, config.probability, config.min_area_m2, config.simplify_m)
+    outputs = Outputs(
+        config.output,
+        config.probability,
+        config.report,
+        config.min_area_m2,
+        config.simplify_m,
+        config.fill_holes_m2,
+        config.regularize,
+    )
     outputs.check(inputs.values(), overwrite=config.overwrite)
     device = choose_device(config.device)
     network, contract = model or load_model(config.model)
@@ -118,6 +127,7 @@ def detect(
                     provenance, started, inputs, config, model=asdict(contract), device=str(device)
                 ),
                 progress=progress,
+                evidence=Evidence(pair.grid, band_names(contract.bands, len(pair.bands))),
             )
     return Result(
         written=written,

@@ -11,7 +11,9 @@ import pyarrow.compute
 
 from rscd.errors import UsageError
 from rscd.output.area import PixelAreas
-from rscd.output.geopackage import FeatureSpool, ObservedExtent, write_geopackage
+from rscd.output.evidence import Evidence
+from rscd.output.formats import check_name, siblings, write_vectors
+from rscd.output.geopackage import FeatureSpool, ObservedExtent
 from rscd.output.polygons import PolygonTracer
 from rscd.output.probability import ProbabilityRaster
 from rscd.output.publish import check_target, publishing, scratch
@@ -27,7 +29,7 @@ class Written:
     """What came out of a run."""
 
     geopackage: Path
-    """The GeoPackage."""
+    """The vector file: a GeoPackage, or another format by its suffix."""
     probability: Path | None
     """The probability raster, if one was asked for."""
     polygons: int
@@ -47,35 +49,45 @@ class Outputs:
     """Where a run's outputs go, and how polygons are made."""
 
     geopackage: Path
-    """GeoPackage to write."""
+    """Vector file to write, in the format of its suffix."""
     probability: Path | None = None
     """Probability raster to write, if any."""
+    report: Path | None = None
+    """Report page that the caller will write, if any."""
     min_area_m2: float | None = None
     """Smallest polygon, m2; None leaves it to the model's minimum mapping unit."""
     simplify_m: float = 0.0
     """Tolerance of outline simplification, m."""
+    fill_holes_m2: float = 0.0
+    """Holes smaller than this are filled, m2."""
+    regularize: bool = False
+    """Bring outlines to right angles."""
 
     def check(self, inputs: Iterable[Path], *, overwrite: bool) -> None:
         """Refuse, before any work, what could not be published in the end.
 
         Raises:
             UsageError: An output exists and ``overwrite`` is off, or is an input, or both outputs have one path;
-                ``min_area_m2`` or ``simplify_m`` is negative.
+                the vector file's suffix is unknown; an area or a tolerance is negative.
             OutputError: A folder does not exist or cannot be written.
         """
+        check_name(self.geopackage)
         taken = {path.resolve() for path in inputs}
-        for path in (self.geopackage, self.probability):
+        for path in (self.geopackage, *siblings(self.geopackage), self.probability, self.report):
             if path is None:
                 continue
             if path.resolve() in taken:
                 raise UsageError("is an input or another output too", path=path, remedy="name another file")
             taken.add(path.resolve())
             check_target(path, overwrite=overwrite)
-        if self.geopackage.suffix.lower() != ".gpkg":
-            raise UsageError("no GeoPackage by its name", path=self.geopackage, remedy="give it the suffix .gpkg")
-        for option, value in (("--min-area", self.min_area_m2 or 0.0), ("--simplify", self.simplify_m)):
+        areas = ("--min-area", self.min_area_m2 or 0.0), ("--fill-holes", self.fill_holes_m2)
+        for option, value in (*areas, ("--simplify", self.simplify_m)):
             if not value >= 0:
                 raise UsageError(f"{option} {value}", remedy="use 0 or more")
+        if self.regularize:
+            from rscd.output.regularize import check_regularizer
+
+            check_regularizer()
 
     def write(
         self,
@@ -86,6 +98,7 @@ class Outputs:
         minimum_px: int,
         provenance: Callable[[], Mapping[str, object]],
         progress: Progress = lambda done, total: None,
+        evidence: Evidence | None = None,
     ) -> Written:
         """Consume all records and publish: every output complete at its path, or the old ones untouched.
 
@@ -96,19 +109,30 @@ class Outputs:
             minimum_px: Smallest polygon in px, where ``min_area_m2`` is None.
             provenance: Asked once all bands are done, for the GeoPackage's metadata.
             progress: Called after each band.
+            evidence: Makes the polygons' columns; default: those that need no image.
 
         Raises:
             OutputError: An output could not be written.
         """
+        evidence = evidence or Evidence(grid)
         min_area = self.min_area_m2
         if min_area is None:
             min_area = minimum_px * gsd_m(grid) ** 2 * (1 - 1e-4)  # so that exactly so many pixels pass
-        tracer = PolygonTracer(grid, min_area_m2=min_area, simplify_m=self.simplify_m)
+        tracer = PolygonTracer(
+            grid,
+            min_area_m2=min_area,
+            simplify_m=self.simplify_m,
+            fill_holes_m2=self.fill_holes_m2,
+            regularize=self.regularize,
+            evidence=evidence,
+        )
         extent = ObservedExtent(grid, areas)
         changed_m2 = 0.0
         with ExitStack() as stack:
             raster = self._raster(grid, stack)
-            spool = stack.enter_context(FeatureSpool(stack.enter_context(scratch(self.geopackage))))
+            spool = stack.enter_context(
+                FeatureSpool(stack.enter_context(scratch(self.geopackage)), evidence.schema)
+            )
             for record in records:
                 features = tracer.add(record)
                 changed_m2 += pyarrow.compute.sum(features["area_m2"], min_count=0).as_py()
@@ -122,7 +146,7 @@ class Outputs:
             spool.write(features)
             if raster is not None:
                 raster.finish()
-            write_geopackage(self.geopackage, grid, spool, extent, provenance=provenance())
+            write_vectors(self.geopackage, grid, spool, extent, provenance=provenance())
         return Written(
             geopackage=self.geopackage,
             probability=self.probability,
