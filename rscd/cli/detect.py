@@ -11,6 +11,7 @@ from rscd.cli import options
 from rscd.cli.console import exit_codes, megapixels, print_json, print_table, say
 
 if TYPE_CHECKING:
+    from rscd.detect import Result
     from rscd.output.outputs import Written
 
 
@@ -74,9 +75,24 @@ def detect(
                 [
                     *summary(result.written, result.threshold),
                     ("windows", f"{result.windows} forwarded, {result.windows_skipped} without a valid pixel"),
-                    ("time", f"{result.seconds:.1f} s on {result.device}"),
+                    *([("", str(report))] if report else []),
+                    *cost_rows(result),
                 ],
             )
+
+
+def cost_rows(result: Result) -> list[tuple[str, str]]:
+    """Rows of the closing table on time and memory."""
+    cost = result.cost
+    taken = ", ".join(f"{name} {seconds / cost.wall_s:.0%}" for name, seconds in cost.stages_s.items())
+    memory = f"{cost.peak_memory_mb:,.0f} MB"
+    if cost.gpu_memory_mb is not None:
+        memory += f", and {cost.gpu_memory_mb:,.0f} MB on the GPU"
+    return [
+        ("time", f"{cost.wall_s:.1f} s on {result.device}, busy {cost.device_busy:.0%} of it"),
+        ("stages", f"{taken} of the time; they overlap"),
+        ("peak memory", memory),
+    ]
 
 
 def summary(written: Written, threshold: float) -> list[tuple[str, str]]:

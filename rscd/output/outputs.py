@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow.compute
+import pyarrow as pa
 
 from rscd.errors import UsageError
 from rscd.output.area import PixelAreas
@@ -17,7 +17,9 @@ from rscd.output.geopackage import FeatureSpool, ObservedExtent
 from rscd.output.polygons import PolygonTracer
 from rscd.output.probability import ProbabilityRaster
 from rscd.output.publish import check_target, publishing, scratch
+from rscd.output.report import Report
 from rscd.scene.grid import gsd_m
+from rscd.telemetry import Stopwatch
 from rscd.types import BandRecord, Grid
 
 Progress = Callable[[int, int], None]
@@ -99,6 +101,8 @@ class Outputs:
         provenance: Callable[[], Mapping[str, object]],
         progress: Progress = lambda done, total: None,
         evidence: Evidence | None = None,
+        report: Report | None = None,
+        watch: Stopwatch | None = None,
     ) -> Written:
         """Consume all records and publish: every output complete at its path, or the old ones untouched.
 
@@ -110,6 +114,8 @@ class Outputs:
             provenance: Asked once all bands are done, for the GeoPackage's metadata.
             progress: Called after each band.
             evidence: Makes the polygons' columns; default: those that need no image.
+            report: Looks on.
+            watch: Times the stages ``vectorise`` and ``write``.
 
         Raises:
             OutputError: An output could not be written.
@@ -127,31 +133,40 @@ class Outputs:
             evidence=evidence,
         )
         extent = ObservedExtent(grid, areas)
-        changed_m2 = 0.0
+        report, watch = report or Report(None, grid), watch or Stopwatch()
         with ExitStack() as stack:
             raster = self._raster(grid, stack)
             spool = stack.enter_context(
                 FeatureSpool(stack.enter_context(scratch(self.geopackage)), evidence.schema)
             )
+
+            def keep(features: pa.RecordBatch) -> None:
+                report.digest.add(features)
+                with watch.stage("write"):
+                    spool.write(features)
+
             for record in records:
-                features = tracer.add(record)
-                changed_m2 += pyarrow.compute.sum(features["area_m2"], min_count=0).as_py()
-                spool.write(features)
+                with watch.stage("vectorise"):
+                    features = tracer.add(record)
+                keep(features)
                 extent.add(record)
+                report.note(record)
                 if raster is not None:
-                    raster.add(record)
+                    with watch.stage("write"):
+                        raster.add(record)
                 progress((record.row + record.height) * grid.width, grid.height * grid.width)
-            features = tracer.finish()
-            changed_m2 += pyarrow.compute.sum(features["area_m2"], min_count=0).as_py()
-            spool.write(features)
-            if raster is not None:
-                raster.finish()
-            write_vectors(self.geopackage, grid, spool, extent, provenance=provenance())
+            with watch.stage("vectorise"):
+                features = tracer.finish()
+            keep(features)
+            with watch.stage("write"):
+                if raster is not None:
+                    raster.finish()
+                write_vectors(self.geopackage, grid, spool, extent, provenance=provenance())
         return Written(
             geopackage=self.geopackage,
             probability=self.probability,
             polygons=spool.features,
-            changed_m2=changed_m2,
+            changed_m2=report.digest.area_m2,
             observed_km2=extent.observed_m2 / 1e6,
             not_observable_km2=extent.not_observable_m2 / 1e6,
             min_area_m2=min_area,
