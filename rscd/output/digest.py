@@ -89,18 +89,19 @@ def svg_paths(wkb: pa.ChunkedArray, grid: Grid, factor: int) -> list[str]:
 
 
 def nice_m2(area: float) -> str:
-    """An area with three digits in m2, ha or km2, whichever reads best."""
-    for unit, size, least in (("km2", 1e6, 1e6), ("ha", 1e4, 1e4)):
-        if area >= least:
+    """An area with up to three digits in m², ha or km², whichever reads best."""
+    for unit, size in (("km²", 1e6), ("ha", 1e4)):
+        if area >= size:
             return f"{_digits(area / size)} {unit}"
-    return f"{_digits(area)} m2"
+    return f"{_digits(area)} m²"
 
 
 def _digits(value: float) -> str:
     if value == 0:
         return "0"
-    decimals = max(0, 2 - math.floor(math.log10(abs(value))))
-    return f"{value:,.{min(decimals, 3)}f}"
+    decimals = min(max(0, 2 - math.floor(math.log10(abs(value)))), 3)
+    text = f"{value:,.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if decimals else text
 
 
 def _ring(xy: np.ndarray) -> str:

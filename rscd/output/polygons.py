@@ -15,6 +15,7 @@ it is complete.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +26,6 @@ from rscd.output.area import Ellipsoid
 from rscd.output.components import ComponentJoiner, Joined, take
 from rscd.output.evidence import Evidence, GeometryArray, feature_schema
 from rscd.output.outline import HoleFiller, Reshaper, metres_per_unit, simplify
-from rscd.scene.grid import gsd_m
 from rscd.types import BandRecord, BoolArray, Grid, IntArray, LongArray
 
 FEATURE_SCHEMA = feature_schema()
@@ -147,7 +147,8 @@ def _reshaper(grid: Grid, simplify_m: float, *, regularize: bool) -> Reshaper | 
         from rscd.output.regularize import REACH_PX
         from rscd.output.regularize import regularize as right_angles
 
-        pixel_m = gsd_m(grid)
+        a, b, _, d, e, _ = grid.transform
+        pixel_m = math.sqrt(abs(a * e - b * d) * metres[0] * metres[1])
         return Reshaper(grid, right_angles(metres, pixel_m), 2 * REACH_PX * pixel_m / min(metres))
     if simplify_m > 0:
         tolerance = simplify_m / max(metres)

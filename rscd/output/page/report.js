@@ -40,10 +40,11 @@
   };
 
   const colour = (p) => data.steps.reduce((found, [low, rgb]) => (p >= low ? rgb : found), data.steps[0][1]);
-  const number = (value) => {
+  const number = (value, unit) => {
     if (value === null) return "not measured";
     if (typeof value === "boolean") return value ? "yes" : "no";
     if (typeof value === "string") return value === "" ? "none yet" : value;
+    if (unit === "°") return value.toFixed(6);
     const size = Math.abs(value);
     return value.toLocaleString("en", { maximumFractionDigits: size >= 100 ? 0 : size >= 10 ? 1 : 3 });
   };
@@ -64,7 +65,7 @@
     at("hint").textContent = pinned === i ? "Chosen; click elsewhere on the map to let go." : "";
     for (const [name, triple] of data.colours) entry(facts, name, triple.map((k) => number(row[k])).join(", "), triple.map((k) => row[k]));
     data.columns.forEach(([name, unit, shown], k) => {
-      if (shown) entry(facts, name, number(row[k]) + (unit && row[k] !== null ? " " + unit : ""));
+      if (shown) entry(facts, name, number(row[k], unit) + (unit && row[k] !== null ? " " + unit : ""));
     });
     for (const path of paths) path.classList.toggle("on", Number(path.dataset.i) === i);
     for (const line of document.querySelectorAll("tr[data-i]")) line.classList.toggle("on", Number(line.dataset.i) === i);
