@@ -22,6 +22,7 @@ from pyproj import CRS
 from rscd.errors import OutputError
 from rscd.output.area import PixelAreas
 from rscd.output.components import band_record
+from rscd.output.evidence import REVIEW_STATES
 from rscd.output.geopackage import FeatureSpool, ObservedExtent, write_geopackage
 from rscd.output.polygons import FEATURE_SCHEMA, PolygonTracer
 from rscd.output.style import STEPS, changes_qml
@@ -178,6 +179,19 @@ def test_the_style_fills_by_mean_probability_without_gaps() -> None:
     symbols = renderer.findall("symbols/symbol")
     assert [s.get("name") for s in symbols] == [r.get("symbol") for r in renderer.iter("range")]
     assert len(symbols) == len(STEPS)
+
+
+def test_the_style_outlines_by_review_state() -> None:
+    qgis = ET.fromstring(changes_qml())
+    for layer in qgis.iter("layer"):
+        defined = {
+            option.get("name"): {part.get("name"): part.get("value") for part in option}
+            for option in layer.findall("data_defined_properties/Option/Option[@name='properties']/Option")
+        }
+        colour = defined["outlineColor"]
+        assert (colour["active"], colour["type"]) == ("true", "3")
+        states = re.findall(r"\"review\" = '(\w+)' THEN '[\d,]+'", colour["expression"] or "")
+        assert {"", *states} == set(REVIEW_STATES)
 
 
 def test_an_old_output_is_replaced_and_nothing_else_is_left(
