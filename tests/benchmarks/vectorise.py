@@ -43,7 +43,7 @@ def write_mask(path: Path, side: int, polygons: int) -> None:
             for start in range(0, side - cell + 1, cell):
                 u, v = rng.uniform(cell * 0.3, cell * 0.7, 2)
                 a, b = rng.uniform(2, cell * 0.28, 2)
-                blob = ((row - u) / a) ** 2 + ((col - v) / b) ** 2 + rng.normal(0, 0.15, row.shape) < 1
+                blob = ((row - u) / a) ** 2 + ((col - v) / b) ** 2 + rng.normal(0, 0.1, row.shape) < 1
                 part = strip[:, start : start + cell]
                 part[blob] = rng.integers(THRESHOLD, 255, blob.sum())
             held = np.concatenate([held, strip])
