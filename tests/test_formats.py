@@ -154,3 +154,12 @@ def test_a_path_that_pyogrio_takes_for_an_archive_is_refused(tmp_path: Path, suf
     with pytest.raises(UsageError, match="'!'"):
         run(tmp_path / f"x!y{suffix}")
     assert len(run(tmp_path / "x!y.parquet")) == 2
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that takes no files, such as /proc")
+def test_a_folder_that_takes_no_files_is_an_output_error(tmp_path: Path, suffix: str) -> None:
+    before, after = pair(tmp_path / "in")
+    with pytest.raises(OutputError) as caught:
+        detect(DetectConfig(before, after, Path(f"/proc/changes{suffix}")), model=(Pointwise(), CONTRACT))
+    assert caught.value.exit_code == 7 and caught.value.remedy
