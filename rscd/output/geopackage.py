@@ -121,10 +121,12 @@ class ObservedExtent:
     def add(self, record: BandRecord) -> None:
         """Take a band; each once, in any order."""
         observed = record.probability != NOT_OBSERVABLE
-        self.observed_m2 += self._areas.total(observed, record.row)
-        if not observed.all():
-            self.not_observable_m2 += self._areas.total(~observed, record.row)
         rows = np.arange(record.row, record.row + record.height) // self._factor
+        self.observed_m2 += self._areas.total(observed, record.row)
+        if observed.all():
+            self._cells[rows[0] : rows[-1] + 1] = True
+            return
+        self.not_observable_m2 += self._areas.total(~observed, record.row)
         first_of_cell = np.flatnonzero(np.diff(rows, prepend=-1))
         cells = np.logical_or.reduceat(observed, first_of_cell, axis=0)
         cells = np.logical_or.reduceat(cells, np.arange(0, record.width, self._factor), axis=1)
