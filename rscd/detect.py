@@ -19,9 +19,10 @@ from rscd.model.registry import load_model
 from rscd.output.area import PixelAreas
 from rscd.output.components import threshold_value
 from rscd.output.evidence import Evidence, band_names
+from rscd.output.facts import Facts
 from rscd.output.outputs import Outputs, Progress, Written
 from rscd.output.provenance import provenance
-from rscd.output.report import Facts, Report
+from rscd.output.report import Report
 from rscd.scene.grid import gsd_m
 from rscd.scene.pair import open_pair
 from rscd.scene.reader import read_bands

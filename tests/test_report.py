@@ -21,8 +21,9 @@ from rscd.config import DetectConfig
 from rscd.detect import detect
 from rscd.errors import OutputError, UsageError
 from rscd.output.digest import AREA_BINS, Digest, nice_m2
+from rscd.output.facts import Facts, PairFacts
 from rscd.output.preview import SIDE, Previews
-from rscd.output.report import Facts, PairFacts, report_html
+from rscd.output.report import report_html
 from rscd.scene.reader import BandInput
 from rscd.telemetry import Telemetry
 
