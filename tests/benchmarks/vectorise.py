@@ -3,7 +3,8 @@
     python tests/benchmarks/vectorise.py [--side 20000] [--polygons 200000] [--repeats 1] [--mask FILE]
 
 Each way runs in a process of its own, so that its peak memory is its own; the two take turns, and the least of
-each is told, as wall and as CPU time, which a busy machine stretches less. Both read the same GeoTIFF of probabilities and write a GeoPackage. Prints a table and, last, JSON.
+each is told, as wall time and as CPU time, which a busy machine stretches less. Both read the same GeoTIFF of
+probabilities and write a GeoPackage. Prints a table and, last, JSON.
 """
 
 from __future__ import annotations
