@@ -71,9 +71,11 @@ class DetectConfig:
     after: Path
     """GeoTIFF of the later date, on the same grid."""
     output: Path
-    """GeoPackage to write."""
+    """Vector file to write: .gpkg, .fgb, .geojson or .parquet."""
     probability: Path | None = None
     """Probability raster (COG) to write."""
+    report: Path | None = None
+    """Report page (HTML) to write."""
     model: str = "buildings"
     """Name of an embedded model, or path of a checkpoint."""
     threshold: float | None = None
@@ -82,6 +84,10 @@ class DetectConfig:
     """Smallest polygon in m2; default: the contract's minimum mapping unit at the scene's pixel size."""
     simplify_m: float = 0.0
     """Tolerance of outline simplification in m; 0 keeps the pixel outline."""
+    fill_holes_m2: float = 0.0
+    """Holes of polygons smaller than this in m2 are filled, unless something lies in them."""
+    regularize: bool = False
+    """Bring outlines to right angles, where that keeps 0.8 of them (extra ``regularize``)."""
     bands: tuple[int, ...] | None = None
     """Bands of both files to use, from 1, in the contract's order; default: 1, 2, 3."""
     window: int | None = None
@@ -107,12 +113,16 @@ class PolygonsConfig:
     probability: Path
     """Probability raster that ``rscd detect`` wrote."""
     output: Path
-    """GeoPackage to write."""
+    """Vector file to write: .gpkg, .fgb, .geojson or .parquet."""
     threshold: float = 0.5
     """Calibrated p from which a pixel counts as changed, 0..1."""
     min_area_m2: float | None = None
     """Smallest polygon in m2; default: 4 px."""
     simplify_m: float = 0.0
     """Tolerance of outline simplification in m; 0 keeps the pixel outline."""
+    fill_holes_m2: float = 0.0
+    """Holes of polygons smaller than this in m2 are filled, unless something lies in them."""
+    regularize: bool = False
+    """Bring outlines to right angles, where that keeps 0.8 of them (extra ``regularize``)."""
     overwrite: bool = False
     """Replace an existing output."""

@@ -7,23 +7,27 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
-from time import perf_counter
 from typing import TYPE_CHECKING
 
 from rscd.config import DetectConfig
 from rscd.inference.bands import Tally, band_records
+from rscd.inference.idle import gpu_memory_mb, idle_gpu
 from rscd.inference.predictor import Predictor, check_window, choose_device
 from rscd.inference.stream import ahead
 from rscd.model.contract import Contract
 from rscd.model.registry import load_model
 from rscd.output.area import PixelAreas
 from rscd.output.components import threshold_value
+from rscd.output.evidence import Evidence, band_names
+from rscd.output.facts import Facts
 from rscd.output.outputs import Outputs, Progress, Written
 from rscd.output.provenance import provenance
+from rscd.output.report import Report
 from rscd.scene.grid import gsd_m
 from rscd.scene.pair import open_pair
 from rscd.scene.reader import read_bands
 from rscd.scene.windows import WindowPlan
+from rscd.telemetry import Stopwatch, Telemetry, telemetry
 from rscd.types import P_SCALE
 
 if TYPE_CHECKING:
@@ -52,7 +56,9 @@ class Result:
     licence: str
     """Terms of the model's weights."""
     seconds: float
-    """Wall time."""
+    """Wall time in s, without the report's."""
+    cost: Telemetry
+    """Times of the stages, and memory."""
 
 
 def detect(
@@ -76,9 +82,10 @@ def detect(
         ModelError: The model was refused.
         OutputError: An output could not be written.
     """
-    clock, started = perf_counter(), datetime.now(UTC)
+    watch, started = Stopwatch(), datetime.now(UTC)
     inputs = {"before": config.before, "after": config.after}
-    outputs = Outputs(config.output, config.probability, config.min_area_m2, config.simplify_m)
+    shaping = config.min_area_m2, config.simplify_m, config.fill_holes_m2, config.regularize
+    outputs = Outputs(config.output, config.probability, config.report, *shaping)
     outputs.check(inputs.values(), overwrite=config.overwrite)
     device = choose_device(config.device)
     network, contract = model or load_model(config.model)
@@ -94,31 +101,36 @@ def detect(
     with open_pair(config.before, config.after, config.bands or RGB) as pair:
         if not config.force_gsd:
             contract.check_gsd(gsd_m(pair.grid), config.before)
-        on_start(f"device {device}, {predictor.precision}")
+        on_start(f"device {device}, {predictor.precision}" + idle_gpu(device))
         on_start(f"model {contract.name} {contract.version}, {contract.encoder}; licence: {contract.licence}")
         plan = WindowPlan.over(*pair.grid.shape, window, overlap)
         areas, tally = PixelAreas(pair.grid), Tally()
+        report = Report(config.report, pair.grid)
         records = band_records(
-            ahead(read_bands(pair, plan)),
+            watch.each("wait", ahead(report.watch(watch.each("read", read_bands(pair, plan))))),
             plan,
-            predictor,
+            watch.call("forward", predictor),
             batch_size=config.batch_size,
             threshold=threshold,
             grid=pair.grid,
             areas=areas,
             tally=tally,
         )
-        with closing(ahead(records)) as stream:
+        facts = partial(provenance, started, inputs, config, model=asdict(contract), device=str(device))
+        with closing(ahead(watch.each("bands", records))) as stream:
             written = outputs.write(
                 stream,
                 pair.grid,
                 areas,
                 minimum_m2=contract.minimum_m2(gsd_m(pair.grid)),
-                provenance=partial(
-                    provenance, started, inputs, config, model=asdict(contract), device=str(device)
-                ),
+                provenance=facts,
                 progress=progress,
+                evidence=Evidence(pair.grid, band_names(contract.bands, len(pair.bands))),
+                report=report,
+                watch=watch,
             )
+        cost = telemetry(watch, gpu_memory_mb(device))
+        report.publish(Facts(written, threshold / P_SCALE, cost, facts(), predictor.precision))
     return Result(
         written=written,
         threshold=threshold / P_SCALE,
@@ -127,7 +139,8 @@ def detect(
         device=str(device),
         model=f"{contract.name} {contract.version}",
         licence=contract.licence,
-        seconds=perf_counter() - clock,
+        seconds=cost.wall_s,
+        cost=cost,
     )
 
 

@@ -29,7 +29,13 @@ def polygons(config: PolygonsConfig, *, progress: Progress = lambda done, total:
     """
     started = datetime.now(UTC)
     inputs = {"probability": config.probability}
-    outputs = Outputs(config.output, None, config.min_area_m2, config.simplify_m)
+    outputs = Outputs(
+        config.output,
+        min_area_m2=config.min_area_m2,
+        simplify_m=config.simplify_m,
+        fill_holes_m2=config.fill_holes_m2,
+        regularize=config.regularize,
+    )
     outputs.check(inputs.values(), overwrite=config.overwrite)
     threshold = threshold_value(config.threshold)
     kept = KeptProbability(config.probability)

@@ -22,6 +22,7 @@ from pyproj import CRS
 from rscd.errors import OutputError
 from rscd.output.area import PixelAreas
 from rscd.output.components import band_record
+from rscd.output.evidence import REVIEW_STATES
 from rscd.output.geopackage import FeatureSpool, ObservedExtent, write_geopackage
 from rscd.output.polygons import FEATURE_SCHEMA, PolygonTracer
 from rscd.output.style import STEPS, changes_qml
@@ -180,6 +181,19 @@ def test_the_style_fills_by_mean_probability_without_gaps() -> None:
     assert len(symbols) == len(STEPS)
 
 
+def test_the_style_outlines_by_review_state() -> None:
+    qgis = ET.fromstring(changes_qml())
+    for layer in qgis.iter("layer"):
+        defined = {
+            option.get("name"): {part.get("name"): part.get("value") for part in option}
+            for option in layer.findall("data_defined_properties/Option/Option[@name='properties']/Option")
+        }
+        colour = defined["outlineColor"]
+        assert (colour["active"], colour["type"]) == ("true", "3")
+        states = re.findall(r"\"review\" = '(\w+)' THEN '[\d,]+'", colour["expression"] or "")
+        assert {"", *states} == set(REVIEW_STATES)
+
+
 def test_an_old_output_is_replaced_and_nothing_else_is_left(
     target: Path, probability: NDArray[np.uint8]
 ) -> None:
@@ -228,7 +242,7 @@ def test_a_full_disk_leaves_the_old_output(target: Path, stage: str, message: st
     """A limit on file size stands for the disk, which is full in the spool, the features or their index."""
     write(target, speckles(), band=50)
     spool, package = (target.parent.parent / "features.arrow").stat().st_size, target.stat().st_size
-    limit = {"spool": spool // 2, "table": (2 * spool + package) // 3, "index": package - 100_000}[stage]
+    limit = {"spool": spool // 2, "table": (4 * spool + package) // 5, "index": package - 100_000}[stage]
     target.write_bytes(b"an older output")
     command = [sys.executable, "-c", FULL_DISK, str(target), str(limit)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -35,6 +35,7 @@ def demo(
             after=place.after,
             output=output / "changes.gpkg",
             probability=output / "probability.tif",
+            report=output / "report.html",
             model=model,
             device=device,
             overwrite=True,
@@ -67,6 +68,7 @@ def _tell(report: dict[str, Any], output: Path) -> None:
                 f"{_false(plain)} of {plain['found']} false",
             ),
             ("look at", f"{output / 'quicklook.png'} (before | after | changes)"),
+            ("forward", f"{output / 'report.html'}, a page to swipe between the dates"),
             ("in QGIS", f"{output / 'changes.gpkg'} over {output / 'after.tif'}"),
         ],
     )

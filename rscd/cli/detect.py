@@ -11,6 +11,7 @@ from rscd.cli import options
 from rscd.cli.console import exit_codes, megapixels, print_json, print_table, say
 
 if TYPE_CHECKING:
+    from rscd.detection import Result
     from rscd.output.outputs import Written
 
 
@@ -19,10 +20,13 @@ def detect(
     after: Annotated[Path, typer.Argument(help="GeoTIFF of the later date, on the same grid.")],
     output: options.Output,
     probability: Annotated[Path | None, typer.Option(help="Probability raster (COG) to write.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Report page (HTML) to write.")] = None,
     model: options.Model = "buildings",
     threshold: options.Threshold = None,
     min_area: options.MinArea = None,
     simplify: options.Simplify = 0.0,
+    fill_holes: options.FillHoles = 0.0,
+    regularize: options.Regularize = False,
     bands: Annotated[str | None, typer.Option(help="Bands of both files, e.g. 1,2,3.")] = None,
     window: Annotated[int | None, typer.Option(help="Window side in px, a multiple of 32.")] = None,
     overlap: Annotated[int | None, typer.Option(help="Overlap of windows in px.")] = None,
@@ -44,10 +48,13 @@ def detect(
             after=after,
             output=output,
             probability=probability,
+            report=report,
             model=model,
             threshold=threshold,
             min_area_m2=min_area,
             simplify_m=simplify,
+            fill_holes_m2=fill_holes,
+            regularize=regularize,
             bands=options.band_list(bands),
             window=window,
             overlap=overlap,
@@ -67,9 +74,24 @@ def detect(
                 [
                     *summary(result.written, result.threshold),
                     ("windows", f"{result.windows} forwarded, {result.windows_skipped} without a valid pixel"),
-                    ("time", f"{result.seconds:.1f} s on {result.device}"),
+                    *([("", str(report))] if report else []),
+                    *cost_rows(result),
                 ],
             )
+
+
+def cost_rows(result: Result) -> list[tuple[str, str]]:
+    """Rows of the closing table on time and memory."""
+    cost = result.cost
+    taken = ", ".join(f"{name} {seconds / cost.wall_s:.0%}" for name, seconds in cost.stages_s.items())
+    memory = f"{cost.peak_memory_mb:,.0f} MB"
+    if cost.gpu_memory_mb is not None:
+        memory += f", and {cost.gpu_memory_mb:,.0f} MB on the GPU"
+    return [
+        ("time", f"{cost.wall_s:.1f} s on {result.device}, busy {cost.device_busy:.0%} of it"),
+        ("stages", f"{taken} of the time; they overlap"),
+        ("peak memory", memory),
+    ]
 
 
 def summary(written: Written, threshold: float) -> list[tuple[str, str]]:

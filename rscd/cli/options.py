@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
-Output = Annotated[Path, typer.Option("-o", "--output", help="GeoPackage to write.")]
+Output = Annotated[Path, typer.Option("-o", "--output", help="Vector file: .gpkg, .fgb, .geojson or .parquet.")]
 Threshold = Annotated[float | None, typer.Option(help="Probability from which a pixel is changed, 0..1.")]
 MinArea = Annotated[float | None, typer.Option("--min-area", help="Smallest polygon, in m2.")]
 Simplify = Annotated[float, typer.Option("--simplify", help="Simplify outlines within this many m.")]
+FillHoles = Annotated[float, typer.Option("--fill-holes", help="Fill empty holes smaller than this many m2.")]
+Regularize = Annotated[bool, typer.Option("--regularize", help="Right-angled outlines (extra regularize).")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]

@@ -18,6 +18,8 @@ def polygons(
     threshold: Annotated[float, typer.Option(help="Probability from which a pixel is changed, 0..1.")] = 0.5,
     min_area: options.MinArea = None,
     simplify: options.Simplify = 0.0,
+    fill_holes: options.FillHoles = 0.0,
+    regularize: options.Regularize = False,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -33,6 +35,8 @@ def polygons(
             threshold=threshold,
             min_area_m2=min_area,
             simplify_m=simplify,
+            fill_holes_m2=fill_holes,
+            regularize=regularize,
             overwrite=overwrite,
         )
         with megapixels("polygons", quiet=quiet or as_json) as progress:

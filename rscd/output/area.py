@@ -103,6 +103,9 @@ class PixelAreas:
             lines = np.arange(len(slab))
             np.add.at(weights, (above, lines), 1 - t)
             np.add.at(weights, (np.minimum(above + 1, len(by_column) - 1), lines), t)
+            if slab.all():  # the common case, and no product of matrices
+                area += float(weights.sum(axis=1) @ by_column.sum(axis=1))
+                continue
             area += float(((weights @ slab.astype(np.float64)) * by_column).sum())
         return area
 

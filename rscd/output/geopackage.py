@@ -23,6 +23,8 @@ from skimage.measure import label
 
 from rscd.errors import OutputError
 from rscd.output.area import PixelAreas
+from rscd.output.datadict import add_data_dictionary
+from rscd.output.evidence import GEOMETRY_METADATA, REVIEW_STATES, columns
 from rscd.output.polygons import FEATURE_SCHEMA, find_corners, trace
 from rscd.output.publish import publishing
 from rscd.output.style import changes_qml
@@ -33,12 +35,11 @@ BATCH_FEATURES = 4096
 COARSE_CELLS = 2048
 """Longest side of the mask that the extent's polygon is traced from, in cells."""
 
-_GEOMETRY = {"ARROW:extension:name": "geoarrow.wkb"}
 _EXTENT_SCHEMA = pa.schema(
     [
         ("observed_km2", pa.float64()),
         ("not_observable_km2", pa.float64()),
-        pa.field("geometry", pa.binary(), metadata=_GEOMETRY),
+        pa.field("geometry", pa.binary(), metadata=GEOMETRY_METADATA),
     ]
 )
 # As QGIS makes it, so that QGIS can add styles of its own.
@@ -58,14 +59,16 @@ class FeatureSpool:
 
     Args:
         path: A file to write; the caller removes it.
+        schema: Columns of the features.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, schema: pa.Schema = FEATURE_SCHEMA) -> None:
         self.path = path
+        self.schema = schema
         self.features = 0
         with output_errors(path):
             self._file = pa.OSFile(str(path), "wb")
-            self._writer = pa.ipc.new_stream(self._file, FEATURE_SCHEMA)
+            self._writer = pa.ipc.new_stream(self._file, schema)
 
     def __enter__(self) -> FeatureSpool:
         return self
@@ -118,10 +121,12 @@ class ObservedExtent:
     def add(self, record: BandRecord) -> None:
         """Take a band; each once, in any order."""
         observed = record.probability != NOT_OBSERVABLE
-        self.observed_m2 += self._areas.total(observed, record.row)
-        if not observed.all():
-            self.not_observable_m2 += self._areas.total(~observed, record.row)
         rows = np.arange(record.row, record.row + record.height) // self._factor
+        self.observed_m2 += self._areas.total(observed, record.row)
+        if observed.all():
+            self._cells[rows[0] : rows[-1] + 1] = True
+            return
+        self.not_observable_m2 += self._areas.total(~observed, record.row)
         first_of_cell = np.flatnonzero(np.diff(rows, prepend=-1))
         cells = np.logical_or.reduceat(observed, first_of_cell, axis=0)
         cells = np.logical_or.reduceat(cells, np.arange(0, record.width, self._factor), axis=1)
@@ -173,6 +178,7 @@ def write_geopackage(
     with output_errors(path), publishing(path) as temporary:
         _write_layers(temporary, grid, changes, extent, provenance)
         _add_style(temporary, style if style is not None else changes_qml())
+        _describe(temporary, changes.schema.names)
         _check(temporary, changes.features)
 
 
@@ -215,6 +221,12 @@ def _add_style(path: Path, qml: str) -> None:
             " VALUES ('', '', 'changes', 'geometry', 'changes', ?, '', 1, 'Change by mean probability', '')",
             (qml,),
         )
+
+
+def _describe(path: Path, names: list[str]) -> None:
+    bands = [name.removeprefix("before_") for name in names if name.startswith("before_")]
+    with closing(sqlite3.connect(path)) as database, database:
+        add_data_dictionary(database, "changes", columns(bands), REVIEW_STATES)
 
 
 def _check(path: Path, features: int) -> None:

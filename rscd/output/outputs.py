@@ -7,14 +7,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow.compute
+import pyarrow as pa
 
 from rscd.errors import UsageError
 from rscd.output.area import PixelAreas
-from rscd.output.geopackage import FeatureSpool, ObservedExtent, write_geopackage
+from rscd.output.evidence import Evidence
+from rscd.output.formats import check_name, siblings, write_vectors
+from rscd.output.geopackage import FeatureSpool, ObservedExtent
 from rscd.output.polygons import PolygonTracer
 from rscd.output.probability import ProbabilityRaster
 from rscd.output.publish import check_target, publishing, scratch
+from rscd.output.report import Report
+from rscd.telemetry import Stopwatch
 from rscd.types import BandRecord, Grid
 
 Progress = Callable[[int, int], None]
@@ -26,7 +30,7 @@ class Written:
     """What came out of a run."""
 
     geopackage: Path
-    """The GeoPackage."""
+    """The vector file: a GeoPackage, or another format by its suffix."""
     probability: Path | None
     """The probability raster, if one was asked for."""
     polygons: int
@@ -46,35 +50,45 @@ class Outputs:
     """Where a run's outputs go, and how polygons are made."""
 
     geopackage: Path
-    """GeoPackage to write."""
+    """Vector file to write, in the format of its suffix."""
     probability: Path | None = None
     """Probability raster to write, if any."""
+    report: Path | None = None
+    """Report page that the caller will write, if any."""
     min_area_m2: float | None = None
     """Smallest polygon, m2; None leaves it to the model's minimum mapping unit."""
     simplify_m: float = 0.0
     """Tolerance of outline simplification, m."""
+    fill_holes_m2: float = 0.0
+    """Holes smaller than this are filled, m2."""
+    regularize: bool = False
+    """Bring outlines to right angles."""
 
     def check(self, inputs: Iterable[Path], *, overwrite: bool) -> None:
         """Refuse, before any work, what could not be published in the end.
 
         Raises:
             UsageError: An output exists and ``overwrite`` is off, or is an input, or both outputs have one path;
-                ``min_area_m2`` or ``simplify_m`` is negative.
+                the vector file's suffix is unknown; an area or a tolerance is negative.
             OutputError: A folder does not exist or cannot be written.
         """
+        check_name(self.geopackage)
         taken = {path.resolve() for path in inputs}
-        for path in (self.geopackage, self.probability):
+        for path in (self.geopackage, *siblings(self.geopackage), self.probability, self.report):
             if path is None:
                 continue
             if path.resolve() in taken:
                 raise UsageError("is an input or another output too", path=path, remedy="name another file")
             taken.add(path.resolve())
             check_target(path, overwrite=overwrite)
-        if self.geopackage.suffix.lower() != ".gpkg":
-            raise UsageError("no GeoPackage by its name", path=self.geopackage, remedy="give it the suffix .gpkg")
-        for option, value in (("--min-area", self.min_area_m2 or 0.0), ("--simplify", self.simplify_m)):
+        areas = ("--min-area", self.min_area_m2 or 0.0), ("--fill-holes", self.fill_holes_m2)
+        for option, value in (*areas, ("--simplify", self.simplify_m)):
             if not value >= 0:
                 raise UsageError(f"{option} {value}", remedy="use 0 or more")
+        if self.regularize:
+            from rscd.output.regularize import check_regularizer
+
+            check_regularizer()
 
     def write(
         self,
@@ -85,6 +99,9 @@ class Outputs:
         minimum_m2: float,
         provenance: Callable[[], Mapping[str, object]],
         progress: Progress = lambda done, total: None,
+        evidence: Evidence | None = None,
+        report: Report | None = None,
+        watch: Stopwatch | None = None,
     ) -> Written:
         """Consume all records and publish: every output complete at its path, or the old ones untouched.
 
@@ -95,36 +112,58 @@ class Outputs:
             minimum_m2: Smallest polygon in m2, where ``min_area_m2`` is None.
             provenance: Asked once all bands are done, for the GeoPackage's metadata.
             progress: Called after each band.
+            evidence: Makes the polygons' columns; default: those that need no image.
+            report: Looks on.
+            watch: Times the stages ``vectorise`` and ``write``.
 
         Raises:
             OutputError: An output could not be written.
         """
+        evidence = evidence or Evidence(grid)
         min_area = minimum_m2 if self.min_area_m2 is None else self.min_area_m2
-        tracer = PolygonTracer(grid, min_area_m2=min_area, simplify_m=self.simplify_m)
+        tracer = PolygonTracer(
+            grid,
+            min_area_m2=min_area,
+            simplify_m=self.simplify_m,
+            fill_holes_m2=self.fill_holes_m2,
+            regularize=self.regularize,
+            evidence=evidence,
+        )
         extent = ObservedExtent(grid, areas)
-        changed_m2 = 0.0
+        report, watch = report or Report(None, grid), watch or Stopwatch()
         with ExitStack() as stack:
             raster = self._raster(grid, stack)
-            spool = stack.enter_context(FeatureSpool(stack.enter_context(scratch(self.geopackage))))
+            spool = stack.enter_context(
+                FeatureSpool(stack.enter_context(scratch(self.geopackage)), evidence.schema)
+            )
+
+            def keep(features: pa.RecordBatch) -> None:
+                report.digest.add(features)
+                with watch.stage("write"):
+                    spool.write(features)
+
             for record in records:
-                features = tracer.add(record)
-                changed_m2 += pyarrow.compute.sum(features["area_m2"], min_count=0).as_py()
-                spool.write(features)
+                with watch.stage("vectorise"):
+                    features = tracer.add(record)
+                keep(features)
                 extent.add(record)
+                report.note(record)
                 if raster is not None:
-                    raster.add(record)
+                    with watch.stage("write"):
+                        raster.add(record)
                 progress((record.row + record.height) * grid.width, grid.height * grid.width)
-            features = tracer.finish()
-            changed_m2 += pyarrow.compute.sum(features["area_m2"], min_count=0).as_py()
-            spool.write(features)
-            if raster is not None:
-                raster.finish()
-            write_geopackage(self.geopackage, grid, spool, extent, provenance=provenance())
+            with watch.stage("vectorise"):
+                features = tracer.finish()
+            keep(features)
+            with watch.stage("write"):
+                if raster is not None:
+                    raster.finish()
+                write_vectors(self.geopackage, grid, spool, extent, provenance=provenance())
         return Written(
             geopackage=self.geopackage,
             probability=self.probability,
             polygons=spool.features,
-            changed_m2=changed_m2,
+            changed_m2=report.digest.area_m2,
             observed_km2=extent.observed_m2 / 1e6,
             not_observable_km2=extent.not_observable_m2 / 1e6,
             min_area_m2=min_area,

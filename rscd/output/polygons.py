@@ -15,44 +15,21 @@ it is complete.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import shapely
-from numpy.typing import NDArray
 
 from rscd.output.area import Ellipsoid
-from rscd.output.components import ComponentJoiner, Joined, concatenate, take
-from rscd.types import (
-    P_SCALE,
-    BandRecord,
-    BoolArray,
-    ComponentTable,
-    DoubleArray,
-    Grid,
-    IntArray,
-    LongArray,
-)
+from rscd.output.components import ComponentJoiner, Joined, take
+from rscd.output.evidence import Evidence, GeometryArray, feature_schema
+from rscd.output.outline import HoleFiller, Reshaper, metres_per_unit, simplify
+from rscd.types import BandRecord, BoolArray, Grid, IntArray, LongArray
 
-GeometryArray = NDArray[np.object_]
-
-FEATURE_SCHEMA = pa.schema(
-    [
-        ("id", pa.int64()),
-        ("area_m2", pa.float64()),
-        ("perimeter_m", pa.float64()),
-        ("mean_probability", pa.float64()),
-        ("max_probability", pa.float64()),
-        ("p90_probability", pa.float64()),
-        ("valid_fraction", pa.float64()),
-        ("touches_edge", pa.bool_()),
-        ("review", pa.string()),
-        pa.field("geometry", pa.binary(), metadata={"ARROW:extension:name": "geoarrow.wkb"}),
-    ]
-)
-"""Columns of the layer ``changes``."""
+FEATURE_SCHEMA = feature_schema()
+"""Columns of the layer ``changes`` where no images are at hand."""
 
 _CONCAVE = 4
 
@@ -94,7 +71,7 @@ class Rings(NamedTuple):
 
 
 class PolygonTracer:
-    """Turns BandRecords, in order, into features with the columns of ``FEATURE_SCHEMA``.
+    """Turns BandRecords, in order, into features with the columns of ``rscd.output.evidence``.
 
     Memory is bounded by the band and by the corners of the components that are still open. Polygons are those
     of ``rasterio.features.shapes`` with connectivity 4 over the whole mask; exteriors run counter-clockwise
@@ -106,16 +83,29 @@ class PolygonTracer:
         simplify_m: If > 0, outlines are simplified by at most about so many metres; a polygon that would
             become invalid or run into a neighbour keeps its pixel outline. Features then wait until no
             unfinished component lies in reach of them. Areas stay those of the pixels.
+        fill_holes_m2: Holes smaller than this are filled if nothing lies in them.
+        regularize: Bring edges to right angles, likewise; simplified no further.
+        evidence: Makes the columns; default: those of ``FEATURE_SCHEMA``.
     """
 
-    def __init__(self, grid: Grid, *, min_area_m2: float = 0.0, simplify_m: float = 0.0) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        *,
+        min_area_m2: float = 0.0,
+        simplify_m: float = 0.0,
+        fill_holes_m2: float = 0.0,
+        regularize: bool = False,
+        evidence: Evidence | None = None,
+    ) -> None:
         self._grid = grid
         self._min_area_m2 = min_area_m2
-        self._ellipsoid = Ellipsoid(grid.crs)
+        self._evidence = evidence or Evidence(grid)
         self._joiner = ComponentJoiner()
         none = np.zeros(0, dtype=np.int64)
         self._open = Corners(none, none, none, none)
-        self._simplifier = _Simplifier(grid, self._ellipsoid, simplify_m) if simplify_m > 0 else None
+        self._filler = HoleFiller(grid, fill_holes_m2) if fill_holes_m2 > 0 else None
+        self._reshaper = _reshaper(grid, simplify_m, regularize=regularize)
         self._features = 0
 
     def add(self, record: BandRecord) -> pa.RecordBatch:
@@ -141,27 +131,29 @@ class PolygonTracer:
         table = take(joined.table, np.flatnonzero(complete))
         rings = trace(_renumbered(corners.pick(~still_open), complete), mirrored=_mirrored(self._grid))
         polygons = rings.polygons(self._grid.transform)
-        if self._simplifier is not None:
-            table, polygons = self._simplifier.settle(table, polygons, horizon)
-        return self._batch(table, polygons)
-
-    def _batch(self, table: ComponentTable, polygons: GeometryArray) -> pa.RecordBatch:
-        ids = np.arange(self._features + 1, self._features + len(table) + 1)
+        if self._filler is not None:
+            polygons = self._filler.fill(table, polygons, horizon)
+        if self._reshaper is not None:
+            table, polygons = self._reshaper.settle(table, polygons, horizon)
+        first_id = self._features + 1
         self._features += len(table)
-        low, high = table.bbox[:, :2], table.bbox[:, 2:]
-        columns = [
-            ids,
-            table.area_m2,
-            perimeters_m(polygons, self._ellipsoid),
-            table.p_sum / table.pixels / P_SCALE,
-            table.p_max / P_SCALE,
-            percentile(table, 90) / P_SCALE,
-            1 - table.hidden_edges / table.outline_edges,
-            (low == 0).any(axis=1) | (high == self._grid.shape).any(axis=1),
-            pa.repeat(pa.scalar(""), len(table)),
-            pa.array(shapely.to_wkb(polygons), type=pa.binary()),
-        ]
-        return pa.RecordBatch.from_arrays([pa.array(column) for column in columns], schema=FEATURE_SCHEMA)
+        return self._evidence.batch(first_id, table, polygons)
+
+
+def _reshaper(grid: Grid, simplify_m: float, *, regularize: bool) -> Reshaper | None:
+    """What makes other outlines than the pixels', if any are asked for."""
+    metres = metres_per_unit(grid, Ellipsoid(grid.crs))
+    if regularize:
+        from rscd.output.regularize import REACH_PX
+        from rscd.output.regularize import regularize as right_angles
+
+        a, b, _, d, e, _ = grid.transform
+        pixel_m = math.sqrt(abs(a * e - b * d) * metres[0] * metres[1])
+        return Reshaper(grid, right_angles(metres, pixel_m), 2 * REACH_PX * pixel_m / min(metres))
+    if simplify_m > 0:
+        tolerance = simplify_m / max(metres)
+        return Reshaper(grid, simplify(tolerance), 2 * tolerance)
+    return None
 
 
 def trace(corners: Corners, *, mirrored: bool = False) -> Rings:
@@ -215,28 +207,6 @@ def find_corners(changed: BoolArray, pixels: tuple[LongArray, LongArray], of: Lo
             y, x = r[which] + row + 1 - south, c[which] - east
             parts.append(Corners(group[which], y, x, np.full(len(which), kind, dtype=np.int64)))
     return _together(parts)
-
-
-def percentile(table: ComponentTable, percent: int) -> LongArray:
-    """Smallest probability value that ``percent`` % of a component's pixels do not exceed, shape (n,)."""
-    if not len(table):
-        return np.zeros(0, dtype=np.int64)
-    start = table.hist_start[:-1]
-    running = np.cumsum(table.hist_count)
-    before = np.append(0, running)[start]
-    share = running - np.repeat(before, np.diff(table.hist_start))
-    short = 100 * share < percent * np.repeat(table.pixels, np.diff(table.hist_start))
-    return table.hist_value[start + np.add.reduceat(short, start, dtype=np.int64)].astype(np.int64)
-
-
-def perimeters_m(polygons: GeometryArray, ellipsoid: Ellipsoid) -> DoubleArray:
-    """Geodesic length of all rings of each polygon, m, shape (n,)."""
-    if not len(polygons):
-        return np.zeros(0)
-    _, xy, (ring_start, polygon_start) = shapely.to_ragged_array(polygons)
-    steps = np.append(ellipsoid.lengths_m(xy), 0.0)
-    steps[ring_start[1:] - 1] = 0.0  # from the end of a ring to the start of the next
-    return np.asarray(np.add.reduceat(steps, ring_start[polygon_start[:-1]]))
 
 
 def _band_corners(joined: Joined, labels: IntArray, row: int, keep: BoolArray) -> Corners:
@@ -297,75 +267,3 @@ def _cycles(following: LongArray) -> tuple[LongArray, LongArray]:
 def _mirrored(grid: Grid) -> bool:
     a, b, _, d, e, _ = grid.transform
     return a * e - b * d > 0
-
-
-@dataclass
-class _Pending:
-    """Features that simplification still needs, with their pixel outlines and their simplified ones."""
-
-    table: ComponentTable
-    exact: GeometryArray
-    simple: GeometryArray
-    settled: BoolArray
-
-    def pick(self, which: BoolArray) -> _Pending:
-        rows = np.flatnonzero(which)
-        return _Pending(take(self.table, rows), self.exact[rows], self.simple[rows], self.settled[rows])
-
-
-class _Simplifier:
-    """Simplifies outlines so that no two polygons overlap, whatever the order in which they come.
-
-    A polygon keeps its pixel outline if its simplified one meets the pixel outline or the simplified outline
-    of another polygon in more than points. That depends on the two polygons alone, so a feature is settled
-    once everything within reach of it is complete, and what is behind it need not be held.
-    """
-
-    def __init__(self, grid: Grid, ellipsoid: Ellipsoid, simplify_m: float) -> None:
-        a, b, c, d, e, f = grid.transform
-        col, row = grid.width / 2, grid.height / 2
-        x, y = a * col + b * row + c, d * col + e * row + f
-        step = max(abs(a), abs(b)), max(abs(d), abs(e))  # CRS units: a pixel, as metres per unit vary
-        here, east, north = ellipsoid.positions(np.array([x, x + step[0], x]), np.array([y, y, y + step[1]]))
-        per_unit = np.linalg.norm(east - here) / step[0], np.linalg.norm(north - here) / step[1]
-        self._tolerance = simplify_m / float(max(per_unit))
-        self._reach = int(np.ceil(2 * self._tolerance * np.hypot(a, d) / abs(a * e - b * d))) + 1
-        self._pending: _Pending | None = None
-
-    def settle(
-        self, table: ComponentTable, exact: GeometryArray, horizon: int
-    ) -> tuple[ComponentTable, GeometryArray]:
-        """Take complete features; returns those that nothing from row ``horizon`` on can reach."""
-        pending = self._with(table, exact)
-        ready = ~pending.settled & (pending.table.bbox[:, 2] + self._reach <= horizon)
-        chosen = np.where(self._clashes(pending), pending.exact, pending.simple)[ready]
-        out = take(pending.table, np.flatnonzero(ready))
-        pending.settled |= ready
-        first = int(pending.table.bbox[~pending.settled, 0].min(initial=horizon))
-        self._pending = pending.pick(~pending.settled | (pending.table.bbox[:, 2] + self._reach > first))
-        return out, chosen
-
-    def _with(self, table: ComponentTable, exact: GeometryArray) -> _Pending:
-        simple = shapely.simplify(exact, self._tolerance, preserve_topology=True)
-        polygon = shapely.get_type_id(simple) == shapely.GeometryType.POLYGON
-        simple = np.where(polygon & shapely.is_valid(simple) & ~shapely.is_empty(simple), simple, exact)
-        settled = np.zeros(len(table), dtype=np.bool_)
-        old = self._pending
-        if old is None:
-            return _Pending(table, exact, simple, settled)
-        return _Pending(
-            concatenate(old.table, table),
-            np.concatenate([old.exact, exact]),
-            np.concatenate([old.simple, simple]),
-            np.concatenate([old.settled, settled]),
-        )
-
-    @staticmethod
-    def _clashes(pending: _Pending) -> BoolArray:
-        n = len(pending.simple)
-        others = np.concatenate([pending.simple, pending.exact])
-        mine, other = shapely.STRtree(others).query(pending.simple, predicate="intersects")
-        mine, other = mine[other % n != mine], other[other % n != mine]
-        one, two = pending.simple[mine], others[other]
-        meets = shapely.relate_pattern(one, two, "T********") | shapely.relate_pattern(one, two, "****1****")
-        return np.asarray(np.bincount(mine[meets], minlength=n) > 0)

@@ -1,4 +1,4 @@
-"""The look of the layer ``changes`` in QGIS, as QML: fill by mean probability, a thin outline, no labels."""
+"""The look of the layer ``changes`` in QGIS, as QML: fill by mean probability, outline by review, no labels."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ STEPS = (
 _DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 _FILL_ALPHA = 140
 _OUTLINE = "90,0,20,255"
+REVIEWED = {"accepted": "0,110,60,255", "rejected": "110,110,110,255", "unsure": "30,80,200,255"}
+"""Outline colour of each state of ``review`` as red,green,blue,alpha (0..255); ``_OUTLINE`` where there is none."""
 
 
 def changes_qml() -> str:
@@ -52,4 +54,26 @@ def _fill_symbol(name: str, colour: str) -> ET.Element:
     for key, value in look.items():
         ET.SubElement(options, "Option", {"name": key, "type": "QString", "value": value})
         ET.SubElement(layer, "prop", {"k": key, "v": value})  # what QGIS before 3.26 reads
+    layer.append(_by_review())
     return symbol
+
+
+def _by_review() -> ET.Element:
+    """Data-defined outline: colour by ``review``, and dashed where a polygon was rejected."""
+    cases = " ".join(f"WHEN \"review\" = '{state}' THEN '{colour}'" for state, colour in REVIEWED.items())
+    expressions = {
+        "outlineColor": f"CASE {cases} ELSE '{_OUTLINE}' END",
+        "outlineStyle": "if(\"review\" = 'rejected', 'dash', 'solid')",
+        "outlineWidth": "if(\"review\" = '', 0.26, 0.6)",
+    }
+    defined = ET.Element("data_defined_properties")
+    top = ET.SubElement(defined, "Option", type="Map")
+    ET.SubElement(top, "Option", {"name": "name", "value": "", "type": "QString"})
+    properties = ET.SubElement(top, "Option", {"name": "properties", "type": "Map"})
+    for name, expression in expressions.items():
+        one = ET.SubElement(properties, "Option", {"name": name, "type": "Map"})
+        ET.SubElement(one, "Option", {"name": "active", "value": "true", "type": "bool"})
+        ET.SubElement(one, "Option", {"name": "expression", "value": expression, "type": "QString"})
+        ET.SubElement(one, "Option", {"name": "type", "value": "3", "type": "int"})  # 3: an expression
+    ET.SubElement(top, "Option", {"name": "type", "value": "collection", "type": "QString"})
+    return defined

@@ -1,0 +1,142 @@
+"""The vector file by its suffix: GeoPackage, FlatGeobuf, GeoJSON or GeoParquet, with the same columns.
+
+A GeoPackage holds extent and provenance itself; the others get them as ``<stem>.extent.<suffix>`` and
+``<stem>.json`` beside them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyogrio
+import shapely
+from pyproj import CRS
+
+from rscd.errors import UsageError
+from rscd.output.geopackage import FeatureSpool, ObservedExtent, output_errors, write_geopackage
+from rscd.output.publish import publishing
+from rscd.types import Grid
+
+SUFFIXES = (".gpkg", ".fgb", ".geojson", ".parquet")
+"""What the vector file may be called."""
+_DRIVERS: dict[str, dict[str, Any]] = {
+    ".fgb": {"driver": "FlatGeobuf", "layer_options": {"SPATIAL_INDEX": "YES"}},
+    # RFC7946 brings coordinates to longitude and latitude on WGS 84, with 7 decimals: 1 cm.
+    ".geojson": {"driver": "GeoJSON", "layer_options": {"RFC7946": "YES", "WRITE_NAME": "NO"}},
+}
+
+
+def check_name(path: Path) -> None:
+    """Refuse a vector file of no known format, or that could not be written under its name.
+
+    Raises:
+        UsageError: Its suffix is unknown, or pyogrio would take its path for one into an archive.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        suffix = f"suffix {path.suffix!r}" if path.suffix else "no suffix"
+        raise UsageError(f"{suffix}: no format", path=path, remedy=f"use one of {', '.join(SUFFIXES)}")
+    if "!" in str(path.absolute()) and path.suffix.lower() != ".parquet":
+        raise UsageError("has a '!' in its path", path=path, remedy="write elsewhere and move the file")
+
+
+def siblings(path: Path) -> tuple[Path, ...]:
+    """What is written beside the vector file: extent and provenance, unless it holds them itself."""
+    if path.suffix.lower() == ".gpkg":
+        return ()
+    return path.with_name(f"{path.stem}.extent{path.suffix}"), path.with_name(f"{path.stem}.json")
+
+
+def write_vectors(
+    path: Path,
+    grid: Grid,
+    changes: FeatureSpool,
+    extent: ObservedExtent,
+    *,
+    provenance: Mapping[str, object],
+) -> None:
+    """Write the vector file in the format of its suffix, check it and put it in place, and its siblings first.
+
+    Args:
+        path: The target; may exist, its folder must.
+        grid: Gives the CRS.
+        changes: The polygons.
+        extent: What was observed.
+        provenance: Names, and values that JSON can hold.
+
+    Raises:
+        OutputError: It could not be written, or what was written is not sound.
+    """
+    if path.suffix.lower() == ".gpkg":
+        write_geopackage(path, grid, changes, extent, provenance=provenance)
+        return
+    extent_path, provenance_path = siblings(path)
+    area = extent.batch()
+    with output_errors(path), ExitStack() as stack:  # left in reverse: the vector file comes last
+        main, beside, told = (
+            stack.enter_context(publishing(each)) for each in (path, extent_path, provenance_path)
+        )
+        with changes.read() as stream:
+            _write(main, stream, grid, "Polygon", "changes")
+        _check(main, changes.features)
+        reader = pa.RecordBatchReader.from_batches(area.schema, [area])
+        _write(beside, reader, grid, "MultiPolygon", "extent")
+        _check(beside, 1)
+        told.write_text(json.dumps(dict(provenance), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def _write(path: Path, stream: pa.RecordBatchReader, grid: Grid, kind: str, layer: str) -> None:
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        _write_parquet(path, stream, grid, kind)
+        return
+    options = _DRIVERS[suffix]
+    pyogrio.write_arrow(
+        stream, str(path), layer=layer, geometry_type=kind, crs=grid.crs, geometry_name="geometry", **options
+    )
+
+
+def _write_parquet(path: Path, stream: pa.RecordBatchReader, grid: Grid, kind: str) -> None:
+    """GeoParquet 1.1 with a covering ``bbox`` column, a row group a batch: memory does not grow with the file."""
+    bbox_type = pa.struct([(name, pa.float64()) for name in ("xmin", "ymin", "xmax", "ymax")])
+    schema = stream.schema.append(pa.field("bbox", bbox_type))
+    total = np.array([np.inf, np.inf, -np.inf, -np.inf])
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for batch in stream:
+            bounds = shapely.bounds(shapely.from_wkb(batch["geometry"].to_numpy(zero_copy_only=False)))
+            bounds = bounds.reshape(-1, 4)
+            boxes = pa.StructArray.from_arrays([pa.array(side) for side in bounds.T], fields=list(bbox_type))
+            writer.write_batch(pa.RecordBatch.from_arrays([*batch.columns, boxes], schema=schema))
+            total[:2] = np.fmin(total[:2], bounds[:, :2].min(axis=0, initial=np.inf))
+            total[2:] = np.fmax(total[2:], bounds[:, 2:].max(axis=0, initial=-np.inf))
+        writer.add_key_value_metadata({"geo": json.dumps(_geo(grid, kind, total))})
+
+
+def _geo(grid: Grid, kind: str, bounds: np.ndarray) -> dict[str, Any]:
+    """GeoParquet's file metadata, https://geoparquet.org/releases/v1.1.0/."""
+    column: dict[str, Any] = {
+        "encoding": "WKB",
+        "geometry_types": [kind],
+        "crs": CRS.from_user_input(grid.crs).to_json_dict(),
+        "orientation": "counterclockwise",
+        "covering": {"bbox": {side: ["bbox", side] for side in ("xmin", "ymin", "xmax", "ymax")}},
+    }
+    if np.isfinite(bounds).all():
+        column["bbox"] = bounds.tolist()
+    return {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}
+
+
+def _check(path: Path, features: int) -> None:
+    """Open the file anew and count."""
+    if path.suffix.lower() == ".parquet":
+        found = pq.read_metadata(path).num_rows
+    else:
+        found = pyogrio.read_info(str(path), force_feature_count=True)["features"]
+    if found != features:
+        raise OSError(f"it holds {found} features of {features}")

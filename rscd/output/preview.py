@@ -1,0 +1,168 @@
+"""Previews for the report, gathered band by band while the images are read: nothing is read twice.
+
+A cell of the preview is k x k pixels. Its colour is the mean of up to 4 x 4 of them, evenly spread; its
+probability is the largest of all k x k, so that no change is lost. Memory is that of the preview and of k rows.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from PIL import Image
+
+from rscd.output.style import STEPS
+from rscd.scene.reader import BandInput
+from rscd.types import NOT_OBSERVABLE, P_SCALE, BandRecord, BoolArray, FloatArray, Grid, ImageArray
+
+SIDE = 2048
+"""Longest side of a preview, px."""
+JPEG_BYTES = 1_600_000
+"""A preview picture's most bytes, before base64."""
+PNG_BYTES = 700_000
+"""Likewise of the picture of probabilities."""
+LEAST_SHOWN = 0.25
+"""Probabilities below this are left clear."""
+_SAMPLES = 4
+_HATCH = np.array([214, 222], np.uint8)
+
+
+class Decimator:
+    """Rows of one date, from the top, to cells: mean colour and whether anything was seen."""
+
+    def __init__(self, grid: Grid, factor: int) -> None:
+        self._grid, self._factor = grid, factor
+        self._stride = max(1, factor // _SAMPLES)
+        self._rows = 0
+        self._held: list[tuple[ImageArray, BoolArray]] = []
+        self._colours: list[FloatArray] = []
+        self._seen: list[BoolArray] = []
+
+    def add(self, row: int, pixels: ImageArray, valid: BoolArray) -> None:
+        """Take rows (bands, h, w) from ``row`` on; what was seen before is skipped.
+
+        Args:
+            row: First row of the arrays in the grid.
+            pixels: Shape (bands, h, w).
+            valid: Shape (h, w).
+        """
+        new = self._rows - row
+        assert new >= 0, "rows must come without gaps"
+        if new >= len(valid):
+            return
+        self._held.append((pixels[:, new:], valid[new:]))
+        self._rows = row + len(valid)
+        held = sum(len(mask) for _, mask in self._held)
+        last = self._rows == self._grid.height
+        whole = held if last else held - held % self._factor
+        if whole:
+            pixels = np.concatenate([part for part, _ in self._held], axis=1)
+            valid = np.concatenate([part for _, part in self._held])
+            self._reduce(pixels[:, :whole], valid[:whole])
+            self._held = [] if last else [(pixels[:, whole:].copy(), valid[whole:].copy())]
+
+    def _reduce(self, pixels: ImageArray, valid: BoolArray) -> None:
+        s, n = self._stride, self._factor // self._stride
+        pixels, valid = pixels[:3, ::s, ::s], valid[::s, ::s]
+        short = -len(valid) % n, -valid.shape[1] % n
+        mask = np.pad(valid, ((0, short[0]), (0, short[1])))
+        values = np.pad(pixels, ((0, 0), (0, short[0]), (0, short[1])))
+        shape = len(mask) // n, n, mask.shape[1] // n, n
+        seen = mask.reshape(shape).sum(axis=(1, 3), dtype=np.float32)
+        finite = np.nan_to_num(values * mask, copy=False) if values.dtype.kind == "f" else values * mask
+        sums = finite.reshape(len(values), *shape).sum(axis=(2, 4), dtype=np.float32)
+        self._colours.append((sums / np.maximum(seen, 1)).astype(np.float32))
+        self._seen.append(seen > 0)
+
+    def picture(self, limits: tuple[float, float] | None) -> Image.Image:
+        """The preview in colour; cells that were not seen are hatched grey.
+
+        Args:
+            limits: Values that become black and white; None where they are those of 8 bits.
+        """
+        colours = np.concatenate(self._colours, axis=1)
+        seen = np.concatenate(self._seen)
+        if limits is not None:
+            colours = (colours - limits[0]) * (255 / max(limits[1] - limits[0], 1e-9))
+        colours = np.clip(np.rint(colours), 0, 255).astype(np.uint8)
+        if len(colours) < 3:
+            colours = np.repeat(colours[:1], 3, axis=0)
+        rows, cols = np.ogrid[: seen.shape[0], : seen.shape[1]]
+        hatch = _HATCH[(rows + cols) // 6 % 2]
+        return Image.fromarray(np.where(seen, colours, hatch).transpose(1, 2, 0))
+
+    def values(self) -> FloatArray:
+        """Colours of the cells that were seen, shape (bands, n)."""
+        return np.concatenate(self._colours, axis=1)[:, np.concatenate(self._seen)]
+
+
+class Previews:
+    """Both dates and the probabilities, small."""
+
+    def __init__(self, grid: Grid) -> None:
+        factor = -(-max(grid.shape) // SIDE)
+        self.factor = factor if factor <= _SAMPLES else -(-factor // _SAMPLES) * _SAMPLES
+        self.size = -(-grid.width // self.factor), -(-grid.height // self.factor)
+        self._dates = Decimator(grid, self.factor), Decimator(grid, self.factor)
+        self._eight_bits = True
+        self._largest = np.zeros(self.size[::-1], np.uint8)
+
+    def watch(self, inputs: Iterable[BandInput]) -> Iterator[BandInput]:
+        """Pass the rows of both dates through, and take them in."""
+        for rows in inputs:
+            self._eight_bits &= rows.before.dtype == rows.after.dtype == np.uint8
+            self._dates[0].add(rows.row, rows.before, rows.before_valid)
+            self._dates[1].add(rows.row, rows.after, rows.after_valid)
+            yield rows
+
+    def note(self, record: BandRecord) -> None:
+        """Take a band's probabilities in; each once, in any order."""
+        values = np.where(record.probability == NOT_OBSERVABLE, 0, record.probability)
+        cells = np.arange(record.row, record.row + record.height) // self.factor
+        first_of_cell = np.flatnonzero(np.diff(cells, prepend=-1))
+        largest = np.maximum.reduceat(values, first_of_cell, axis=0)
+        largest = np.maximum.reduceat(largest, np.arange(0, record.width, self.factor), axis=1)
+        rows = cells[first_of_cell]
+        self._largest[rows] = np.maximum(self._largest[rows], largest)
+
+    def pictures(self) -> tuple[str, str]:
+        """Both dates as data URIs, on one scale of grey values."""
+        limits = None
+        if not self._eight_bits:
+            both = np.concatenate([date.values().ravel() for date in self._dates])
+            low, high = np.percentile(both, [1, 99]) if len(both) else (0.0, 1.0)
+            limits = float(low), float(high)
+        return _jpeg(self._dates[0].picture(limits)), _jpeg(self._dates[1].picture(limits))
+
+    def probability(self) -> str:
+        """Largest probabilities in the colours of the style, as the data URI of a PNG with transparency."""
+        bounds = [LEAST_SHOWN, *(low for low, _, _ in STEPS[1:])]
+        classes = np.digitize(self._largest / P_SCALE, bounds).astype(np.uint8)
+        image = Image.fromarray(classes)
+        palette = [0, 0, 0, *(int(part) for _, _, colour in STEPS for part in colour.split(","))]
+        image = image.convert("P")  # of grey values: the palette is ours to set
+        image.putpalette(palette)
+        alpha = bytes([0, 110, 160, 190, 210])
+        while len(data := _encoded(image, "PNG", transparency=alpha, optimize=True)) > PNG_BYTES:
+            image = image.resize((image.width // 2, image.height // 2), Image.Resampling.NEAREST)
+        return _uri("png", data)
+
+
+def _jpeg(image: Image.Image) -> str:
+    """As good as fits in JPEG_BYTES: first less quality, then fewer pixels."""
+    for quality in (85, 75, 62, 50):
+        if len(data := _encoded(image, "JPEG", quality=quality, optimize=True)) <= JPEG_BYTES:
+            return _uri("jpeg", data)
+    return _jpeg(image.resize((max(1, image.width * 3 // 4), max(1, image.height * 3 // 4)), Image.Resampling.BOX))
+
+
+def _encoded(image: Image.Image, form: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+def _uri(kind: str, data: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

@@ -1,0 +1,162 @@
+"""The report: one HTML page that needs no network, for whoever gets the map forwarded.
+
+Whatever comes from files or options is escaped: as text by ``html.escape``, as data by ``_script_json``; the page
+itself forbids every address by its Content-Security-Policy.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from rscd.errors import OutputError
+from rscd.output import sections
+from rscd.output.chart import shares
+from rscd.output.digest import Digest, svg_paths
+from rscd.output.evidence import columns
+from rscd.output.facts import Facts
+from rscd.output.preview import Previews
+from rscd.output.publish import publishing
+from rscd.output.style import STEPS
+from rscd.scene.grid import gsd_m, name_of
+from rscd.scene.reader import BandInput
+from rscd.types import BandRecord, Grid
+
+_COLOURS = ("red", "green", "blue")
+
+
+class Report:
+    """Looks on while a run goes, and makes the page in the end.
+
+    Args:
+        path: HTML file to write; with None, nothing is gathered but the digest.
+        grid: The common grid.
+    """
+
+    def __init__(self, path: Path | None, grid: Grid) -> None:
+        self.path, self.digest = path, Digest()
+        self._grid = grid
+        self._previews = Previews(grid) if path is not None else None
+
+    def watch(self, inputs: Iterator[BandInput]) -> Iterator[BandInput]:
+        """Pass the rows of both dates through, and keep small pictures of them."""
+        return inputs if self._previews is None else self._previews.watch(inputs)
+
+    def note(self, record: BandRecord) -> None:
+        """Take a band's probabilities in."""
+        if self._previews is not None:
+            self._previews.note(record)
+
+    def publish(self, facts: Facts) -> None:
+        """Write the page, if one is wanted, and put it in place.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        if self.path is None or self._previews is None:
+            return
+        page = report_html(self._grid, self._previews, self.digest, facts)
+        try:
+            with publishing(self.path) as temporary:
+                temporary.write_text(page, encoding="utf-8")
+        except OSError as error:
+            remedy = "see that the folder exists, is writable and has room, then run again"
+            raise OutputError(f"could not be written ({error})", path=self.path, remedy=remedy) from error
+
+
+def report_html(grid: Grid, previews: Previews, digest: Digest, facts: Facts) -> str:
+    """The page as text."""
+    data = _map_data(grid, previews, digest, facts)
+    before, after = previews.pictures()
+    names = {role: Path(str(told["path"])).name for role, told in facts.provenance["inputs"].items()}
+    model = facts.provenance.get("model", {})
+    seen = facts.written.observed_km2 + facts.written.not_observable_km2
+    headline = sections.headline(digest, facts)
+    place = f"{grid.width:,} x {grid.height:,} px of {gsd_m(grid):.2f} m, {name_of(grid)}"
+    values = {
+        "title": escape(f"{headline} - rscd report"),
+        "kicker": escape(f"{names.get('before', '')} → {names.get('after', '')} · {place}"),
+        "headline": escape(headline),
+        "lead": escape(sections.lead(digest, facts, seen)),
+        "cards": sections.cards(digest, facts),
+        "verdict": escape(facts.pair.verdict),
+        "verdict_reason": escape(facts.pair.reason),
+        "verdict_class": facts.pair.level if facts.pair.level in ("good", "warn", "bad") else "",
+        "before": before,
+        "after": after,
+        "probability": previews.probability(),
+        "legend": sections.legend(),
+        "drawn": escape(sections.drawn(len(data["paths"]), digest.polygons)),
+        "hint": escape(data["hint"]),
+        "shift_toggle": sections.shift_toggle(facts.pair),
+        "charts": sections.charts(digest),
+        "table_title": f"The {min(sections.LISTED, digest.polygons)} largest" if digest.polygons else "Polygons",
+        "table": sections.table(data),
+        "stages": shares(facts.cost.stages_s, facts.cost.wall_s),
+        "run": sections.run(facts, model),
+        "terms": sections.terms(data["all_columns"]),
+        "footer": escape(sections.footer(facts)),
+        "data": _script_json({k: v for k, v in data.items() if k != "all_columns"}),
+    }
+    return _fill(values)
+
+
+def _fill(values: dict[str, str]) -> str:
+    """Put the values into the template in one pass, so that no value is searched for marks itself."""
+    page = files("rscd.output") / "page"
+    own = {name: (page / f"report.{name}").read_text(encoding="utf-8") for name in ("css", "js")}
+    template = (page / "report.html").read_text(encoding="utf-8")
+    return re.sub(r"\{\{(\w+)\}\}", lambda mark: {**values, **own}[mark[1]], template)
+
+
+def _script_json(value: object) -> str:
+    """JSON that may stand in a script element: nothing in it can end the element."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _map_data(grid: Grid, previews: Previews, digest: Digest, facts: Facts) -> dict[str, Any]:
+    """What the page's script draws: sizes, outlines, evidence, shifts."""
+    largest = digest.largest()
+    schema = largest.schema.names[:-1] if largest is not None else []
+    bands = [name.removeprefix("before_") for name in schema if name.startswith("before_")]
+    told = columns(bands)
+    swatches = set(bands) == set(_COLOURS)
+    index = {column.name: k for k, column in enumerate(told)}
+    paths = svg_paths(largest["geometry"], grid, previews.factor) if largest is not None else []
+    return {
+        "size": previews.size,
+        "paths": paths,
+        "rows": _rows(largest, len(paths)),
+        "columns": [[c.title, sections.plain_unit(c.unit), not (swatches and _is_colour(c.name))] for c in told],
+        "colours": [
+            [f"Mean colour {date}", [index[f"{date}_{band}"] for band in _COLOURS]]
+            for date in ("before", "after")
+            if swatches
+        ],
+        "mean": index["mean_probability"],
+        "steps": [[low, colour] for low, _, colour in STEPS],
+        "shifts": [[value / previews.factor for value in shift[:2]] + [*shift[2:]] for shift in facts.pair.shifts],
+        "hint": "Point at a polygon to see its evidence." if paths else "There is no polygon to show.",
+        "all_columns": told,
+    }
+
+
+def _rows(table: pa.Table | None, count: int) -> list[list[Any]]:
+    """The first ``count`` rows without geometry, floats cut to what is worth reading."""
+    if table is None:
+        return []
+    plain = table.slice(0, count).drop_columns(["geometry"])
+    parts = [column.to_pylist() for column in plain.columns]
+    return [[round(v, 6) if isinstance(v, float) else v for v in row] for row in zip(*parts, strict=True)]
+
+
+def _is_colour(name: str) -> bool:
+    return name.startswith(("before_", "after_"))

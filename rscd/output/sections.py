@@ -1,0 +1,181 @@
+"""The sections of the report as HTML, escaped: headline, cards, charts, table, run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from itertools import pairwise
+from typing import Any
+
+from rscd.output.chart import histogram
+from rscd.output.digest import AREA_BINS, AREA_STEPS, PROBABILITY_BINS, Digest, nice_m2
+from rscd.output.evidence import Column
+from rscd.output.facts import Facts, PairFacts
+from rscd.output.style import STEPS
+
+LISTED = 25
+"""So many of the largest polygons are listed below the map."""
+
+
+def headline(digest: Digest, facts: Facts) -> str:
+    """The result in one line."""
+    if not facts.written.observed_km2:
+        return "Nothing could be compared"
+    if not digest.polygons:
+        return "No change found"
+    return f"{digest.polygons:,} place{'s' * (digest.polygons > 1)} changed, {nice_m2(digest.area_m2)} in all"
+
+
+def lead(digest: Digest, facts: Facts, seen: float) -> str:
+    """A sentence or two below it; ``seen`` is the area of the grid, km2."""
+    if not facts.written.observed_km2:
+        return "No ground is shown by both dates: see what could not be observed, and why, in the input files."
+    share = digest.area_m2 / 1e6 / facts.written.observed_km2
+    told = f"{share:.2%} of the {nice_m2(facts.written.observed_km2 * 1e6)} that both dates show."
+    if facts.written.not_observable_km2:
+        hidden = facts.written.not_observable_km2 / seen
+        area = nice_m2(facts.written.not_observable_km2 * 1e6)
+        told += f" {area} ({hidden:.1%}) could not be compared; it is hatched grey."
+    return told + " A polygon says that something changed there, not what it was or became: look before you act."
+
+
+def cards(digest: Digest, facts: Facts) -> str:
+    """The headline numbers."""
+    mean = f"{digest.weighted_p / digest.area_m2:.0%}" if digest.area_m2 else "-"
+    cards = [
+        (f"{digest.polygons:,}", "changed places"),
+        (nice_m2(digest.area_m2), "changed area"),
+        (mean, "mean probability, by area"),
+        (nice_m2(facts.written.observed_km2 * 1e6), "seen by both dates"),
+        (nice_m2(facts.written.not_observable_km2 * 1e6), "not observable"),
+        (f"{digest.on_edge:,}", "places cut by the edge"),
+    ]
+    return "".join(f'<div class="card"><b>{escape(b)}</b><span>{escape(s)}</span></div>' for b, s in cards)
+
+
+def plain_unit(unit: str) -> str:
+    """The unit as a reader wants it behind a number; none for ratios."""
+    return {"1": "", "0..1": "", "-2..2": "", "degree": "°", "m2": "m²"}.get(unit, unit)
+
+
+def legend() -> str:
+    """What the colours on the map mean."""
+    keys = "".join(
+        f'<span class="key" style="background:rgb({colour})"></span>{low:.2f} to {high:.2f}'
+        for low, high, colour in STEPS
+    )
+    return f'Mean probability:{keys}<span class="key unseen"></span>not shown by that date.'
+
+
+def drawn(drawn: int, polygons: int) -> str:
+    """Says so where not all polygons are drawn."""
+    if drawn == polygons:
+        return ""
+    return f"The {drawn:,} largest of {polygons:,} polygons are drawn; tick probability to see where all lie."
+
+
+def shift_toggle(pair: PairFacts) -> str:
+    """A switch for the shift map, if shifts were measured."""
+    if not pair.shifts:
+        return ""
+    return '<label><input id="show-shifts" type="checkbox" checked> shifts between the dates</label>'
+
+
+def charts(digest: Digest) -> str:
+    """Histograms of sizes and of mean probabilities."""
+    sizes = [f"{nice_m2(low)} to {nice_m2(high)}" for low, high in pairwise(AREA_BINS)]
+    used = [i for i, count in enumerate(digest.areas) if count]
+    first = max(0, (min(used) if used else 0) // AREA_STEPS * AREA_STEPS)
+    last = min(len(sizes), -(-(max(used) + 1 if used else 12) // AREA_STEPS) * AREA_STEPS)
+    marks = range(first, last + 1, AREA_STEPS)
+    ticks = [((i - first) / (last - first), nice_m2(AREA_BINS[i])) for i in marks]
+    low = min(int(digest.probabilities.nonzero()[0].min(initial=20)), 20)
+    bounds = PROBABILITY_BINS[low:]
+    named = [f"{a:.3f} to {b:.3f}" for a, b in pairwise(bounds)]
+    span = 1 - bounds[0]
+    tenths = [((t / 10 - bounds[0]) / span, f"{t / 10:.1f}") for t in range(11) if t / 10 >= bounds[0] - 1e-9]
+    areas = digest.areas[first:last].tolist()
+    return histogram("How large the places are", "area", areas, sizes[first:last], ticks) + histogram(
+        "How sure the model is", "mean probability of a polygon", digest.probabilities[low:].tolist(), named, tenths
+    )
+
+
+def table(data: dict[str, Any]) -> str:
+    """The largest polygons, each with a button that shows it on the map."""
+    if not data["rows"]:
+        return "<p>There is none.</p>"
+    wanted = ("id", "area_m2", "mean_probability", "max_probability", "brightness_change", "lon", "lat")
+    index = {column.name: k for k, column in enumerate(data["all_columns"])}
+    head = "".join(f"<th>{escape(_head(data['all_columns'][index[name]]))}</th>" for name in wanted)
+    body = []
+    for i, row in enumerate(data["rows"][:LISTED]):
+        cells = "".join(f"<td>{escape(_cell(name, row[index[name]]))}</td>" for name in wanted)
+        button = f'<button type="button" data-i="{i}" aria-label="Show number {row[0]} on the map">show</button>'
+        body.append(f'<tr data-i="{i}">{cells}<td>{button}</td></tr>')
+    lines = f"<table><thead><tr>{head}<th></th></tr></thead><tbody>{''.join(body)}</tbody></table>"
+    return f'<div class="scroll">{lines}</div>'
+
+
+def _head(column: Column) -> str:
+    unit = plain_unit(column.unit)
+    return f"{column.title} ({unit})" if unit and unit != "°" else column.title
+
+
+def _cell(name: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    digits = {"id": 0, "area_m2": 1, "lon": 6, "lat": 6, "brightness_change": 1}.get(name, 3)
+    return f"{value:,.{digits}f}"
+
+
+def run(facts: Facts, model: Mapping[str, Any]) -> str:
+    """Inputs, cost, model contract, options and versions."""
+    told, cost = facts.provenance, facts.cost
+    run = {
+        "device": f"{told.get('device', '')} {facts.precision}".strip(),
+        "wall time": f"{cost.wall_s:.1f} s",
+        "device busy": f"{cost.device_busy:.0%} of the wall time",
+        "peak memory": f"{cost.peak_memory_mb:,.0f} MB",
+        "GPU memory": "-" if cost.gpu_memory_mb is None else f"{cost.gpu_memory_mb:,.0f} MB",
+        "threshold": f"p >= {facts.threshold:.3f}",
+        "smallest polygon": f"{facts.written.min_area_m2:.3g} m2",
+        "started": told.get("started", ""),
+        "ended": told.get("ended", ""),
+    }
+    keys = ("name", "version", "encoder", "class_name", "gsd_m", "bands", "threshold", "trained_on", "licence")
+    inputs = {
+        role: f"{file['path']} ({file['bytes']:,} bytes, sampled sha256 {str(file['sampled_sha256'])[:16]})"
+        for role, file in told["inputs"].items()
+    }
+    groups = {
+        "Inputs": inputs,
+        "Cost": run,
+        "Model contract": {key: model[key] for key in keys if key in model},
+        "Options": {k: v for k, v in told.get("options", {}).items() if v not in (None, "", False)},
+        "Versions": told.get("versions", {}),
+    }
+    return "".join(_group(title, items) for title, items in groups.items())
+
+
+def _group(title: str, items: Mapping[str, Any]) -> str:
+    entries = "".join(f"<dt>{escape(str(k))}</dt><dd>{escape(_text(v))}</dd>" for k, v in items.items())
+    return f"<div><h3>{escape(title)}</h3><dl>{entries}</dl></div>"
+
+
+def _text(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def terms(told: Sequence[Column]) -> str:
+    """Names, units and meanings of the columns."""
+    rows = "".join(
+        f"<tr><td>{escape(c.title)}</td><td>{escape(c.unit)}</td><td>{escape(c.meaning)}</td></tr>" for c in told
+    )
+    head = "<tr><th>Name</th><th>Unit</th><th>Meaning</th></tr>"
+    return f'<table class="terms"><thead>{head}</thead><tbody>{rows}</tbody></table>'
+
+
+def footer(facts: Facts) -> str:
+    """Who made the page."""
+    version = facts.provenance.get("versions", {}).get("rscd", "")
+    return f"Made by rscd {version}. The page is complete in itself and asks the network for nothing."

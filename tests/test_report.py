@@ -1,0 +1,283 @@
+"""The report page: what it says, that nothing in a file can speak through it, and how it behaves in a browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Pointwise, utm_grid, write_image
+from PIL import Image
+from rscd.detect import detect
+from test_evidence import CONTRACT
+from test_formats import pair
+
+from rscd.config import DetectConfig
+from rscd.errors import OutputError, UsageError
+from rscd.output.digest import AREA_BINS, Digest, nice_m2
+from rscd.output.facts import Facts, PairFacts
+from rscd.output.preview import SIDE, Previews
+from rscd.output.report import report_html
+from rscd.scene.reader import BandInput
+from rscd.telemetry import Telemetry
+
+NASTY = "<img src=x onerror=alert(1)>&\"'{{data}}</script>"
+
+
+def make(folder: Path, kind: str = "squares", **options: Any) -> Path:
+    before, after = pair(folder / "in", kind)
+    page = folder / "report.html"
+    config = DetectConfig(before, after, folder / "c.gpkg", report=page, device="cpu", threshold=0.9, **options)
+    detect(config, model=(Pointwise(), CONTRACT))
+    return page
+
+
+class Elements(HTMLParser):
+    """Tags with their attributes, the text outside scripts and styles, and the data."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text, self.data = "", ""
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        inside, attrs = self.tags[-1] if self.tags else ("", {})
+        if attrs.get("type") == "application/json" and not self.data:
+            self.data = data
+        elif inside not in ("script", "style"):
+            self.text += data
+
+
+def test_the_page_tells_the_result_and_needs_no_network(tmp_path: Path) -> None:
+    page = make(tmp_path)
+    told = Elements(page)
+    assert "2 places changed" in told.text and "could not be compared" in told.text
+    assert "pointwise" in told.text and "peak memory" in told.text and "forward" in told.text
+    data = json.loads(told.data)
+    assert data["size"] == [200, 160] and len(data["paths"]) == len(data["rows"]) == 2
+    assert data["paths"][0].count("M") == 2  # the ring and its hole
+    names = [name for name, *_ in data["columns"]]
+    assert data["rows"][0][names.index("Area")] == pytest.approx(1600 * 0.25, rel=2e-3)
+    for tag, attrs in told.tags:
+        assert not {"srcset", "action", "formaction"} & set(attrs)
+        for name in ("src", "href"):
+            assert (attrs.get(name) or "data:").startswith("data:"), (tag, attrs)
+    text = page.read_text(encoding="utf-8")
+    assert "default-src 'none'" in text and "@import" not in text
+    assert not re.findall(r"url\((?!data:)", text)
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "c.gpkg", "report.html"}
+
+
+@pytest.mark.parametrize(("kind", "headline"), [("none", "No change found"), ("all", "1 place changed, 8,00")])
+def test_nothing_and_everything_changed(tmp_path: Path, kind: str, headline: str) -> None:
+    told = Elements(make(tmp_path, kind))
+    assert headline in told.text
+    data = json.loads(told.data)
+    assert len(data["paths"]) == (kind == "all")
+
+
+def test_nothing_observable(tmp_path: Path) -> None:
+    grid = utm_grid(96, 96)
+    empty = np.zeros((3, 96, 96), np.uint8)
+    before = write_image(tmp_path / "a.tif", empty, grid, nodata=0)
+    after = write_image(tmp_path / "b.tif", empty, grid, nodata=0)
+    page = tmp_path / "r.html"
+    config = DetectConfig(before, after, tmp_path / "c.gpkg", report=page, device="cpu")
+    detect(config, model=(Pointwise(), CONTRACT))
+    assert "Nothing could be compared" in Elements(page).text
+
+
+def facts(**more: Any) -> Facts:
+    from rscd.output.outputs import Written
+
+    written = Written(Path("c.gpkg"), None, 0, 0.0, 1.0, 0.0, 1.0)
+    file = {"path": f"/x/{NASTY}", "bytes": 1, "sampled_sha256": NASTY}
+    told = {
+        "inputs": {"before": file, "after": file},
+        "options": {NASTY: NASTY},
+        "versions": {"rscd": NASTY},
+        "model": {"name": NASTY, "licence": NASTY},
+        "device": NASTY,
+    }
+    return Facts(written, 0.5, Telemetry(1.0, {"read": 0.1}, 0.5, 10.0, None), told, **more)
+
+
+def filled(grid: Any, seed: int | None = None) -> Previews:
+    previews = Previews(grid)
+    pixels = np.full((3, grid.height, grid.width), 99, np.uint8)
+    if seed is not None:
+        pixels = np.random.default_rng(seed).integers(0, 256, pixels.shape, dtype=np.uint8)
+    valid = np.ones(grid.shape, bool)
+    list(previews.watch([BandInput(0, 0, pixels, pixels, valid, valid)]))
+    return previews
+
+
+def test_what_files_say_is_text(tmp_path: Path) -> None:
+    grid = utm_grid(8, 8)
+    verdict = PairFacts(NASTY, NASTY, NASTY, shifts=[(1.0, 2.0, 0.5, -0.5)])
+    page = tmp_path / "r.html"
+    page.write_text(report_html(grid, filled(grid), Digest(), facts(pair=verdict)), encoding="utf-8")
+    told = Elements(page)
+    assert sum(tag == "script" for tag, _ in told.tags) == 2
+    assert not any(attrs.get("src") == "x" or "onerror" in attrs for _, attrs in told.tags)
+    assert told.text.count(NASTY) >= 8
+    assert json.loads(told.data)["shifts"] == [[1.0, 2.0, 0.5, -0.5]]
+
+
+def test_the_largest_picture_stays_below_8_mb() -> None:
+    grid = utm_grid(4096, 4096)
+    previews = filled(grid, seed=1)  # noise does not compress
+    previews._largest[:] = np.random.default_rng(2).integers(0, 255, previews._largest.shape)
+    page = report_html(grid, previews, Digest(), facts())
+    assert len(page.encode()) < 8_000_000
+    assert previews.size == (SIDE, SIDE)
+
+
+@pytest.mark.parametrize(("height", "width", "band"), [(100, 70, 7), (5000, 30, 448), (9000, 41, 1000)])
+def test_previews_are_means_however_the_rows_come(height: int, width: int, band: int) -> None:
+    grid = utm_grid(height, width)
+    pixels = np.random.default_rng(3).integers(0, 256, (3, height, width), dtype=np.uint8)
+    valid = np.ones((height, width), bool)
+    valid[: height // 3] = False
+    previews = Previews(grid)
+    starts = range(0, height, band)
+    rows = [np.s_[:, max(0, s - 5) : s + band] for s in starts]  # bands that overlap, as windows do
+    inputs = [
+        BandInput(k, max(0, s - 5), pixels[part], pixels[part], valid[part[1:]], valid[part[1:]])
+        for k, (s, part) in enumerate(zip(starts, rows, strict=True))
+    ]
+    assert [*previews.watch(inputs)] == inputs
+    k = previews.factor
+    picture = np.asarray(previews._dates[0].picture(None)).astype(float)
+    assert picture.shape == (-(-height // k), -(-width // k), 3) and max(picture.shape) <= SIDE
+    step = max(1, k // 4)
+    for row in (height // k // 2, height // k - 1):
+        cut = pixels[:, row * k : (row + 1) * k : step, : k : step]
+        seen = valid[row * k : (row + 1) * k : step, : k : step]
+        np.testing.assert_allclose(picture[row, 0], cut[:, seen].mean(axis=1), atol=0.51)
+    assert (picture[0] >= 214).all()  # hatched: not seen
+
+
+def test_sixteen_bit_pictures_are_stretched_alike() -> None:
+    grid = utm_grid(10, 40)
+    ramp = np.tile(np.linspace(1000, 3000, 40).astype(np.uint16), (1, 10, 1))
+    valid = np.ones((10, 40), bool)
+    previews = Previews(grid)
+    list(previews.watch([BandInput(0, 0, ramp, ramp // 2, valid, valid)]))
+    assert all(uri.startswith("data:image/jpeg") for uri in previews.pictures())
+
+
+def test_the_digest_counts_all_and_keeps_the_largest() -> None:
+    digest = Digest()
+    assert digest.largest() is None
+    assert nice_m2(0) == "0 m²" and nice_m2(12345) == "1.23 ha" and nice_m2(9.5) == "9.5 m²"
+    assert AREA_BINS[0] == 1 and AREA_BINS[-1] == 1e8
+
+
+def test_an_existing_report_needs_overwrite(tmp_path: Path) -> None:
+    page = make(tmp_path)
+    (tmp_path / "c.gpkg").unlink()
+    page.write_text("mine")
+    with pytest.raises(UsageError, match=r"report\.html.*--overwrite"):
+        make(tmp_path)
+    assert page.read_text() == "mine"
+    make(tmp_path, overwrite=True)
+    assert "2 places changed" in page.read_text(encoding="utf-8")
+
+
+def test_a_report_in_a_missing_folder_is_refused_before_any_work(tmp_path: Path) -> None:
+    before, after = pair(tmp_path / "in")
+    config = DetectConfig(before, after, tmp_path / "c.gpkg", report=tmp_path / "none" / "r.html", device="cpu")
+    with pytest.raises(OutputError, match="mkdir"):
+        detect(config, model=(Pointwise(), CONTRACT))
+    assert not (tmp_path / "c.gpkg").exists()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.skip("no chromium and chromedriver here: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "window-size=1300,1000"):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    running = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield running
+    running.quit()
+
+
+def opened(browser: Any, page: Path) -> Any:
+    browser.get_log("browser")
+    browser.get(page.as_uri())
+    assert browser.execute_script("return document.documentElement.dataset.ready") == "yes"
+    return browser
+
+
+@pytest.mark.browser
+def test_in_a_browser_the_swipe_moves_and_hover_shows_evidence(browser: Any, tmp_path: Path) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    opened(browser, make(tmp_path))
+    clip = browser.find_element(By.ID, "after-clip")
+    swipe = browser.find_element(By.ID, "swipe")
+    assert "50%" in clip.value_of_css_property("clip-path")
+    swipe.send_keys(Keys.HOME)
+    assert clip.value_of_css_property("clip-path") in ("inset(0px 0px 0px 0%)", "inset(0px)", "inset(0% 0% 0% 0%)")
+    swipe.send_keys(Keys.END)
+    handle = browser.find_element(By.ID, "divider")
+    view = browser.find_element(By.ID, "view")
+    ActionChains(browser).drag_and_drop_by_offset(handle, -view.size["width"] // 2, 0).perform()
+    assert 40 < float(swipe.get_attribute("value")) < 60
+    shapes = browser.find_elements(By.CSS_SELECTOR, "#shapes path")
+    assert len(shapes) == 2
+    assert "Point at a polygon" in browser.find_element(By.ID, "evidence").text
+    ActionChains(browser).move_to_element_with_offset(shapes[1], 0, 0).perform()
+    told = browser.find_element(By.ID, "evidence").text
+    assert "Area" in told and "200 m²" in told and "Mean probability" in told
+    browser.find_element(By.CSS_SELECTOR, "button[data-i='0']").click()
+    assert "400 m²" in browser.find_element(By.ID, "evidence").text
+    assert browser.find_element(By.CSS_SELECTOR, ".world").value_of_css_property("transform") != "none"
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("kind", ["none", "all"])
+def test_in_a_browser_nothing_and_everything_are_fine(browser: Any, tmp_path: Path, kind: str) -> None:
+    opened(browser, make(tmp_path, kind))
+    image = browser.find_element("id", "before")
+    assert browser.execute_script("return [arguments[0].naturalWidth, arguments[0].complete]", image) == [200, True]
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.browser
+def test_in_a_browser_names_from_files_do_not_run(browser: Any, tmp_path: Path) -> None:
+    grid = utm_grid(8, 8)
+    page = tmp_path / "r.html"
+    page.write_text(report_html(grid, filled(grid), Digest(), facts()), encoding="utf-8")
+    opened(browser, page)
+    assert browser.execute_script("return document.querySelectorAll('img[onerror]').length") == 0
+    assert browser.get_log("browser") == []
+
+
+def test_pictures_read_back(tmp_path: Path) -> None:
+    import base64
+    import io
+
+    uri = filled(utm_grid(64, 48)).pictures()[0]
+    image = Image.open(io.BytesIO(base64.b64decode(uri.split(",", 1)[1])))
+    assert image.size == (48, 64)
