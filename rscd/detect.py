@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rscd.config import DetectConfig
 from rscd.inference.bands import Tally, band_records
 from rscd.inference.predictor import Predictor, check_window, choose_device
+from rscd.inference.rescale import fit_to, window_on_grid
 from rscd.inference.stream import ahead
 from rscd.model.contract import Contract
 from rscd.model.registry import load_model
@@ -20,17 +21,15 @@ from rscd.output.area import PixelAreas
 from rscd.output.components import threshold_value
 from rscd.output.outputs import Outputs, Progress, Written
 from rscd.output.provenance import provenance
-from rscd.scene.grid import gsd_m
+from rscd.scene.inspection import Inspection
 from rscd.scene.pair import open_pair
+from rscd.scene.prepare import prepare
 from rscd.scene.reader import read_bands
 from rscd.scene.windows import WindowPlan
 from rscd.types import P_SCALE
 
 if TYPE_CHECKING:
     from torch import nn
-
-RGB = (1, 2, 3)
-"""Bands that are read where none are named."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,8 @@ class Result:
 
     written: Written
     """Paths, polygons, areas."""
+    inspection: Inspection
+    """How the pair was found, and the verdict on it."""
     threshold: float
     """Probability from which a pixel counted as changed, 0..1."""
     windows: int
@@ -93,15 +94,19 @@ def detect(
     )
     on_start(f"device {device}, {predictor.precision}")
     on_start(f"model {contract.name} {contract.version}, {contract.encoder}; licence: {contract.licence}")
-    with open_pair(config.before, config.after, config.bands or RGB) as pair:
-        if not config.force_gsd:
-            contract.check_gsd(gsd_m(pair.grid), config.before)
-        plan = WindowPlan.over(*pair.grid.shape, window, overlap)
+    with open_pair(config, contract.bands) as opened:
+        prepared = prepare(opened, contract, config)
+        on_start(prepared.inspection.line)
+        if prepared.refusal is not None:
+            raise prepared.refusal
+        pair, forward = prepared.pair, fit_to(predictor, window, prepared.factor)
+        plan = WindowPlan.over(*pair.grid.shape, *window_on_grid(window, overlap, prepared.factor))
         areas, tally = PixelAreas(pair.grid), Tally()
+        told = {"model": asdict(contract), "pair": asdict(prepared.inspection)}
         records = band_records(
             ahead(read_bands(pair, plan)),
             plan,
-            predictor,
+            forward,
             batch_size=config.batch_size,
             threshold=threshold,
             grid=pair.grid,
@@ -114,13 +119,12 @@ def detect(
                 pair.grid,
                 areas,
                 minimum_px=contract.minimum_mapping_px,
-                provenance=partial(
-                    provenance, started, inputs, config, model=asdict(contract), device=str(device)
-                ),
+                provenance=partial(provenance, started, inputs, config, **told, device=str(device)),
                 progress=progress,
             )
     return Result(
         written=written,
+        inspection=prepared.inspection,
         threshold=threshold / P_SCALE,
         windows=tally.windows,
         windows_skipped=tally.skipped,

@@ -58,6 +58,8 @@ def band_records(
     blender = BandBlender(plan)
     for rows in inputs:
         valid = rows.before_valid & rows.after_valid
+        if rows.wanted is not None:
+            valid &= rows.wanted
         seen = [j for j in range(plan.cols.count) if _columns(valid, plan, j).any()]
         tally.windows += len(seen)
         tally.skipped += plan.cols.count - len(seen)
@@ -89,7 +91,7 @@ def _columns(rows: BoolArray, plan: WindowPlan, j: int) -> BoolArray:
 def _window(pixels: ByteArray, valid: BoolArray, plan: WindowPlan, j: int) -> ByteArray:
     """Cut window j (bands, window, window), fill what is not valid, mirror a scene that is smaller."""
     start = plan.cols.start(j)
-    cut = fill_invalid(pixels[:, :, start : start + plan.cols.window], _columns(valid, plan, j))
+    cut: ByteArray = fill_invalid(pixels[:, :, start : start + plan.cols.window], _columns(valid, plan, j))
     short = plan.rows.window - cut.shape[1], plan.cols.window - cut.shape[2]
     if short == (0, 0):
         return cut

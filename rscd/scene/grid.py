@@ -9,7 +9,9 @@ import numpy as np
 import pyproj
 from rasterio.crs import CRS
 
-from rscd.types import Grid
+from rscd.types import DoubleArray, Grid
+
+Transform = tuple[float, float, float, float, float, float]
 
 TOLERANCE_PX = 0.01
 """Grids whose corners lie closer than this are one grid."""
@@ -26,6 +28,28 @@ def corners(grid: Grid) -> np.ndarray:
     cols = np.array([0, grid.width, grid.width, 0], float)
     rows = np.array([0, 0, grid.height, grid.height], float)
     return np.stack([a * cols + b * rows + c, d * cols + e * rows + f], axis=1)
+
+
+def place(transform: Transform, cols: Any, rows: Any) -> tuple[DoubleArray, DoubleArray]:  # noqa: ANN401
+    """Coordinates x, y of pixel coordinates (of corners: the centre of the first pixel is 0.5, 0.5)."""
+    a, b, c, d, e, f = transform
+    cols, rows = np.asarray(cols, float), np.asarray(rows, float)
+    return a * cols + b * rows + c, d * cols + e * rows + f
+
+
+def pixel(transform: Transform, x: Any, y: Any) -> tuple[DoubleArray, DoubleArray]:  # noqa: ANN401
+    """Pixel coordinates, columns and rows, of coordinates x, y: the inverse of ``place``."""
+    a, b, c, d, e, f = transform
+    x, y = np.asarray(x, float) - c, np.asarray(y, float) - f
+    determinant = a * e - b * d
+    with np.errstate(invalid="ignore"):
+        return (e * x - b * y) / determinant, (a * y - d * x) / determinant
+
+
+def moved(transform: Transform, row: float, col: float) -> Transform:
+    """The transform of a grid whose first pixel is this one's (row, col)."""
+    a, b, c, d, e, f = transform
+    return a, b, a * col + b * row + c, d, e, d * col + e * row + f
 
 
 def gsd_m(grid: Grid) -> float:

@@ -1,23 +1,17 @@
-"""Reading rows of both dates from top to bottom, each block of each file decoded once."""
+"""Reading rows of both dates from top to bottom, each block of each file decoded, or warped, once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from rasterio.errors import RasterioError, RasterioIOError
-from rasterio.windows import Window as RasterWindow
 
-from rscd.errors import DataError
-from rscd.scene.pair import Pair
-from rscd.scene.validity import read_validity
+from rscd.scene.pair import Pair, meet
+from rscd.scene.radiometry import to_bytes
+from rscd.scene.readers import DateReader
 from rscd.scene.windows import WindowPlan
-from rscd.types import BoolArray, ByteArray
-
-MAX_CHUNK = 2048
-"""Rows are read in whole blocks, but at most this many at once: an untiled file may be one block."""
+from rscd.types import BoolArray, ByteArray, Window
 
 
 @dataclass(frozen=True)
@@ -36,26 +30,35 @@ class BandInput:
     """What the earlier date shows, (rows, columns)."""
     after_valid: BoolArray
     """What the later date shows."""
+    wanted: BoolArray | None = None
+    """What is inside the area of interest, (rows, columns); None where there is none."""
 
 
 class RowReader:
-    """Rows of one raster, asked for from top to bottom; keeps only rows that may be asked for again."""
+    """Rows of one date, asked for from top to bottom; keeps only rows that may be asked for again.
 
-    def __init__(self, dataset: Any, bands: tuple[int, ...]) -> None:  # noqa: ANN401
-        self._dataset, self._bands = dataset, bands
-        self._first = self._next = 0
-        self._pixels: ByteArray = np.empty((len(bands), 0, dataset.width), np.uint8)
-        self._valid: BoolArray = np.empty((0, dataset.width), bool)
-        self._chunk = min(dataset.block_shapes[bands[0] - 1][0], MAX_CHUNK)
+    Args:
+        reader: The date.
+        crop: Which part of the reader's grid the rows are of.
+        region: What is worth reading, in px of the reader's grid; elsewhere nothing is valid.
+    """
+
+    def __init__(self, reader: DateReader, crop: Window, region: Window | None = None) -> None:
+        self._reader, self._crop = reader, crop
+        self._region = meet(crop, region or crop)
+        self._first = self._next = crop.row
+        self._pixels: ByteArray = np.empty((len(reader.raster.bands), 0, crop.width), np.uint8)
+        self._valid: BoolArray = np.empty((0, crop.width), bool)
 
     def rows(self, start: int, stop: int) -> tuple[ByteArray, BoolArray]:
-        """Pixels (bands, rows, columns) and validity (rows, columns) of rows [start, stop).
+        """Pixels (bands, rows, columns) and validity (rows, columns) of rows [start, stop) of the crop.
 
         ``start`` may not go back. The arrays are not written to afterwards.
 
         Raises:
             DataError: A block cannot be decoded.
         """
+        start, stop = start + self._crop.row, stop + self._crop.row
         assert start >= self._first
         pixels, valid = [self._pixels[:, start - self._first :]], [self._valid[start - self._first :]]
         while self._next < stop:
@@ -68,26 +71,37 @@ class RowReader:
         return self._pixels[:, : stop - start], self._valid[: stop - start]
 
     def _read_chunk(self) -> tuple[ByteArray, BoolArray]:
-        """Read on to the next block border."""
-        row = self._next
-        stop = min((row // self._chunk + 1) * self._chunk, self._dataset.height)
-        window = RasterWindow(0, row, self._dataset.width, stop - row)
-        try:
-            pixels = self._dataset.read(self._bands, window=window)
-            valid = read_validity(self._dataset, self._bands, window, pixels)
-        except (RasterioIOError, RasterioError) as error:
-            cause = error.__cause__ or error
-            problem = f"rows {row} to {stop - 1} cannot be read: {cause}"
-            raise DataError(problem, path=self._dataset.name, remedy="fetch the file again") from error
+        """Read on to the next border of blocks, piece by piece."""
+        row, crop = self._next, self._crop
+        stop = min(self._reader.row_stop(row), crop.row_stop)
+        pixels = np.zeros((len(self._reader.raster.bands), stop - row, crop.width), np.uint8)
+        valid = np.zeros((stop - row, crop.width), bool)
+        part = meet(self._region, Window(row, crop.col, stop - row, crop.width))
+        if part.height > 0 and part.width > 0:
+            down = slice(part.row - row, part.row_stop - row)
+            for left, right in self._reader.columns(part.col, part.col_stop):
+                found, seen = self._reader.read(Window(part.row, left, part.height, right - left))
+                across = slice(left - crop.col, right - crop.col)
+                pixels[:, down, across], valid[down, across] = to_bytes(found), seen
         self._next = stop
         return pixels, valid
 
 
 def read_bands(pair: Pair, plan: WindowPlan) -> Iterator[BandInput]:
-    """Yield the rows of each row of windows, from top to bottom."""
-    before, after = RowReader(pair.before, pair.bands), RowReader(pair.after, pair.bands)
+    """Yield the rows of each row of windows, from top to bottom.
+
+    Beyond what both dates cover, a window's length is still read for context, and no more.
+    """
+    reach, box = plan.rows.window, pair.region
+    region = Window(box.row - reach, box.col - reach, box.height + 2 * reach, box.width + 2 * reach)
+    before, after = (RowReader(date, pair.crop, region) for date in (pair.before, pair.after))
     for k in range(plan.rows.count):
         start = plan.rows.start(k)
         stop = min(start + plan.rows.window, plan.rows.size)
         (first, first_valid), (second, second_valid) = before.rows(start, stop), after.rows(start, stop)
-        yield BandInput(k, start, first, second, first_valid, second_valid)
+        wanted = None
+        if pair.aoi is not None:
+            wanted = pair.aoi.mask(
+                Window(start + pair.crop.row, pair.crop.col, stop - start, pair.crop.width)
+            )
+        yield BandInput(k, start, first, second, first_valid, second_valid, wanted)
