@@ -12,6 +12,7 @@ import pyproj
 import shapely
 from affine import Affine
 from rasterio.features import geometry_mask
+from shapely.errors import GEOSException
 
 from rscd.errors import DataError
 from rscd.scene.grid import pixel
@@ -54,9 +55,7 @@ def read_aoi(path: Path, grid: Grid) -> Aoi:
         raise DataError("no such file", path=path, remedy="give a vector file with polygons, e.g. GeoJSON")
     try:
         frame = pyogrio.read_dataframe(path, columns=[])
-    except Exception as error:
-        if not isinstance(error, (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError)):
-            raise
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, GEOSException, ValueError) as error:
         raise DataError(f"cannot be read as a vector file: {error}", path=path, remedy="use GeoJSON") from error
     if frame.crs is None:
         raise DataError("has no CRS", path=path, remedy="assign one, e.g. ogr2ogr -a_srs EPSG:CODE OUT IN")

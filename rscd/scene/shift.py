@@ -19,9 +19,9 @@ from rscd.scene.validity import fill_invalid
 from rscd.types import BoolArray, DoubleArray, ImageArray
 
 PATCH = 256
-"""Side of a patch, px."""
-LEAST_PATCH = 64
-"""A scene smaller than this is not measured, px."""
+"""Side of a patch, px; half of a smaller block's side."""
+LEAST_PATCH = 96
+"""Side of the smallest patch, px: what is smaller is not measured."""
 SEARCH_PX = 24.0
 """Search radius, px: a patch that seems further off is not believed."""
 MOST_PATCHES = 400
@@ -122,8 +122,8 @@ def block_shifts(block: SampleBlock) -> list[PatchShift]:
     """Shifts of the patches that fit into a block and that both dates show to nine tenths."""
     valid = block.before_valid & block.after_valid
     height, width = valid.shape
-    side = min(PATCH, height, width)
-    if side < LEAST_PATCH or valid.mean() < 0.1:
+    side = min(PATCH, max(min(height, width) // 2, LEAST_PATCH))
+    if side > min(height, width) or valid.mean() < 0.1:
         return []
     before = edges(block.before, block.before_valid)
     after = edges(block.after, block.after_valid)

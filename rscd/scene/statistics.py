@@ -67,7 +67,7 @@ class Statistics:
     def constant(self) -> str | None:
         """Which date has one and the same value at every sampled pixel, if one has."""
         for name, values in (("before", self.before), ("after", self.after)):
-            if len(values) > 1 and (values.min(axis=0) == values.max(axis=0)).all():
+            if self.both_valid > 1 and (values.min(axis=0) == values.max(axis=0)).all():
                 return name
         return None
 
