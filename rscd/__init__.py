@@ -6,12 +6,13 @@ The stages, in the order in which a pair passes through them::
                                                                           |   \-----> polygons -> GeoPackage
                                                                           \---------> report
 
-``rscd/detect.py`` tells the story; one folder a room: ``scene`` (files to arrays), ``model``, ``inference``
+``rscd/detection.py`` tells the story; one folder a room: ``scene`` (files to arrays), ``model``, ``inference``
 (arrays to band records), ``output`` (band records to files), ``training``, ``simulate``, ``cli``.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -19,23 +20,13 @@ __all__ = ["DetectConfig", "__version__", "detect", "load_model"]
 
 if TYPE_CHECKING:
     from rscd.config import DetectConfig
-    from rscd.detect import detect
+    from rscd.detection import detect
     from rscd.model.registry import load_model
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - the three public names have three types
     """Import the public names on first use, so that ``rscd --help`` stays free of torch and GDAL."""
-    if name == "DetectConfig":
-        from rscd.config import DetectConfig
-
-        return DetectConfig
-    if name == "detect":
-        # importlib, because `rscd.detect` the module shares the name of the function it holds
-        from importlib import import_module
-
-        return import_module("rscd.detect").detect
-    if name == "load_model":
-        from rscd.model.registry import load_model
-
-        return load_model
-    raise AttributeError(f"module 'rscd' has no attribute {name!r}")
+    homes = {"DetectConfig": "rscd.config", "detect": "rscd.detection", "load_model": "rscd.model.registry"}
+    if name not in homes:
+        raise AttributeError(f"module 'rscd' has no attribute {name!r}")
+    return getattr(import_module(homes[name]), name)

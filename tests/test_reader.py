@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from conftest import utm_grid, write_image
+from conftest import write_image
 
 from rscd.config import PairConfig
 from rscd.errors import DataError

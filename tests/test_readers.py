@@ -32,7 +32,7 @@ def whole(reader, grid):
 
 def other_grid(crs, grid, resolution=None):
     """The grid in another CRS that holds a grid's extent."""
-    a, b, c, d, e, f = grid.transform
+    a, _, c, _, e, f = grid.transform
     corners = c, f + e * grid.height, c + a * grid.width, f
     transform, width, height = calculate_default_transform(
         CRS.from_wkt(grid.crs), crs, grid.width, grid.height, *corners, resolution=resolution
@@ -85,7 +85,7 @@ TARGETS = {
 
 @pytest.fixture
 def pair_of(tmp_path):
-    """Write a picture on a grid and the same one carried to another; return their paths, the picture and the grid."""
+    """Write a picture on a grid and the same one carried to another too; paths, picture, grid."""
 
     def make(target, height=600, width=700):
         grid = utm_grid(height, width)

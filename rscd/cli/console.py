@@ -51,16 +51,16 @@ def _to_json(value: object) -> object:
     raise TypeError(f"not JSON: {type(value).__name__}")
 
 
-def print_table(title: str, rows: list[tuple[str, str]]) -> None:
-    """Print names and values as a table on standard error."""
+def print_table(rows: list[tuple[str, str]], *, stdout: bool = False) -> None:
+    """Print names and values as a table, on standard error unless it is what was asked for."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, show_header=False, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in rows:
         table.add_row(Text(name, style="bold"), Text(value))
-    Console(stderr=True).print(table)
+    Console(stderr=not stdout).print(table)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ def demo(
     """Render a before and an after image, detect the change, and compare with what was built."""
     with exit_codes():
         from rscd.config import DetectConfig
-        from rscd.detect import detect
+        from rscd.detection import detect
         from rscd.simulate.demo import render_pair, score
 
         quiet = quiet or as_json
@@ -57,7 +57,6 @@ def _plain(result: Any) -> Any:  # noqa: ANN401
 def _tell(report: dict[str, Any], output: Path) -> None:
     model, plain = report["model"], report["differencing"]
     print_table(
-        "",
         [
             ("built", f"{report['built']} changed buildings in sight (new or vanished)"),
             ("found", f"{model['matched']} of them, {model['recall']:.0%}, at IoU 0.3"),

@@ -43,7 +43,7 @@ def detect(
     """Map what changed between two GeoTIFFs into a GeoPackage."""
     with exit_codes():
         from rscd.config import DetectConfig
-        from rscd.detect import detect as run
+        from rscd.detection import detect as run
 
         config = DetectConfig(
             before=before,
@@ -76,7 +76,6 @@ def detect(
             print_json(result)
         if not quiet:
             print_table(
-                "",
                 [
                     *summary(result.written, result.threshold),
                     ("windows", f"{result.windows} forwarded, {result.windows_skipped} without a valid pixel"),

@@ -53,7 +53,7 @@ def inspect(
         if as_json:
             print_json(found)
         else:
-            print_table("", rows(found))
+            print_table(rows(found), stdout=True)
         if found.verdict == "refused":
             raise typer.Exit(REFUSED)
 

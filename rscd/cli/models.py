@@ -27,7 +27,7 @@ def list_models(as_json: options.Json = False) -> None:
             return
         for name, c in found.items():
             low, high = c.gsd_m
-            print_table("", [(name, f"{c.class_name}; {c.encoder}; {low:g} to {high:g} m; {c.licence}")])
+            print_table([(name, f"{c.class_name}; {c.encoder}; {low:g} to {high:g} m; {c.licence}")], stdout=True)
 
 
 @app.command()
@@ -44,7 +44,7 @@ def show(
         if as_json:
             print_json(contract)
         else:
-            print_table("", [(k, str(v)) for k, v in dataclasses.asdict(contract).items()])
+            print_table([(k, str(v)) for k, v in dataclasses.asdict(contract).items()], stdout=True)
 
 
 @app.command()

@@ -40,4 +40,4 @@ def polygons(
         if as_json:
             print_json(written)
         elif not quiet:
-            print_table("", summary(written, threshold))
+            print_table(summary(written, threshold))

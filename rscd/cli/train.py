@@ -72,4 +72,4 @@ def train(
             print_json(contract)
         elif not quiet:
             figures = [(k, f"{v:.4f}") for k, v in contract.figures.items()]
-            print_table("", [*figures, ("threshold", f"{contract.threshold:.3f}"), ("written", str(output))])
+            print_table([*figures, ("threshold", f"{contract.threshold:.3f}"), ("written", str(output))])

@@ -31,15 +31,16 @@ class BandBlender:
     def finish(self, k: int) -> FloatArray:
         """Take band k's rows (rows, columns) out; what lies below moves up."""
         start, stop = self._plan.rows.band(k)
-        done = self._sum[: stop - start].copy()
-        tail = self._sum[stop - start :]
-        self._sum[: len(tail)] = tail.copy()
-        self._sum[len(tail) :] = 0
+        done, kept = self._sum[: stop - start], len(self._sum) - (stop - start)
+        below, self._sum = self._sum[stop - start :], np.zeros_like(self._sum)
+        self._sum[:kept] = below
         return done
 
 
 def to_values(probability: FloatArray, valid: BoolArray) -> ByteArray:
     """Quantise probabilities 0..1 to values 0..254; 255 where not valid."""
-    values = np.rint(np.clip(probability, 0, 1) * P_SCALE).astype(np.uint8)
+    scaled = np.clip(probability, 0, 1)
+    scaled *= P_SCALE
+    values = np.rint(scaled, out=scaled).astype(np.uint8)
     values[~valid] = NOT_OBSERVABLE
     return values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -53,7 +54,7 @@ class Predictor:
             window's result does not depend on how many came with it.
 
     Raises:
-        UsageError: ``batch_size`` below 1.
+        UsageError: ``batch_size`` below 1, or an unknown ``precision``.
     """
 
     def __init__(
@@ -67,6 +68,8 @@ class Predictor:
     ) -> None:
         if batch_size < 1:
             raise UsageError(f"--batch-size {batch_size}", remedy="use 1 or more")
+        if precision not in get_args(Precision):
+            raise UsageError(f"--precision {precision}", remedy=f"use one of {', '.join(get_args(Precision))}")
         self.device = device or torch.device("cpu")
         self.network = network.eval().to(self.device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

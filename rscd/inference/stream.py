@@ -5,7 +5,6 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Generator, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -22,43 +21,42 @@ class _Made(Generic[T]):
 
 
 def ahead(items: Iterable[T], depth: int = 1) -> Generator[T]:
-    """Yield the items while a thread already makes the next ``depth``.
+    """Yield the items while a thread already makes the next ``depth``, and no more, for items may be large.
 
     An exception in the thread is raised here, in place of the item that it cost. When the consumer stops early
     (``close``, Ctrl-C), the thread ends after the item it is at; close it to be sure that it has.
     """
-    slots: queue.Queue[_Made[T]] = queue.Queue(maxsize=depth)
-    stopped = threading.Event()
-    thread = threading.Thread(target=_fill, args=(slots, items, stopped), daemon=True)
+    slots: queue.SimpleQueue[_Made[T]] = queue.SimpleQueue()
+    wanted, stopped = threading.Semaphore(depth), threading.Event()
+    thread = threading.Thread(target=_fill, args=(slots, items, wanted, stopped), daemon=True)
     thread.start()
     try:
         while not (made := slots.get()).last:
+            wanted.release()
             yield made.item  # type: ignore[misc]  # None only if an item is
         if made.error is not None:
             raise made.error
     finally:
         stopped.set()
+        wanted.release()
         thread.join()
 
 
-def _fill(slots: queue.Queue[_Made[T]], items: Iterable[T], stopped: threading.Event) -> None:
-    """Put every item, then the end; stop as soon as nobody wants them."""
+def _fill(
+    slots: queue.SimpleQueue[_Made[T]], items: Iterable[T], wanted: threading.Semaphore, stopped: threading.Event
+) -> None:
+    """Put an item for each one wanted, then the end; stop as soon as nobody wants more."""
+    end: _Made[T] = _Made(last=True)
     try:
-        for item in items:
-            _put(slots, _Made(item), stopped)
-            if stopped.is_set():
-                return
-        end: _Made[T] = _Made(last=True)
+        iterator = iter(items)
+        while wanted.acquire() and not stopped.is_set():
+            try:
+                slots.put(_Made(next(iterator)))
+            except StopIteration:
+                break
     except BaseException as error:
         end = _Made(last=True, error=error)
     finally:
         if isinstance(items, Generator):
             items.close()  # here, so that what it holds open is free before the consumer goes on
-    _put(slots, end, stopped)
-
-
-def _put(slots: queue.Queue[_Made[T]], made: _Made[T], stopped: threading.Event) -> None:
-    while not stopped.is_set():
-        with suppress(queue.Full):
-            slots.put(made, timeout=0.1)
-            return
+    slots.put(end)

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from typing import TypeVar, cast
 
 import numpy as np
+from scipy.ndimage import label
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from skimage.measure import label
 
 from rscd.errors import UsageError
 from rscd.output.area import PixelAreas
@@ -65,8 +65,8 @@ def is_changed(probability: ByteArray, threshold: int) -> BoolArray:
 
 def label_changes(probability: ByteArray, threshold: int) -> IntArray:
     """4-connected components of the changed pixels, 1..n in the order of their first pixel, 0 elsewhere."""
-    labels = label(is_changed(probability, threshold), connectivity=1)  # type: ignore[no-untyped-call]
-    return np.asarray(labels, dtype=np.int32)
+    labels, _ = label(is_changed(probability, threshold), output=np.int32)
+    return np.asarray(labels)
 
 
 def band_record(

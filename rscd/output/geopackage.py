@@ -197,6 +197,7 @@ def _write_layers(
         "geometry_name": "geometry",  # in the Arrow stream
         "layer_options": {"GEOMETRY_NAME": "geometry", "SPATIAL_INDEX": "YES"},  # in the GeoPackage
     }
+    pyogrio.set_gdal_config_options({"GDAL_CACHEMAX": 64})  # MB; pyogrio brings a GDAL of its own
     with changes.read() as stream:
         pyogrio.write_arrow(
             stream, str(path), layer="changes", geometry_type="Polygon", layer_metadata=metadata, **options

@@ -73,8 +73,9 @@ class ProbabilityRaster:
             OutputError: It cannot be written, or does not read back as it was computed.
         """
         assert self._written == self._grid.height
-        with _writing(self._path), rasterio.Env(**GDAL_OPTIONS):
+        with _writing(self._path):
             self._files.close()
+        with _writing(self._path), rasterio.Env(**GDAL_OPTIONS):
             rasterio.shutil.copy(
                 self._rows_path,
                 self._path,

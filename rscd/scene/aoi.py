@@ -15,8 +15,8 @@ from rasterio.features import geometry_mask
 from shapely.errors import GEOSException
 
 from rscd.errors import DataError
-from rscd.scene.grid import pixel
-from rscd.scene.mapping import near_middle
+from rscd.scene.grid import pixel, place
+from rscd.scene.mapping import near_middle, outline_of
 from rscd.types import BoolArray, Grid, Window
 
 MARGIN = 64
@@ -64,19 +64,29 @@ def read_aoi(path: Path, grid: Grid) -> Aoi:
     if not shapes:
         raise DataError("holds no polygon", path=path, remedy="draw the area as polygons")
     outline = shapely.make_valid(shapely.union_all([shapely.make_valid(s) for s in shapes]))
-    left, bottom, right, top = outline.bounds
-    outline = shapely.segmentize(outline, max(right - left, top - bottom) / EDGE)
-    way = pyproj.Transformer.from_crs(frame.crs, grid.crs, always_xy=True)
+    pixels = _in_pixels(outline, frame.crs, grid)
+    inside = shapely.intersection(pixels, shapely.box(0, 0, grid.width, grid.height))
+    if not inside.area > 0:
+        raise DataError("lies outside the scene", path=path, remedy="draw it where both dates are")
+    return Aoi(inside, _around(inside.bounds, grid))
+
+
+def _in_pixels(shape: Any, crs: Any, grid: Grid) -> Any:  # noqa: ANN401
+    """A shape in pixel coordinates of a grid; what lies beyond the reach of the grid's CRS is left out."""
+    left, bottom, right, top = shape.bounds
+    shape = shapely.segmentize(shape, max(right - left, top - bottom) / EDGE)
+    way = pyproj.Transformer.from_crs(crs, grid.crs, always_xy=True)
 
     def to_pixels(xy: Any) -> Any:  # noqa: ANN401
         x, y = way.transform(xy[:, 0], xy[:, 1])
         return np.stack(pixel(grid.transform, near_middle(np.asarray(x), grid), y), axis=1)
 
-    pixels = shapely.make_valid(shapely.transform(outline, to_pixels))
-    inside = shapely.intersection(pixels, shapely.box(0, 0, grid.width, grid.height))
-    if not inside.area > 0:
-        raise DataError("lies outside the scene", path=path, remedy="draw it where both dates are")
-    return Aoi(inside, _around(inside.bounds, grid))
+    if not np.isfinite(to_pixels(shapely.get_coordinates(shape))).all():
+        x, y = place(grid.transform, *outline_of(grid))
+        around = way.transform(x, y, direction="INVERSE")
+        reach = shapely.convex_hull(shapely.multipoints(np.stack(around, axis=1)))
+        shape = shapely.intersection(shape, reach.buffer(0.1 * np.sqrt(reach.area)))
+    return shapely.make_valid(shapely.transform(shape, to_pixels))
 
 
 def _around(bounds: tuple[float, float, float, float], grid: Grid) -> Window:

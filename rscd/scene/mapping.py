@@ -92,7 +92,7 @@ class Mapping:
     @cached_property
     def overlap(self) -> Overlap:
         """What of the common grid the source covers; a share of 0 where they are apart."""
-        cols, rows = self.to_grid(*_outline(self.source))
+        cols, rows = self.to_grid(*outline_of(self.source))
         sound = np.isfinite(cols) & np.isfinite(rows)
         frame = shapely.box(0, 0, self.grid.width, self.grid.height)
         if sound.sum() < 4:
@@ -107,7 +107,7 @@ class Mapping:
         return Overlap(common.area / frame.area, Window(row, col, height, width))
 
 
-def _outline(grid: Grid) -> tuple[DoubleArray, DoubleArray]:
+def outline_of(grid: Grid) -> tuple[DoubleArray, DoubleArray]:
     """Points around a grid's border, in its pixels, clockwise."""
     t = np.linspace(0, 1, EDGE_POINTS)[:-1]
     cols = np.concatenate([t, np.ones_like(t), 1 - t, np.zeros_like(t)]) * grid.width

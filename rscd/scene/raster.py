@@ -20,7 +20,7 @@ from rscd.scene.validity import read_validity
 from rscd.types import BoolArray, Grid, ImageArray, Window
 
 GDAL_OPTIONS = {
-    "GDAL_CACHEMAX": 256,  # MB, for the whole process: GDAL's default is a share of the machine
+    "GDAL_CACHEMAX": 64,  # MB, for the whole process: GDAL's default is a share of the machine
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # sidecars of an input may say anything
     "GDAL_PAM_ENABLED": "NO",  # nor are any written
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -35,7 +36,7 @@ class BandInput:
 
 
 class RowReader:
-    """Rows of one date, asked for from top to bottom; keeps only rows that may be asked for again.
+    """Rows of one date, asked for from top to bottom; keeps only blocks that may be asked for again.
 
     Args:
         reader: The date.
@@ -46,45 +47,44 @@ class RowReader:
     def __init__(self, reader: DateReader, crop: Window, region: Window | None = None) -> None:
         self._reader, self._crop = reader, crop
         self._region = meet(crop, region or crop)
-        self._first = self._next = crop.row
-        self._pixels: ByteArray = np.empty((len(reader.raster.bands), 0, crop.width), np.uint8)
-        self._valid: BoolArray = np.empty((0, crop.width), bool)
+        self._chunks: deque[tuple[int, ByteArray, BoolArray]] = deque()
+        self._next = crop.row
 
     def rows(self, start: int, stop: int) -> tuple[ByteArray, BoolArray]:
-        """Pixels (bands, rows, columns) and validity (rows, columns) of rows [start, stop) of the crop.
-
-        ``start`` may not go back. The arrays are not written to afterwards.
+        """Pixels (bands, rows, columns), validity (rows, columns) of rows [start, stop) of the crop; never back.
 
         Raises:
             DataError: A block cannot be decoded.
         """
         start, stop = start + self._crop.row, stop + self._crop.row
-        assert start >= self._first
-        pixels, valid = [self._pixels[:, start - self._first :]], [self._valid[start - self._first :]]
+        while self._chunks and self._chunks[0][0] + len(self._chunks[0][2]) <= start:
+            self._chunks.popleft()
         while self._next < stop:
-            more_pixels, more_valid = self._read_chunk()
-            skip = max(0, start - (self._next - more_valid.shape[0]))
-            pixels.append(more_pixels[:, skip:])
-            valid.append(more_valid[skip:])
-        self._first = start
-        self._pixels, self._valid = np.concatenate(pixels, axis=1), np.concatenate(valid)
-        return self._pixels[:, : stop - start], self._valid[: stop - start]
+            self._chunks.append(self._read_chunk())
+        assert self._chunks[0][0] <= start
+        parts = [np.s_[max(0, start - row) : stop - row] for row, _, _ in self._chunks]
+        pixels = [chunk[:, part] for (_, chunk, _), part in zip(self._chunks, parts, strict=True)]
+        valid = [chunk[part] for (_, _, chunk), part in zip(self._chunks, parts, strict=True)]
+        return np.concatenate(pixels, axis=1), np.concatenate(valid)
 
-    def _read_chunk(self) -> tuple[ByteArray, BoolArray]:
-        """Read on to the next border of blocks, piece by piece."""
+    def _read_chunk(self) -> tuple[int, ByteArray, BoolArray]:
+        """Read on to the next block border: first row, pixels, validity.
+
+        In pieces of some columns, so that GDAL's cache need not hold a row of blocks of all bands at once.
+        """
         row, crop = self._next, self._crop
-        stop = min(self._reader.row_stop(row), crop.row_stop)
-        pixels = np.zeros((len(self._reader.raster.bands), stop - row, crop.width), np.uint8)
-        valid = np.zeros((stop - row, crop.width), bool)
-        part = meet(self._region, Window(row, crop.col, stop - row, crop.width))
+        self._next = min(self._reader.row_stop(row), crop.row_stop)
+        height = self._next - row
+        pixels = np.zeros((len(self._reader.raster.bands), height, crop.width), np.uint8)
+        valid = np.zeros((height, crop.width), bool)
+        part = meet(self._region, Window(row, crop.col, height, crop.width))
         if part.height > 0 and part.width > 0:
             down = slice(part.row - row, part.row_stop - row)
             for left, right in self._reader.columns(part.col, part.col_stop):
                 found, seen = self._reader.read(Window(part.row, left, part.height, right - left))
                 across = slice(left - crop.col, right - crop.col)
                 pixels[:, down, across], valid[down, across] = to_bytes(found), seen
-        self._next = stop
-        return pixels, valid
+        return row, pixels, valid
 
 
 def read_bands(pair: Pair, plan: WindowPlan) -> Iterator[BandInput]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rscd.errors import DataError
 from rscd.scene.pair import Pair
@@ -22,6 +24,8 @@ class Statistics:
         self.both_valid = 0
         self._before: list[ImageArray] = []
         self._after: list[ImageArray] = []
+        self._least: dict[str, list[ImageArray]] = {"before": [], "after": []}
+        self._most: dict[str, list[ImageArray]] = {"before": [], "after": []}
 
     def watch(self, blocks: Iterable[SampleBlock]) -> Iterator[SampleBlock]:
         """Pass blocks through and remember what they show."""
@@ -36,6 +40,10 @@ class Statistics:
         self.before_valid += int(block.before_valid.sum())
         self.after_valid += int(block.after_valid.sum())
         self.both_valid += int(both.sum())
+        if both.any():
+            for name, image in (("before", block.before), ("after", block.after)):
+                self._least[name].append(image.min(axis=(1, 2), where=both, initial=_top(image)))
+                self._most[name].append(image.max(axis=(1, 2), where=both, initial=_bottom(image)))
         step = STEP if both.sum() > 64 * STEP**2 else 1
         thin = np.s_[step // 2 :: step, step // 2 :: step]
         chosen = both[thin]
@@ -52,8 +60,8 @@ class Statistics:
         """Values (n, bands) of the later date at the same places."""
         return np.concatenate(self._after)
 
-    def forget_all_but_one(self) -> None:
-        """Keep one value, which is all that matters of constant blocks."""
+    def forget_values(self) -> None:
+        """Keep counts and extremes alone."""
         self._before, self._after = [self.before[:1]], [self.after[:1]]
 
     def lacks(self) -> str | None:
@@ -65,11 +73,22 @@ class Statistics:
         return None if self.both_valid and len(self.before) else "both"
 
     def constant(self) -> str | None:
-        """Which date has one and the same value at every sampled pixel, if one has."""
-        for name, values in (("before", self.before), ("after", self.after)):
-            if self.both_valid > 1 and (values.min(axis=0) == values.max(axis=0)).all():
+        """Which date has one and the same value at every pixel that both show, if one has."""
+        for name in ("before", "after"):
+            low, high = np.array(self._least[name]), np.array(self._most[name])
+            if self.both_valid > 1 and (low.min(axis=0) == high.max(axis=0)).all():
                 return name
         return None
+
+
+def _bottom(image: NDArray[Any]) -> Any:  # noqa: ANN401
+    """The least value of an image's dtype."""
+    return np.iinfo(image.dtype).min if image.dtype.kind in "iub" else -np.inf
+
+
+def _top(image: NDArray[Any]) -> Any:  # noqa: ANN401
+    """The largest value of an image's dtype."""
+    return np.iinfo(image.dtype).max if image.dtype.kind in "iub" else np.inf
 
 
 def look_everywhere(pair: Pair) -> SamplePlan:
@@ -87,7 +106,7 @@ def look_everywhere(pair: Pair) -> SamplePlan:
         if seen.lacks() is None:
             if seen.constant() is None:
                 return SamplePlan((block.window,), plan.total)
-            seen.forget_all_but_one()
+            seen.forget_values()
     _refuse(pair, seen)
     return plan
 

@@ -92,13 +92,13 @@ def detect(
         precision=config.precision,
         batch_size=config.batch_size,
     )
-    on_start(f"device {device}, {predictor.precision}")
-    on_start(f"model {contract.name} {contract.version}, {contract.encoder}; licence: {contract.licence}")
     with open_pair(config, contract.bands) as opened:
         prepared = prepare(opened, contract, config)
-        on_start(prepared.inspection.line)
         if prepared.refusal is not None:
             raise prepared.refusal
+        on_start(prepared.inspection.line)
+        on_start(f"device {device}, {predictor.precision}")
+        on_start(f"model {contract.name} {contract.version}, {contract.encoder}; licence: {contract.licence}")
         pair, forward = prepared.pair, fit_to(predictor, window, prepared.factor)
         plan = WindowPlan.over(*pair.grid.shape, *window_on_grid(window, overlap, prepared.factor))
         areas, tally = PixelAreas(pair.grid), Tally()

@@ -1,0 +1,102 @@
+"""The house itself: what --help imports, what the wheel holds, what the Dockerfile names, the lint borders."""
+
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+
+import pytest
+from conftest import REPOSITORY
+
+HEAVY = ("torch", "rasterio", "geopandas", "pandas", "scipy")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["detect", "--help"], ["models", "list", "--help"]])
+def test_help_imports_nothing_heavy(arguments):
+    code = (
+        "import sys\nfrom rscd.cli.app import app\n"
+        f"try:\n    app({arguments!r})\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        f"loaded = [m for m in {HEAVY!r} if m in sys.modules]\nassert not loaded, loaded\n"
+    )
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert "Usage" in out
+
+
+def test_the_wheel_holds_weights_their_licence_and_py_typed(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(tmp_path),
+        str(REPOSITORY),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        kept = archive.getinfo("rscd/model/weights/buildings.safetensors").file_size
+    source = REPOSITORY / "rscd" / "model" / "weights" / "buildings.safetensors"
+    assert kept == source.stat().st_size < 16e6
+    assert {"rscd/py.typed", "rscd/model/weights/LICENSE"} <= set(names)
+    assert not [n for n in names if n.startswith(("tests/", "examples/"))]
+
+
+def test_the_dockerfile_names_what_exists():
+    text = (REPOSITORY / "Dockerfile").read_text()
+    for line in re.findall(r"^COPY (.+)$", text, re.MULTILINE):
+        for source in line.split()[:-1]:
+            assert source.startswith("--") or (REPOSITORY / source).exists(), source
+    extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for extra in re.findall(r"\.\[([a-z,]+)\]", text):
+        assert set(extra.split(",")) <= extras.keys()
+    assert 'ENTRYPOINT ["rscd"]' in text
+    user = re.findall(r"^USER (\S+)$", text, re.MULTILINE)
+    assert user
+    assert user[-1] not in ("root", "0")
+
+
+def test_lint_and_types_hold():
+    for tool in (["ruff", "check", "."], ["mypy"]):
+        done = subprocess.run([sys.executable, "-m", *tool], cwd=REPOSITORY, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+def test_the_import_borders_are_lint_rules():
+    bad = "import torch\nimport rich\nimport rasterio\n\nprint(rasterio.open)\n"
+    command = [
+        sys.executable,
+        "-m",
+        "ruff",
+        "check",
+        "--stdin-filename",
+        "rscd/border.py",
+        "--output-format",
+        "concise",
+        "-",
+    ]
+    told = subprocess.run(command, cwd=REPOSITORY, input=bad, capture_output=True, text=True).stdout
+    for rule in ("TID253", "TID251", "T201"):
+        assert rule in told
+    assert "`rasterio.open` is banned" in told
+
+
+def test_top_level_holds_what_it_should():
+    tracked = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True).stdout.split()
+    if not tracked:
+        pytest.skip("not a git checkout")
+    allowed = {
+        "rscd",
+        "tests",
+        "examples",
+        "pyproject.toml",
+        "README.md",
+        "Dockerfile",
+        "LICENSE",
+        ".ci",
+        ".gitignore",
+    }
+    assert {name.split("/")[0] for name in tracked} <= allowed

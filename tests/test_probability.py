@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+import rasterio
+from conftest import utm_grid, write_image
+
+from rscd.errors import DataError, OutputError
+from rscd.output.area import PixelAreas
+from rscd.output.components import band_record
+from rscd.output.probability import KeptProbability, ProbabilityRaster, verify
+
+
+def written(path, values, heights):
+    """Write values through records of the given band heights."""
+    grid = utm_grid(*values.shape)
+    raster, row, areas = ProbabilityRaster(path, grid), 0, PixelAreas(grid)
+    for i, height in enumerate(heights):
+        part = values[row : row + height]
+        raster.add(band_record(i, row, part, threshold=127, grid_shape=grid.shape, pixel_areas=areas))
+        row += height
+    hashes = raster._hashes
+    raster.finish()
+    return hashes
+
+
+@pytest.fixture
+def values():
+    values = np.random.default_rng(0).integers(0, 255, (1300, 700), dtype=np.uint8)
+    values[:, 650:] = 255
+    return values
+
+
+@pytest.mark.parametrize("heights", [[1300], [384, 384, 384, 148], [1] * 20 + [1280]])
+def test_the_raster_is_a_cog_with_the_values_scale_nodata_and_overviews(tmp_path, values, heights):
+    path = tmp_path / "p.tif"
+    written(path, values, heights)
+    with rasterio.open(path) as dataset:
+        np.testing.assert_array_equal(dataset.read(1), values)
+        assert dataset.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert dataset.profile["compress"] == "zstd"
+        assert dataset.block_shapes == [(512, 512)]
+        assert dataset.nodata == 255
+        assert dataset.scales[0] == pytest.approx(1 / 254)
+        assert dataset.overviews(1) == [2, 4] or dataset.overviews(1) == [2]
+        assert dataset.crs.to_epsg() == 32614
+        assert tuple(dataset.transform)[:6] == utm_grid(1300, 700).transform
+        half = dataset.read(1, out_shape=(650, 350))
+    mean = values[:, :650].reshape(650, 2, 325, 2).mean((1, 3))
+    assert np.abs(half[:, :325] - mean).max() <= 1  # average, and nodata did not leak in
+    assert (half[:, 325:] == 255).all()
+    assert [p.name for p in tmp_path.iterdir()] == ["p.tif"]
+
+
+def test_a_block_that_reads_back_wrong_is_noticed(tmp_path, values):
+    path = tmp_path / "p.tif"
+    hashes = written(path, values, [1300])
+    verify(path, hashes)
+    with pytest.raises(OutputError, match="rows from 512 read back wrong"):
+        verify(path, [hashes[0], hashes[2], hashes[2]])
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 9 // 10])
+    with pytest.raises((OutputError, rasterio.errors.RasterioError)):
+        verify(path, hashes)
+
+
+def test_a_plain_tiff_is_no_cog(tmp_path, values):
+    path = write_image(tmp_path / "plain.tif", values[None])
+    with pytest.raises(OutputError, match="COG"):
+        verify(path, [])
+
+
+def test_a_kept_raster_is_read_in_strips_and_others_are_refused(tmp_path, values):
+    path = tmp_path / "p.tif"
+    written(path, values, [1300])
+    kept = KeptProbability(path)
+    strips = list(kept.strips())
+    assert [row for row, _ in strips] == [0, 512, 1024]
+    np.testing.assert_array_equal(np.concatenate([s for _, s in strips]), values)
+    image = write_image(tmp_path / "image.tif", values[None])
+    with pytest.raises(DataError, match="not a probability raster"):
+        KeptProbability(image)
