@@ -104,7 +104,7 @@ def measure_shift(blocks: Iterable[SampleBlock]) -> ShiftMap:
     for _ in range(10):
         kept = found[(np.abs(found - middle) <= AGREE_PX).all(axis=1)]
         middle = np.median(kept, axis=0) if len(kept) else middle
-    spread = 1.4826 * float(np.median(np.abs(kept - middle))) * np.sqrt(2) if len(kept) else float("nan")
+    spread = float(1.4826 * np.sqrt(2) * np.median(np.abs(kept - middle))) if len(kept) else float("nan")
     return ShiftMap(float(middle[0]), float(middle[1]), spread, len(kept) / len(found), tuple(patches))
 
 
