@@ -1,4 +1,4 @@
-"""The pixel grid of a raster: ground sample distance, and how two grids differ."""
+"""The pixel grid of a raster: from pixels to coordinates and back, ground sample distance, names."""
 
 from __future__ import annotations
 
@@ -20,14 +20,6 @@ TOLERANCE_PX = 0.01
 def grid_of(dataset: Any) -> Grid:  # noqa: ANN401 - rasterio has no types
     """The grid of an open raster; its CRS must be set."""
     return Grid(dataset.crs.to_wkt(), tuple(dataset.transform)[:6], dataset.width, dataset.height)
-
-
-def corners(grid: Grid) -> np.ndarray:
-    """Corner coordinates in CRS units, shape (4, 2): top left, top right, bottom right, bottom left."""
-    a, b, c, d, e, f = grid.transform
-    cols = np.array([0, grid.width, grid.width, 0], float)
-    rows = np.array([0, 0, grid.height, grid.height], float)
-    return np.stack([a * cols + b * rows + c, d * cols + e * rows + f], axis=1)
 
 
 def place(transform: Transform, cols: Any, rows: Any) -> tuple[DoubleArray, DoubleArray]:  # noqa: ANN401
@@ -68,33 +60,8 @@ def gsd_m(grid: Grid) -> float:
     return math.sqrt(sides[0] * sides[1])
 
 
-def difference(first: Grid, second: Grid) -> str | None:
-    """Say how the second grid differs from the first, measured; None where they are one grid."""
-    crs = CRS.from_wkt(first.crs), CRS.from_wkt(second.crs)
-    if crs[0] != crs[1]:
-        return f"CRS is {name_of(second)}, not {name_of(first)}"
-    if first.shape != second.shape:
-        return f"size is {second.width} x {second.height} px, not {first.width} x {first.height}"
-    a, b, _, d, e, _ = first.transform
-    to_pixels = np.linalg.inv(np.array([[a, b], [d, e]]))
-    off = (corners(second) - corners(first)) @ to_pixels.T
-    worst = float(np.abs(off).max())
-    if worst > TOLERANCE_PX:
-        return f"corners lie up to {worst:.3g} px off (top left by {off[0, 0]:.3g} columns, {off[0, 1]:.3g} rows)"
-    return None
-
-
 def name_of(grid: Grid) -> str:
     """Short name of the grid's CRS, such as ``EPSG:32614``."""
     crs = CRS.from_wkt(grid.crs)
     epsg = crs.to_epsg()
     return f"EPSG:{epsg}" if epsg else str(pyproj.CRS.from_wkt(grid.crs).name)
-
-
-def warp_command(grid: Grid, source: object) -> str:
-    """The gdalwarp line that puts ``source`` on this north-up grid."""
-    points = corners(grid)
-    (left, bottom), (right, top) = points.min(0), points.max(0)
-    extent = " ".join(f"{v:.10g}" for v in (left, bottom, right, top))
-    srs = f"-t_srs {name_of(grid)} " if name_of(grid).startswith("EPSG") else ""
-    return f"gdalwarp {srs}-te {extent} -ts {grid.width} {grid.height} -r bilinear '{source}' aligned.tif"

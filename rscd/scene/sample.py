@@ -60,7 +60,7 @@ def plan_sample(region: Window, *, tiled: bool = True, seed: int = SEED) -> Samp
     total = len(rows) * len(cols)
     wanted = min(total, max(LEAST_BLOCKS, int(total * MOST_SHARE)), MOST_BLOCKS)
     if tiled:
-        down = max(1, min(len(rows), round(np.sqrt(wanted * len(rows) / len(cols)))))
+        down = max(1, min(len(rows), wanted, round(np.sqrt(wanted * len(rows) / len(cols)))))
     else:
         down = max(1, min(len(rows), int(len(rows) * MOST_SHARE), wanted)) if total > LEAST_BLOCKS else len(rows)
     across = max(1, min(len(cols), wanted // down))
