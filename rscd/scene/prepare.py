@@ -14,7 +14,7 @@ from rscd.scene.inspection import DateFacts, Difference, Inspection, ShiftFacts,
 from rscd.scene.mapping import Mapping
 from rscd.scene.pair import Pair
 from rscd.scene.radiometry import Radiometry, match, percentiles, stretch
-from rscd.scene.readers import BILINEAR_TO, DateReader, WarpReader
+from rscd.scene.readers import DateReader, WarpReader
 from rscd.scene.sample import SamplePlan, plan_sample, read_sample
 from rscd.scene.shift import SEARCH_PX, ShiftMap, measure_shift
 from rscd.scene.statistics import Statistics, look_everywhere
@@ -211,7 +211,7 @@ def _notes(pair: Pair, shift: ShiftMap, residual: ShiftMap | None) -> tuple[str,
 def _way(date: DateReader) -> str:
     if not isinstance(date, WarpReader):
         return "read as it is"
-    return "warped, bilinear" if date.ratio <= BILINEAR_TO else "warped, averaged"
+    return f"warped, {date.kernel.name}"
 
 
 def _facts(date: DateReader, valid_share: float) -> DateFacts:
