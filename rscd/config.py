@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
+from typing import Literal
 
 from rscd.types import Precision
 
@@ -63,13 +64,44 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
-class DetectConfig:
-    """Options of ``rscd detect``."""
+class PairConfig:
+    """How two files become one comparable pair: the options that inspect and detect share."""
 
     before: Path
     """GeoTIFF of the earlier date."""
     after: Path
-    """GeoTIFF of the later date, on the same grid."""
+    """GeoTIFF of the later date."""
+    _: KW_ONLY
+    bands: tuple[int, ...] | None = None
+    """Bands of both files to use, from 1, in the contract's order; default: by colour, else 1, 2, 3."""
+    grid: Literal["before", "after"] = "before"
+    """Whose pixel grid is the common grid; the other date is warped onto it where they differ."""
+    align: Literal["auto", "off"] = "auto"
+    """``auto`` corrects a consistent shift between the dates; ``off`` only measures it."""
+    match: Literal["on", "off"] = "off"
+    """``on`` fits the other date's radiometry to the grid's date on probably unchanged pixels."""
+    assume_same_crs: bool = False
+    """Where one file has no CRS, take the other's."""
+    aoi: Path | None = None
+    """Vector file, in any CRS: nothing outside it is forwarded or written."""
+    sidecars: bool = False
+    """Read ``.aux.xml``, ``.tfw``, ``.msk`` and ``.ovr`` files that lie beside an input."""
+    force_gsd: bool = False
+    """Go on although the scene's ground sample distance is outside the contract's range."""
+
+
+@dataclass(frozen=True)
+class InspectConfig(PairConfig):
+    """Options of ``rscd inspect``."""
+
+    model: str = "buildings"
+    """Name of an embedded model, or path of a checkpoint: its bands and pixel sizes are what the pair must fit."""
+
+
+@dataclass(frozen=True)
+class DetectConfig(PairConfig):
+    """Options of ``rscd detect``."""
+
     output: Path
     """Vector file to write: .gpkg, .fgb, .geojson or .parquet."""
     probability: Path | None = None
@@ -88,8 +120,6 @@ class DetectConfig:
     """Holes of polygons smaller than this in m2 are filled, unless something lies in them."""
     regularize: bool = False
     """Bring outlines to right angles, where that keeps 0.8 of them (extra ``regularize``)."""
-    bands: tuple[int, ...] | None = None
-    """Bands of both files to use, from 1, in the contract's order; default: 1, 2, 3."""
     window: int | None = None
     """Side of a window in px, a multiple of 32; default: the contract's."""
     overlap: int | None = None
@@ -100,8 +130,6 @@ class DetectConfig:
     """``auto`` is bf16 on CUDA and fp32 on the CPU."""
     batch_size: int = 8
     """Windows a forward pass."""
-    force_gsd: bool = False
-    """Go on although the scene's ground sample distance is outside the contract's range."""
     overwrite: bool = False
     """Replace existing outputs."""
 

@@ -13,6 +13,7 @@ from rscd.config import DetectConfig
 from rscd.inference.bands import Tally, band_records
 from rscd.inference.idle import gpu_memory_mb, idle_gpu
 from rscd.inference.predictor import Predictor, check_window, choose_device
+from rscd.inference.rescale import fit_to, window_on_grid
 from rscd.inference.stream import ahead
 from rscd.model.contract import Contract
 from rscd.model.registry import load_model
@@ -24,7 +25,9 @@ from rscd.output.outputs import Outputs, Progress, Written
 from rscd.output.provenance import provenance
 from rscd.output.report import Report
 from rscd.scene.grid import gsd_m
+from rscd.scene.inspection import Inspection
 from rscd.scene.pair import open_pair
+from rscd.scene.prepare import prepare
 from rscd.scene.reader import read_bands
 from rscd.scene.windows import WindowPlan
 from rscd.telemetry import Stopwatch, Telemetry, telemetry
@@ -33,9 +36,6 @@ from rscd.types import P_SCALE
 if TYPE_CHECKING:
     from torch import nn
 
-RGB = (1, 2, 3)
-"""Bands that are read where none are named."""
-
 
 @dataclass(frozen=True)
 class Result:
@@ -43,6 +43,8 @@ class Result:
 
     written: Written
     """Paths, polygons, areas."""
+    inspection: Inspection
+    """How the pair was found, and the verdict on it."""
     threshold: float
     """Probability from which a pixel counted as changed, 0..1."""
     windows: int
@@ -98,25 +100,29 @@ def detect(
         precision=config.precision,
         batch_size=config.batch_size,
     )
-    with open_pair(config.before, config.after, config.bands or RGB) as pair:
-        if not config.force_gsd:
-            contract.check_gsd(gsd_m(pair.grid), config.before)
+    with open_pair(config, contract.bands) as opened:
+        prepared = prepare(opened, contract, config)
+        if prepared.refusal is not None:
+            raise prepared.refusal
+        on_start(prepared.inspection.line)
         on_start(f"device {device}, {predictor.precision}" + idle_gpu(device))
         on_start(f"model {contract.name} {contract.version}, {contract.encoder}; licence: {contract.licence}")
-        plan = WindowPlan.over(*pair.grid.shape, window, overlap)
+        pair, forward = prepared.pair, fit_to(predictor, window, prepared.factor)
+        plan = WindowPlan.over(*pair.grid.shape, *window_on_grid(window, overlap, prepared.factor))
         areas, tally = PixelAreas(pair.grid), Tally()
         report = Report(config.report, pair.grid)
+        told = {"model": asdict(contract), "pair": asdict(prepared.inspection)}
         records = band_records(
             watch.each("wait", ahead(report.watch(watch.each("read", read_bands(pair, plan))))),
             plan,
-            watch.call("forward", predictor),
+            watch.call("forward", forward),
             batch_size=config.batch_size,
             threshold=threshold,
             grid=pair.grid,
             areas=areas,
             tally=tally,
         )
-        facts = partial(provenance, started, inputs, config, model=asdict(contract), device=str(device))
+        facts = partial(provenance, started, inputs, config, **told, device=str(device))
         with closing(ahead(watch.each("bands", records))) as stream:
             written = outputs.write(
                 stream,
@@ -125,7 +131,7 @@ def detect(
                 minimum_m2=contract.minimum_m2(gsd_m(pair.grid)),
                 provenance=facts,
                 progress=progress,
-                evidence=Evidence(pair.grid, band_names(contract.bands, len(pair.bands))),
+                evidence=Evidence(pair.grid, band_names(contract.bands, len(pair.before.raster.bands))),
                 report=report,
                 watch=watch,
             )
@@ -133,6 +139,7 @@ def detect(
         report.publish(Facts(written, threshold / P_SCALE, cost, facts(), predictor.precision))
     return Result(
         written=written,
+        inspection=prepared.inspection,
         threshold=threshold / P_SCALE,
         windows=tally.windows,
         windows_skipped=tally.skipped,

@@ -23,7 +23,6 @@ def files(tmp_path):
     write_image(tmp_path / "before.tif", IMAGE)
     write_image(tmp_path / "after.tif", IMAGE[:, ::-1].copy())
     write_image(tmp_path / "one_band.tif", IMAGE[:1])
-    write_image(tmp_path / "small.tif", IMAGE[:, :100])
     write_image(tmp_path / "degrees.tif", IMAGE, crs="EPSG:4326")
     (tmp_path / "text.tif").write_text("<VRTDataset/>")
     (tmp_path / "model.safetensors").write_bytes(pickle.dumps({"a": 1}))
@@ -35,9 +34,8 @@ def files(tmp_path):
     [
         ("missing.tif", [], 3, ["missing.tif", "no such file"]),
         ("text.tif", [], 3, ["text.tif", "GeoTIFF", "gdal_translate"]),
-        ("degrees.tif", [], 3, ["degrees.tif", "EPSG:4326", "EPSG:32614", "gdalwarp"]),
-        ("small.tif", [], 3, ["small.tif", "160 x 100", "160 x 128"]),
-        ("one_band.tif", [], 3, ["one_band.tif", "1 band", "1,2,3"]),
+        ("degrees.tif", [], 3, ["degrees.tif", "does not overlap", "EPSG:4326", "EPSG:32614"]),
+        ("one_band.tif", [], 3, ["one_band.tif", "1 band", "red, green, blue"]),
         ("after.tif", ["--model", "{}/model.safetensors"], 4, ["model.safetensors", "pickle"]),
         ("after.tif", ["--model", "nothing"], 4, ["nothing", "buildings"]),
         ("after.tif", ["--threshold", "1.5"], 2, ["--threshold 1.5"]),
@@ -45,6 +43,9 @@ def files(tmp_path):
         ("after.tif", ["--overlap", "448"], 2, ["--overlap 448"]),
         ("after.tif", ["--batch-size", "0"], 2, ["--batch-size 0"]),
         ("after.tif", ["--bands", "1,x"], 2, ["1,x"]),
+        ("after.tif", ["--bands", "1,2"], 2, ["--bands 1,2", "3 bands"]),
+        ("after.tif", ["--grid", "left"], 2, ["left", "before"]),
+        ("after.tif", ["--aoi", "{}/none.geojson"], 3, ["none.geojson", "no such file"]),
         ("after.tif", ["--bands", "0,1,2"], 2, ["--bands 0,1,2"]),
         ("after.tif", ["--device", "cuda:99"], 2, ["cuda:99"]),
         ("after.tif", ["--device", "tpu"], 2, ["tpu"]),

@@ -15,9 +15,9 @@ from affine import Affine
 from conftest import Pointwise, utm_grid, write_image
 from pyproj import CRS
 from rasterio.features import geometry_mask
-from rscd.detect import detect
 
 from rscd.config import DetectConfig
+from rscd.detection import detect
 from rscd.model.contract import Contract
 from rscd.output.area import PixelAreas
 from rscd.output.components import band_record

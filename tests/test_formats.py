@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 import shapely
 from conftest import Pointwise, utm_grid, write_image
-from rscd.detect import detect
 from test_evidence import CONTRACT
 
 from rscd.config import DetectConfig
+from rscd.detection import detect
 from rscd.errors import OutputError, UsageError
 from rscd.output.formats import SUFFIXES, siblings
 

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from conftest import Pointwise, utm_grid, write_image
 from PIL import Image
-from rscd.detect import detect
 from test_evidence import CONTRACT
 from test_formats import pair
 
 from rscd.config import DetectConfig
+from rscd.detection import detect
 from rscd.errors import OutputError, UsageError
 from rscd.output.digest import AREA_BINS, Digest, nice_m2
 from rscd.output.facts import Facts, PairFacts

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import Pointwise
-from rscd.detect import detect
 from test_evidence import CONTRACT
 from test_formats import pair
 
 from rscd.config import DetectConfig
+from rscd.detection import detect
 from rscd.inference.idle import idle_gpu
 from rscd.model.checkpoint import build_network, save_checkpoint
 from rscd.model.contract import Contract

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import rscd
-from rscd.cli import demo, detect, models, polygons, train
+from rscd.cli import demo, detect, inspect, models, polygons, train
 
 app = typer.Typer(
     name="rscd",
@@ -17,6 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("detect")(detect.detect)
+app.command("inspect")(inspect.inspect)
 app.command("polygons")(polygons.polygons)
 app.command("train")(train.train)
 app.add_typer(models.app, name="models")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def detect(
     before: Annotated[Path, typer.Argument(help="GeoTIFF of the earlier date.")],
-    after: Annotated[Path, typer.Argument(help="GeoTIFF of the later date, on the same grid.")],
+    after: Annotated[Path, typer.Argument(help="GeoTIFF of the later date.")],
     output: options.Output,
     probability: Annotated[Path | None, typer.Option(help="Probability raster (COG) to write.")] = None,
     report: Annotated[Path | None, typer.Option(help="Report page (HTML) to write.")] = None,
@@ -27,13 +27,19 @@ def detect(
     simplify: options.Simplify = 0.0,
     fill_holes: options.FillHoles = 0.0,
     regularize: options.Regularize = False,
-    bands: Annotated[str | None, typer.Option(help="Bands of both files, e.g. 1,2,3.")] = None,
+    bands: options.Bands = None,
+    grid: options.CommonGrid = "before",
+    align: options.Align = "auto",
+    match: options.Match = "off",
+    aoi: options.AreaOfInterest = None,
+    assume_same_crs: options.AssumeSameCrs = False,
+    sidecars: options.Sidecars = False,
     window: Annotated[int | None, typer.Option(help="Window side in px, a multiple of 32.")] = None,
     overlap: Annotated[int | None, typer.Option(help="Overlap of windows in px.")] = None,
     device: options.Device = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
     batch_size: Annotated[int, typer.Option(help="Windows a forward pass.")] = 8,
-    force_gsd: Annotated[bool, typer.Option("--force-gsd", help="Go on outside the model's pixel sizes.")] = False,
+    force_gsd: options.ForceGsd = False,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -56,6 +62,12 @@ def detect(
             fill_holes_m2=fill_holes,
             regularize=regularize,
             bands=options.band_list(bands),
+            grid=options.one_of("--grid", grid, "before", "after"),  # type: ignore[arg-type]
+            align=options.one_of("--align", align, "auto", "off"),  # type: ignore[arg-type]
+            match=options.one_of("--match", match, "on", "off"),  # type: ignore[arg-type]
+            aoi=aoi,
+            assume_same_crs=assume_same_crs,
+            sidecars=sidecars,
             window=window,
             overlap=overlap,
             device=device,

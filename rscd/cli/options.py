@@ -19,6 +19,26 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda:N.")]
 Model = Annotated[str, typer.Option(help="Name of an embedded model, or a checkpoint file.")]
 
+Bands = Annotated[str | None, typer.Option(help="Bands of both files, e.g. 1,2,3.")]
+CommonGrid = Annotated[str, typer.Option("--grid", help="Whose pixel grid is the common one: before or after.")]
+Align = Annotated[str, typer.Option(help="auto corrects a consistent shift between the dates; off measures only.")]
+Match = Annotated[str, typer.Option(help="on fits the other date's radiometry to the grid's date; off.")]
+AreaOfInterest = Annotated[Path | None, typer.Option("--aoi", help="Vector file: nothing outside it is looked at.")]
+AssumeSameCrs = Annotated[bool, typer.Option("--assume-same-crs", help="A file without a CRS has the other's.")]
+Sidecars = Annotated[bool, typer.Option("--sidecars", help="Read .aux.xml, .tfw, .msk, .ovr beside the inputs.")]
+ForceGsd = Annotated[bool, typer.Option("--force-gsd", help="Go on outside the model's pixel sizes.")]
+
+
+def one_of(option: str, value: str, *allowed: str) -> str:
+    """Check a value against those allowed.
+
+    Raises:
+        typer.BadParameter: It is none of them.
+    """
+    if value not in allowed:
+        raise typer.BadParameter(f"{option} {value!r}: use {' or '.join(allowed)}")
+    return value
+
 
 def band_list(text: str | None) -> tuple[int, ...] | None:
     """Parse ``1,2,3``.

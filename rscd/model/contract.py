@@ -11,6 +11,8 @@ from rscd.errors import DataError, ModelError
 
 FORMAT = 1
 """Version of the contract's own layout."""
+MOST_RESAMPLING = 2.5
+"""Factor by which a scene may be resampled to reach the contract's pixel sizes."""
 
 
 @dataclass(frozen=True)
@@ -63,17 +65,21 @@ class Contract:
         # a little less than the pixels' area, so that exactly so many pixels pass in any projection
         return max(self.minimum_mapping_m2, self.minimum_mapping_px * gsd_m**2 * 0.999)
 
-    def check_gsd(self, gsd_m: float, path: object) -> None:
-        """Refuse a scene whose pixels are finer or coarser than the weights were trained for.
+    def working_gsd(self, gsd_m: float, path: object) -> float | None:
+        """At which pixel size the model must see a scene: None as it is, else the nearest allowed one, m.
 
         Raises:
-            DataError: ``gsd_m`` is outside the range by over 1 %.
+            DataError: ``gsd_m`` is more than MOST_RESAMPLING finer or coarser than the weights were trained for.
         """
         low, high = self.gsd_m
-        if not 0.99 * low <= gsd_m <= 1.01 * high:
-            problem = f"ground sample distance is {gsd_m:.3g} m, and model {self.name} takes {low:g} to {high:g} m"
-            remedy = "resample both dates, or add --force-gsd to go on all the same"
-            raise DataError(problem, path=str(path), remedy=remedy)
+        if 0.99 * low <= gsd_m <= 1.01 * high:
+            return None
+        nearest = min(max(gsd_m, low), high)
+        if max(gsd_m / nearest, nearest / gsd_m) <= MOST_RESAMPLING:
+            return nearest
+        problem = f"ground sample distance is {gsd_m:.3g} m, and model {self.name} takes {low:g} to {high:g} m"
+        remedy = "resample both dates, or add --force-gsd to go on all the same"
+        raise DataError(problem, path=str(path), remedy=remedy)
 
     def to_json(self) -> str:
         """Serialise with the format's version."""

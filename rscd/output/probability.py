@@ -17,7 +17,7 @@ from rasterio.windows import Window as RasterWindow
 from rscd.errors import DataError, OutputError
 from rscd.output.geotiff import BLOCK, new_geotiff, write_rows
 from rscd.scene.grid import grid_of
-from rscd.scene.pair import GDAL_OPTIONS, open_raster
+from rscd.scene.raster import GDAL_OPTIONS, open_raster
 from rscd.types import NOT_OBSERVABLE, P_SCALE, BandRecord, ByteArray, Grid
 
 REMEDY = "free some space or choose another folder, and run again"

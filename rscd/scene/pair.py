@@ -1,101 +1,147 @@
-"""Opening the pair: two GeoTIFFs on one grid, or a refusal with what was measured."""
+"""Opening the pair: two GeoTIFFs and the common grid on which both are read, or a refusal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import pyproj
 import rasterio
-from rasterio.errors import RasterioError, RasterioIOError
 
-from rscd.errors import DataError, UsageError
-from rscd.scene.grid import difference, grid_of, warp_command
-from rscd.types import Grid
+from rscd.config import PairConfig
+from rscd.errors import DataError
+from rscd.scene.aoi import Aoi, read_aoi
+from rscd.scene.grid import gsd_m, moved, name_of
+from rscd.scene.mapping import Mapping, Overlap, unwrapped
+from rscd.scene.raster import GDAL_OPTIONS, WITH_SIDECARS, Raster, check_raster, choose_bands, open_raster
+from rscd.scene.readers import DateReader, PlainReader, WarpReader
+from rscd.scene.sidecars import check_sidecars
+from rscd.types import Grid, Window
 
-GDAL_OPTIONS = {
-    "GDAL_CACHEMAX": 64,  # MB, for the whole process: GDAL's default is a share of the machine
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # sidecars of an input may say anything
-    "GDAL_PAM_ENABLED": "NO",  # nor are any written
-}
+RGB = ("red", "green", "blue")
+MOST_RATIO = 10.0
+"""Pixel sizes of the two dates may differ by this factor at most."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two open rasters on one grid. Each handle is for one thread at a time."""
+    """Two dates on one grid. Each reader is for one thread at a time."""
 
-    before: Any
-    """rasterio dataset of the earlier date."""
-    after: Any
-    """rasterio dataset of the later date."""
-    grid: Grid
-    """The grid of both."""
-    bands: tuple[int, ...]
-    """Band numbers to read from both, from 1."""
+    before: DateReader
+    """The earlier date."""
+    after: DateReader
+    """The later date."""
+    full: Grid
+    """The grid of the date that gives it; the readers' windows are windows of it."""
+    crop: Window
+    """What of ``full`` is the common grid: all of it, or the area of interest and a margin."""
+    overlap: Overlap
+    """What of ``full`` both dates cover."""
+    grid_from: Literal["before", "after"] = "before"
+    """Whose grid ``full`` is."""
+    aoi: Aoi | None = None
+    """Outside it nothing is wanted."""
+
+    @property
+    def grid(self) -> Grid:
+        """The common grid."""
+        transform = moved(self.full.transform, self.crop.row, self.crop.col)
+        return Grid(self.full.crs, transform, self.crop.width, self.crop.height)
+
+    @property
+    def region(self) -> Window:
+        """What is read at all, in px of ``full``: where the crop and the overlap meet."""
+        return meet(self.crop, self.overlap.window)
 
 
 @contextmanager
-def open_pair(before: Path, after: Path, bands: tuple[int, ...]) -> Iterator[Pair]:
-    """Open both dates and check that they can be compared pixel by pixel.
+def open_pair(config: PairConfig, names: tuple[str, ...] = RGB) -> Iterator[Pair]:
+    """Open both dates and find out how one lies on the other's grid. Pixels are not read yet.
 
     Args:
-        before: GeoTIFF of the earlier date.
-        after: GeoTIFF of the later date.
-        bands: Bands of both files, from 1.
+        config: The files and how to join them.
+        names: The colours that the model takes, in order.
 
     Raises:
-        DataError: A file is missing or not a GeoTIFF, has no CRS, too few bands or another dtype than uint8, or
-            the two are not on one grid.
-        UsageError: ``bands`` has a number below 1.
+        DataError: A file cannot be used (missing, no GeoTIFF, no place on Earth, complex, too few bands), or
+            the two do not overlap, or differ too much in pixel size.
+        UsageError: Bands that cannot be meant.
     """
-    if min(bands) < 1:
-        raise UsageError(f"--bands {','.join(map(str, bands))}", remedy="bands count from 1")
-    with (
-        rasterio.Env(**GDAL_OPTIONS),
-        open_raster(before) as first,
-        open_raster(after) as second,
-    ):
-        for path, dataset in ((before, first), (after, second)):
-            _check(path, dataset, bands)
-        grid = grid_of(first)
-        told = difference(grid, grid_of(second))
-        if told:
-            remedy = f"put it on one grid first, e.g. {warp_command(grid, after)}"
-            raise DataError(f"not on the grid of {before}: {told}", path=after, remedy=remedy)
-        yield Pair(first, second, grid, bands)
+    paths = config.before, config.after
+    for path in paths:
+        check_sidecars(path, wanted=config.sidecars)
+    options = GDAL_OPTIONS | (WITH_SIDECARS if config.sidecars else {})
+    with rasterio.Env(**options), open_raster(paths[0]) as first, open_raster(paths[1]) as second:
+        known = [dataset.crs or (dataset.gcps[1] if dataset.gcps[0] else None) for dataset in (first, second)]
+        if config.assume_same_crs:
+            known = [known[0] or known[1], known[1] or known[0]]
+        rasters = [
+            _raster(path, dataset, crs, config.bands, names)
+            for path, dataset, crs in zip(paths, (first, second), known, strict=True)
+        ]
+        yield _join(rasters[0], rasters[1], config)
 
 
-@contextmanager
-def open_raster(path: Path) -> Iterator[Any]:
-    """Open a GeoTIFF, and nothing else that GDAL might make of the file.
+def _raster(
+    path: Path, dataset: Any, crs: Any, bands: tuple[int, ...] | None, names: tuple[str, ...]  # noqa: ANN401
+) -> Raster:
+    check_raster(path, dataset, crs)
+    chosen = choose_bands(path, dataset, bands, names)
+    grid = Grid(crs.to_wkt(), tuple(dataset.transform)[:6], dataset.width, dataset.height)
+    system = pyproj.CRS.from_wkt(grid.crs)
+    if system.geodetic_crs is None:
+        problem = f"CRS '{system.name}' is not tied to the earth"
+        raise DataError(problem, path=path, remedy="assign one that is: gdal_edit.py -a_srs EPSG:CODE FILE")
+    return Raster(path, dataset, chosen, grid)
 
-    Raises:
-        DataError: It is missing, or not a GeoTIFF.
-    """
-    if not path.is_file():
-        state = "is a folder" if path.is_dir() else "no such file"
-        raise DataError(state, path=path, remedy="give the path of a GeoTIFF")
+
+def _join(before: Raster, after: Raster, config: PairConfig) -> Pair:
+    """Put the other date on the grid's date."""
+    reference, other = (before, after) if config.grid == "before" else (after, before)
     try:
-        dataset = rasterio.open(path, driver="GTiff")
-    except (RasterioIOError, RasterioError) as error:
-        remedy = "convert it: gdal_translate -of GTiff IN OUT.tif"
-        raise DataError("cannot be opened as a GeoTIFF", path=path, remedy=remedy) from error
-    with dataset:
-        yield dataset
+        other = replace(other, grid=unwrapped(reference.grid, other.grid))
+    except DataError as error:
+        raise DataError(error.problem, path=other.path, remedy=error.remedy) from error
+    mapping = Mapping(reference.grid, other.grid)
+    if mapping.overlap.share <= 0:
+        problem = f"does not overlap {reference.path}: {_where(other.grid)}, and {_where(reference.grid)}"
+        raise DataError(problem, path=other.path, remedy="give two dates of one place, or check their CRS")
+    if not 1 / MOST_RATIO <= mapping.ratio <= MOST_RATIO:
+        sizes = f"{gsd_m(other.grid):.3g} m and {gsd_m(reference.grid):.3g} m"
+        problem = f"pixels of {sizes} cannot be compared: their sizes differ by more than {MOST_RATIO:g}"
+        raise DataError(problem, path=other.path, remedy="use dates of like resolution")
+    readers: list[DateReader] = [PlainReader(reference, reference.grid)]
+    if mapping.offset is not None:
+        readers.append(PlainReader(other, reference.grid, mapping.offset))
+    else:
+        readers.append(WarpReader(other, reference.grid))
+    if reference is after:
+        readers.reverse()
+    crop, aoi = Window(0, 0, *reference.grid.shape), None
+    if config.aoi is not None:
+        aoi = read_aoi(config.aoi, reference.grid)
+        crop = aoi.crop
+    pair = Pair(readers[0], readers[1], reference.grid, crop, mapping.overlap, config.grid, aoi)
+    if min(pair.region[2:]) <= 0:
+        remedy = "draw it where both dates are"
+        raise DataError("lies outside the overlap of the two dates", path=config.aoi, remedy=remedy)
+    return pair
 
 
-def _check(path: Path, dataset: Any, bands: tuple[int, ...]) -> None:  # noqa: ANN401
-    """Refuse what cannot be read as this many 8-bit bands with a place on Earth."""
-    if max(bands) > dataset.count:
-        asked = ",".join(map(str, bands))
-        problem = f"has {dataset.count} band{'s' * (dataset.count > 1)}, and bands {asked} are asked for"
-        raise DataError(problem, path=path, remedy="name bands that it has with --bands, or use another file")
-    if dataset.crs is None:
-        raise DataError("has no CRS", path=path, remedy="assign it: gdal_edit.py -a_srs EPSG:CODE FILE")
-    dtypes = {dataset.dtypes[b - 1] for b in bands}
-    if dtypes != {"uint8"}:
-        problem = f"pixels are {', '.join(sorted(dtypes))}, and the model takes uint8"
-        remedy = "scale it: gdal_translate -ot Byte -scale LOW HIGH 1 255 IN OUT.tif, alike for both dates"
-        raise DataError(problem, path=path, remedy=remedy)
+def meet(one: Window, other: Window) -> Window:
+    """What two windows share; of no or negative size where they are apart."""
+    row, col = max(one.row, other.row), max(one.col, other.col)
+    return Window(
+        row, col, min(one.row_stop, other.row_stop) - row, min(one.col_stop, other.col_stop) - col
+    )
+
+
+def _where(grid: Grid) -> str:
+    """Where a grid lies, in words."""
+    a, b, c, d, e, f = grid.transform
+    xs = sorted((c, a * grid.width + b * grid.height + c))
+    ys = sorted((f, d * grid.width + e * grid.height + f))
+    return f"it spans x {xs[0]:.8g} to {xs[1]:.8g}, y {ys[0]:.8g} to {ys[1]:.8g} in {name_of(grid)}"

@@ -1,26 +1,18 @@
-"""Reading rows of both dates from top to bottom, each block of each file decoded once."""
+"""Reading rows of both dates from top to bottom, each block of each file decoded, or warped, once."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from rasterio.errors import RasterioError, RasterioIOError
-from rasterio.windows import Window as RasterWindow
 
-from rscd.errors import DataError
-from rscd.scene.pair import Pair
-from rscd.scene.validity import read_validity
+from rscd.scene.pair import Pair, meet
+from rscd.scene.radiometry import to_bytes
+from rscd.scene.readers import DateReader
 from rscd.scene.windows import WindowPlan
-from rscd.types import BoolArray, ByteArray
-
-PIECE = 4096
-"""Columns that are read at once, at least; whole blocks."""
-MAX_CHUNK = 2048
-"""Rows are read in whole blocks, but at most this many at once: an untiled file may be one block."""
+from rscd.types import BoolArray, ByteArray, Window
 
 
 @dataclass(frozen=True)
@@ -39,25 +31,32 @@ class BandInput:
     """What the earlier date shows, (rows, columns)."""
     after_valid: BoolArray
     """What the later date shows."""
+    wanted: BoolArray | None = None
+    """What is inside the area of interest, (rows, columns); None where there is none."""
 
 
 class RowReader:
-    """Rows of one raster, asked for from top to bottom; keeps only blocks that may be asked for again."""
+    """Rows of one date, asked for from top to bottom; keeps only blocks that may be asked for again.
 
-    def __init__(self, dataset: Any, bands: tuple[int, ...]) -> None:  # noqa: ANN401
-        self._dataset, self._bands = dataset, bands
-        block_height, block_width = dataset.block_shapes[bands[0] - 1]
-        self._chunk_rows = min(block_height, MAX_CHUNK)
-        self._piece_cols = -(-PIECE // block_width) * block_width
+    Args:
+        reader: The date.
+        crop: Which part of the reader's grid the rows are of.
+        region: What is worth reading, in px of the reader's grid; elsewhere nothing is valid.
+    """
+
+    def __init__(self, reader: DateReader, crop: Window, region: Window | None = None) -> None:
+        self._reader, self._crop = reader, crop
+        self._region = meet(crop, region or crop)
         self._chunks: deque[tuple[int, ByteArray, BoolArray]] = deque()
-        self._next = 0
+        self._next = crop.row
 
     def rows(self, start: int, stop: int) -> tuple[ByteArray, BoolArray]:
-        """Pixels (bands, rows, columns) and validity (rows, columns) of rows [start, stop), start never going back.
+        """Pixels (bands, rows, columns), validity (rows, columns) of rows [start, stop) of the crop; never back.
 
         Raises:
             DataError: A block cannot be decoded.
         """
+        start, stop = start + self._crop.row, stop + self._crop.row
         while self._chunks and self._chunks[0][0] + len(self._chunks[0][2]) <= start:
             self._chunks.popleft()
         while self._next < stop:
@@ -73,27 +72,36 @@ class RowReader:
 
         In pieces of some columns, so that GDAL's cache need not hold a row of blocks of all bands at once.
         """
-        row, width = self._next, self._dataset.width
-        self._next = min((row // self._chunk_rows + 1) * self._chunk_rows, self._dataset.height)
+        row, crop = self._next, self._crop
+        self._next = min(self._reader.row_stop(row), crop.row_stop)
         height = self._next - row
-        pixels, valid = np.empty((len(self._bands), height, width), np.uint8), np.empty((height, width), bool)
-        for col in range(0, width, self._piece_cols):
-            part = np.s_[..., col : col + self._piece_cols]
-            window = RasterWindow(col, row, min(self._piece_cols, width - col), height)
-            try:
-                pixels[part] = self._dataset.read(self._bands, window=window)
-                valid[part] = read_validity(self._dataset, self._bands, window, pixels[part])
-            except (RasterioIOError, RasterioError) as error:
-                problem = f"rows {row} to {self._next - 1} cannot be read: {error.__cause__ or error}"
-                raise DataError(problem, path=self._dataset.name, remedy="fetch the file again") from error
+        pixels = np.zeros((len(self._reader.raster.bands), height, crop.width), np.uint8)
+        valid = np.zeros((height, crop.width), bool)
+        part = meet(self._region, Window(row, crop.col, height, crop.width))
+        if part.height > 0 and part.width > 0:
+            down = slice(part.row - row, part.row_stop - row)
+            for left, right in self._reader.columns(part.col, part.col_stop):
+                found, seen = self._reader.read(Window(part.row, left, part.height, right - left))
+                across = slice(left - crop.col, right - crop.col)
+                pixels[:, down, across], valid[down, across] = to_bytes(found), seen
         return row, pixels, valid
 
 
 def read_bands(pair: Pair, plan: WindowPlan) -> Iterator[BandInput]:
-    """Yield the rows of each row of windows, from top to bottom."""
-    before, after = RowReader(pair.before, pair.bands), RowReader(pair.after, pair.bands)
+    """Yield the rows of each row of windows, from top to bottom.
+
+    Beyond what both dates cover, a window's length is still read for context, and no more.
+    """
+    reach, box = plan.rows.window, pair.region
+    region = Window(box.row - reach, box.col - reach, box.height + 2 * reach, box.width + 2 * reach)
+    before, after = (RowReader(date, pair.crop, region) for date in (pair.before, pair.after))
     for k in range(plan.rows.count):
         start = plan.rows.start(k)
         stop = min(start + plan.rows.window, plan.rows.size)
         (first, first_valid), (second, second_valid) = before.rows(start, stop), after.rows(start, stop)
-        yield BandInput(k, start, first, second, first_valid, second_valid)
+        wanted = None
+        if pair.aoi is not None:
+            wanted = pair.aoi.mask(
+                Window(start + pair.crop.row, pair.crop.col, stop - start, pair.crop.width)
+            )
+        yield BandInput(k, start, first, second, first_valid, second_valid, wanted)

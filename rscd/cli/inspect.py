@@ -1,0 +1,108 @@
+"""``rscd inspect``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rscd.cli import options
+from rscd.cli.console import exit_codes, print_json, print_table
+
+if TYPE_CHECKING:
+    from rscd.scene.inspection import DateFacts, Inspection, ShiftFacts
+
+REFUSED = 3
+
+
+def inspect(
+    before: Annotated[Path, typer.Argument(help="GeoTIFF of the earlier date.")],
+    after: Annotated[Path, typer.Argument(help="GeoTIFF of the later date.")],
+    model: options.Model = "buildings",
+    bands: options.Bands = None,
+    grid: options.CommonGrid = "before",
+    align: options.Align = "auto",
+    match: options.Match = "off",
+    aoi: options.AreaOfInterest = None,
+    assume_same_crs: options.AssumeSameCrs = False,
+    sidecars: options.Sidecars = False,
+    force_gsd: options.ForceGsd = False,
+    as_json: options.Json = False,
+) -> None:
+    """Say whether two GeoTIFFs are fit to compare, and why; exit code 3 where they are not."""
+    with exit_codes():
+        from rscd.config import InspectConfig
+        from rscd.inspect import inspect as run
+
+        found = run(
+            InspectConfig(
+                before,
+                after,
+                model=model,
+                bands=options.band_list(bands),
+                grid=options.one_of("--grid", grid, "before", "after"),  # type: ignore[arg-type]
+                align=options.one_of("--align", align, "auto", "off"),  # type: ignore[arg-type]
+                match=options.one_of("--match", match, "on", "off"),  # type: ignore[arg-type]
+                aoi=aoi,
+                assume_same_crs=assume_same_crs,
+                sidecars=sidecars,
+                force_gsd=force_gsd,
+            )
+        )
+        if as_json:
+            print_json(found)
+        else:
+            print_table(rows(found), stdout=True)
+        if found.verdict == "refused":
+            raise typer.Exit(REFUSED)
+
+
+def rows(found: Inspection) -> list[tuple[str, str]]:
+    """The table of one screen."""
+    table: list[tuple[str, str]] = []
+    for name, date in (("before", found.before), ("after", found.after)):
+        if date is not None:
+            table += _date(name, date)
+    if found.before is not None and found.shift is not None and found.difference is not None:
+        light = found.difference
+        offsets = ", ".join(f"{v:+.0f}" for v in light.offset)
+        table += [
+            ("grid", f"of {found.grid}, {found.gsd_m:.3g} m; {found.overlap_share:.1%} of it in both files"),
+            *_origin(found),
+            ("valid in both", f"{found.valid_share:.1%} of the overlap"),
+            ("light", f"after - before {offsets} of 255; contrast x {light.contrast}; r {light.correlation}"),
+            ("shift", _shift(found.shift, found.search_radius_px)),
+        ]
+        if found.residual is not None:
+            table.append(("after alignment", _shift(found.residual, found.search_radius_px)))
+        table.append(("sample", f"{found.blocks_read} of {found.blocks} blocks"))
+    table += [("", note) for note in found.notes]
+    table.append(("verdict", found.verdict))
+    for reason, remedy in zip(found.reasons, found.remedies, strict=True):
+        table += [("  because", reason), ("  remedy", remedy)]
+    return table
+
+
+def _date(name: str, date: DateFacts) -> list[tuple[str, str]]:
+    bands = ",".join(map(str, date.bands))
+    size = f"{date.width} x {date.height} px of {date.gsd_m:.3g} m, {date.crs}"
+    pixels = f"{date.dtype}, bands {bands}, {date.valid_share:.1%} valid, {date.read}"
+    return [(name, date.path), ("", size), ("", pixels)]
+
+
+def _origin(found: Inspection) -> list[tuple[str, str]]:
+    if found.origin_offset is None:
+        return []
+    x, y = found.origin_offset
+    return [("corner", f"of after lies {x:+.10g}, {y:+.10g} from that of before, in units of the CRS")]
+
+
+def _shift(shift: ShiftFacts, radius: float) -> str:
+    if shift.rows_px is None or shift.cols_px is None or shift.spread_px is None:
+        return "not measured"
+    return (
+        f"after lies {shift.cols_px:+.2f} px right, {shift.rows_px:+.2f} px down ({shift.metres:.2f} m); "
+        f"spread {shift.spread_px:.2f} px; {shift.confidence:.0%} of {shift.patches} patches agree; "
+        f"searched to {radius:g} px"
+    )

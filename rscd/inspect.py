@@ -1,0 +1,29 @@
+"""Inspect: is this pair fit to compare? The same measurements that ``detect`` starts with, and no network."""
+
+from __future__ import annotations
+
+from rscd.config import InspectConfig
+from rscd.errors import DataError
+from rscd.model.checkpoint import read_contract
+from rscd.model.registry import find_model
+from rscd.scene.inspection import Inspection
+from rscd.scene.pair import open_pair
+from rscd.scene.prepare import prepare
+
+
+def inspect(config: InspectConfig) -> Inspection:
+    """Measure how two GeoTIFFs lie and look, and judge whether they can be compared.
+
+    A pair that cannot be is no error here: the verdict is ``refused``, and the reason is what detect would raise.
+
+    Raises:
+        UsageError: An option out of range.
+        ModelError: The model was refused.
+    """
+    contract = read_contract(find_model(config.model))
+    try:
+        with open_pair(config, contract.bands) as pair:
+            return prepare(pair, contract, config).inspection
+    except DataError as error:
+        where = f"{error.path}: " if error.path is not None else ""
+        return Inspection("refused", (where + error.problem,), (error.remedy,))

@@ -1,0 +1,97 @@
+"""The area of interest: any vector file in any CRS, as a mask on the common grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyogrio
+import pyproj
+import shapely
+from affine import Affine
+from rasterio.features import geometry_mask
+from shapely.errors import GEOSException
+
+from rscd.errors import DataError
+from rscd.scene.grid import pixel, place
+from rscd.scene.mapping import near_middle, outline_of
+from rscd.types import BoolArray, Grid, Window
+
+MARGIN = 64
+"""Pixels around the area that are read as context."""
+EDGE = 200
+"""An outline is given points at every so-many-th of its extent before it is carried to another CRS."""
+
+
+@dataclass(frozen=True)
+class Aoi:
+    """Where changes are wanted."""
+
+    shape: Any
+    """Shapely polygon(s) in pixel coordinates of the full grid: x = column, y = row."""
+    crop: Window
+    """Its bounding box and MARGIN, inside the full grid."""
+
+    def mask(self, window: Window) -> BoolArray:
+        """Whether pixels (h, w) of a window of the full grid have their centre inside."""
+        transform = Affine.translation(window.col, window.row)
+        frame = shapely.box(window.col, window.row, window.col_stop, window.row_stop)
+        part = shapely.intersection(self.shape, frame)
+        polygons = [p for p in shapely.get_parts(part) if p.geom_type == "Polygon"]
+        if not polygons:
+            return np.zeros((window.height, window.width), bool)
+        return np.asarray(geometry_mask(polygons, (window.height, window.width), transform, invert=True))
+
+
+def read_aoi(path: Path, grid: Grid) -> Aoi:
+    """Read all polygons of a vector file's first layer and carry them to pixels of a grid.
+
+    Raises:
+        DataError: No such file, no vector file, no CRS, no polygon in it, or none on the grid.
+    """
+    if not path.is_file():
+        raise DataError("no such file", path=path, remedy="give a vector file with polygons, e.g. GeoJSON")
+    try:
+        frame = pyogrio.read_dataframe(path, columns=[])
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, GEOSException, ValueError) as error:
+        raise DataError(f"cannot be read as a vector file: {error}", path=path, remedy="use GeoJSON") from error
+    if frame.crs is None:
+        raise DataError("has no CRS", path=path, remedy="assign one, e.g. ogr2ogr -a_srs EPSG:CODE OUT IN")
+    parts = shapely.get_parts(frame.geometry.to_numpy())
+    shapes = [part for part in parts if part.geom_type == "Polygon" and not part.is_empty]
+    if not shapes:
+        raise DataError("holds no polygon", path=path, remedy="draw the area as polygons")
+    outline = shapely.make_valid(shapely.union_all([shapely.make_valid(s) for s in shapes]))
+    pixels = _in_pixels(outline, frame.crs, grid)
+    inside = shapely.intersection(pixels, shapely.box(0, 0, grid.width, grid.height))
+    if not inside.area > 0:
+        raise DataError("lies outside the scene", path=path, remedy="draw it where both dates are")
+    return Aoi(inside, _around(inside.bounds, grid))
+
+
+def _in_pixels(shape: Any, crs: Any, grid: Grid) -> Any:  # noqa: ANN401
+    """A shape in pixel coordinates of a grid; what lies beyond the reach of the grid's CRS is left out."""
+    left, bottom, right, top = shape.bounds
+    shape = shapely.segmentize(shape, max(right - left, top - bottom) / EDGE)
+    way = pyproj.Transformer.from_crs(crs, grid.crs, always_xy=True)
+
+    def to_pixels(xy: Any) -> Any:  # noqa: ANN401
+        x, y = way.transform(xy[:, 0], xy[:, 1])
+        return np.stack(pixel(grid.transform, near_middle(np.asarray(x), grid), y), axis=1)
+
+    if not np.isfinite(to_pixels(shapely.get_coordinates(shape))).all():
+        x, y = place(grid.transform, *outline_of(grid))
+        around = way.transform(x, y, direction="INVERSE")
+        reach = shapely.convex_hull(shapely.multipoints(np.stack(around, axis=1)))
+        shape = shapely.intersection(shape, reach.buffer(0.1 * np.sqrt(reach.area)))
+    return shapely.make_valid(shapely.transform(shape, to_pixels))
+
+
+def _around(bounds: tuple[float, float, float, float], grid: Grid) -> Window:
+    left, top, right, bottom = bounds
+    row, col = max(0, int(np.floor(top)) - MARGIN), max(0, int(np.floor(left)) - MARGIN)
+    row_stop = min(grid.height, int(np.ceil(bottom)) + MARGIN)
+    col_stop = min(grid.width, int(np.ceil(right)) + MARGIN)
+    return Window(row, col, row_stop - row, col_stop - col)

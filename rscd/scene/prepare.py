@@ -1,0 +1,239 @@
+"""Making a pair comparable: sample it, measure the shift and correct it, scale values, and say what was found."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+
+from rscd.config import PairConfig
+from rscd.errors import DataError
+from rscd.model.contract import Contract
+from rscd.scene.grid import gsd_m, name_of
+from rscd.scene.inspection import DateFacts, Difference, Inspection, ShiftFacts, Verdict, doubts
+from rscd.scene.mapping import Mapping
+from rscd.scene.pair import Pair
+from rscd.scene.radiometry import Radiometry, match, percentiles, stretch
+from rscd.scene.readers import DateReader, WarpReader
+from rscd.scene.sample import SamplePlan, plan_sample, read_sample
+from rscd.scene.shift import SEARCH_PX, ShiftMap, measure_shift
+from rscd.scene.statistics import Statistics, look_everywhere
+from rscd.types import DoubleArray, ImageArray
+
+LEAST_SHIFT_PX = 0.3
+"""Shifts up to this are left alone, px of the common grid."""
+GAIN_PX = 0.1
+"""A correction is kept if the shift measured again is shorter by at least this, px."""
+SIGMAS = 2.0
+"""Where the model's imagery has its low and high percentile: so many standard deviations from its mean."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A pair ready to be read."""
+
+    pair: Pair
+    """With shift and scaling built into its readers."""
+    inspection: Inspection
+    """What was found, and the verdict."""
+    shift: ShiftMap
+    """The local shifts that remain."""
+    model_gsd_m: float | None = None
+    """Ground sample distance at which the model must see the pair; None: as it is."""
+    refusal: DataError | None = None
+    """Why it cannot be compared with this model."""
+
+    @property
+    def factor(self) -> float:
+        """Model pixel size through the scene's; 1 where the model sees the scene as it is."""
+        return 1.0 if self.model_gsd_m is None else self.model_gsd_m / gsd_m(self.pair.full)
+
+
+def prepare(pair: Pair, contract: Contract, config: PairConfig) -> Prepared:
+    """Measure a pair on a sample of its blocks, and correct what can be corrected.
+
+    The verdict may be ``refused``, by the model's pixel sizes; it is the caller who stops then.
+
+    Raises:
+        DataError: Nothing is valid in both dates, or a date is constant.
+    """
+    plan, seen, shift = _look(pair)
+    residual = None
+    if config.align == "auto" and shift.consistent and shift.length_px > LEAST_SHIFT_PX:
+        moved, again = shifted(pair, shift), Statistics()
+        measured = measure_shift(again.watch(read_sample(moved.before, moved.after, plan)))
+        shorter = measured.consistent and measured.length_px <= shift.length_px - GAIN_PX
+        if shorter and again.lacks() is None:
+            pair, seen, residual = moved, again, measured
+    pair, difference = _scaled(pair, seen, contract, config)
+    refusal, model_gsd_m = None, None
+    gsd = gsd_m(pair.full)
+    if not config.force_gsd:
+        try:
+            model_gsd_m = contract.working_gsd(gsd, config.before)
+        except DataError as error:
+            refusal = error
+    inspection = _inspect(pair, plan, seen, difference, shift, residual)
+    if model_gsd_m is not None:
+        told = f"pixels of {gsd:.3g} m are resampled to {model_gsd_m:g} m for model {contract.name}"
+        inspection = replace(inspection, notes=(*inspection.notes, told), model_gsd_m=model_gsd_m)
+    if refusal is not None:
+        inspection = replace(
+            inspection,
+            verdict="refused",
+            reasons=(refusal.problem, *inspection.reasons),
+            remedies=(refusal.remedy, *inspection.remedies),
+        )
+    return Prepared(pair, inspection, shift if residual is None else residual, model_gsd_m, refusal)
+
+
+def shifted(pair: Pair, shift: ShiftMap) -> Pair:
+    """The pair with the date that is not the grid's read where it shows what the other one does."""
+    if pair.grid_from == "after":
+        moved = WarpReader(pair.before.raster, pair.full, pair.before.radiometry, (-shift.rows, -shift.cols))
+        return replace(pair, before=moved)
+    moved = WarpReader(pair.after.raster, pair.full, pair.after.radiometry, (shift.rows, shift.cols))
+    return replace(pair, after=moved)
+
+
+def _look(pair: Pair) -> tuple[SamplePlan, Statistics, ShiftMap]:
+    """Read the sample; where it shows nothing, one block that does."""
+    tiled = pair.before.raster.tiled and pair.after.raster.tiled
+    plan = plan_sample(pair.region, tiled=tiled)
+    seen = Statistics()
+    shift = measure_shift(seen.watch(read_sample(pair.before, pair.after, plan)))
+    if seen.lacks() is not None or seen.constant() is not None:
+        plan, seen = look_everywhere(pair), Statistics()
+        shift = measure_shift(seen.watch(read_sample(pair.before, pair.after, plan)))
+    return plan, seen, shift
+
+
+def _scaled(pair: Pair, seen: Statistics, contract: Contract, config: PairConfig) -> tuple[Pair, Difference]:
+    """Bring both dates' values to the model's 0..255, and measure how they differ then."""
+    raw = {"before": seen.before, "after": seen.after}
+    values: dict[str, DoubleArray] = {}
+    scaling: dict[str, Radiometry | None] = {}
+    plain = {name for name, date in _dates(pair).items() if date.raster.dtype == "uint8"}
+    mean, std = np.array(contract.mean), np.array(contract.std)
+    usual = np.clip([mean - SIGMAS * std, mean + SIGMAS * std], 0, 255)
+    for name, other in (("before", "after"), ("after", "before")):
+        target = percentiles(raw[other]) if other in plain else usual
+        scaling[name] = None if name in plain else stretch(raw[name], target)
+        values[name] = _apply(scaling[name], raw[name])
+    if config.match == "on":
+        other, reference = ("after", "before") if pair.grid_from == "before" else ("before", "after")
+        gain, offset = match(values[reference], values[other])
+        same = Radiometry((1.0,) * len(gain), (0.0,) * len(gain))
+        scaling[other] = (scaling[other] or same).then(gain, offset)
+        values[other] = np.clip(values[other] * gain + offset, 0, 255)
+    pair = replace(
+        pair,
+        before=replace(pair.before, radiometry=scaling["before"]),
+        after=replace(pair.after, radiometry=scaling["after"]),
+    )
+    return pair, _difference(values["before"], values["after"])
+
+
+def _dates(pair: Pair) -> dict[str, DateReader]:
+    return {"before": pair.before, "after": pair.after}
+
+
+def _apply(radiometry: Radiometry | None, values: ImageArray) -> DoubleArray:
+    """Scale sampled values (n, bands)."""
+    if radiometry is None:
+        return values.astype(np.float64)
+    return radiometry.apply(values.T[..., None])[..., 0].T.astype(np.float64)
+
+
+def _difference(before: DoubleArray, after: DoubleArray) -> Difference:
+    grey = before.mean(axis=1), after.mean(axis=1)
+    spread = float(grey[0].std()), float(grey[1].std())
+    some = min(spread) > 0
+    covariance = float(((grey[0] - grey[0].mean()) * (grey[1] - grey[1].mean())).mean())
+    return Difference(
+        offset=tuple(round(float(v), 2) for v in np.median(after - before, axis=0)),
+        contrast=round(spread[1] / spread[0], 3) if some else 1.0,
+        correlation=round(covariance / (spread[0] * spread[1]), 3) if some else 0.0,
+    )
+
+
+def _inspect(
+    pair: Pair,
+    plan: SamplePlan,
+    seen: Statistics,
+    difference: Difference,
+    shift: ShiftMap,
+    residual: ShiftMap | None,
+) -> Inspection:
+    """Put the figures together and judge them."""
+    valid_share = seen.both_valid / seen.pixels
+    sizes = gsd_m(pair.before.raster.grid), gsd_m(pair.after.raster.grid)
+    found = doubts(
+        valid_share=valid_share,
+        ratio=sizes[0] / sizes[1],
+        difference=difference,
+        shift=shift,
+        residual=residual,
+        least_shift_px=LEAST_SHIFT_PX,
+    )
+    verdict: Verdict = "doubtful" if found else "fit" if residual is None else "fit after alignment"
+    gsd = gsd_m(pair.full)
+    return Inspection(
+        verdict=verdict,
+        reasons=tuple(reason for reason, _ in found),
+        remedies=tuple(remedy for _, remedy in found),
+        notes=_notes(pair, shift, residual),
+        before=_facts(pair.before, seen.before_valid / seen.pixels),
+        after=_facts(pair.after, seen.after_valid / seen.pixels),
+        grid=pair.grid_from,
+        overlap_share=round(pair.overlap.share, 4),
+        origin_offset=_origin_offset(pair),
+        valid_share=round(valid_share, 4),
+        difference=difference,
+        shift=ShiftFacts.of(shift, gsd),
+        aligned=residual is not None,
+        residual=None if residual is None else ShiftFacts.of(residual, gsd),
+        search_radius_px=SEARCH_PX,
+        blocks_read=len(plan.blocks),
+        blocks=plan.total,
+        gsd_m=round(gsd, 4),
+    )
+
+
+def _notes(pair: Pair, shift: ShiftMap, residual: ShiftMap | None) -> tuple[str, ...]:
+    notes = [f"{name} {_way(date)}" for name, date in _dates(pair).items() if isinstance(date, WarpReader)]
+    if residual is not None:
+        notes.append(f"shift of {shift.length_px:.2f} px corrected, {residual.length_px:.2f} px remain")
+    notes += [f"{name} scaled from {date.raster.dtype}" for name, date in _dates(pair).items() if date.radiometry]
+    return tuple(notes)
+
+
+def _way(date: DateReader) -> str:
+    if not isinstance(date, WarpReader):
+        return "read as it is"
+    return f"warped, {date.kernel.name}"
+
+
+def _facts(date: DateReader, valid_share: float) -> DateFacts:
+    raster, grid = date.raster, date.raster.grid
+    return DateFacts(
+        path=str(raster.path),
+        crs=name_of(grid),
+        width=grid.width,
+        height=grid.height,
+        gsd_m=round(gsd_m(grid), 4),
+        transform=grid.transform,
+        dtype=raster.dtype,
+        bands=raster.bands,
+        valid_share=round(valid_share, 4),
+        read=_way(date),
+        scaling=None if date.radiometry is None else asdict(date.radiometry),
+    )
+
+
+def _origin_offset(pair: Pair) -> tuple[float, float] | None:
+    """Top left corner of the after file less that of the before file, CRS units; None across CRSs."""
+    one, other = pair.before.raster.grid, pair.after.raster.grid
+    if not Mapping(one, other).same_crs:
+        return None
+    return other.transform[2] - one.transform[2], other.transform[5] - one.transform[5]

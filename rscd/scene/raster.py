@@ -1,0 +1,166 @@
+"""One date's file: opened as a GeoTIFF and nothing else, checked, its bands chosen, its pixels read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from rasterio.enums import ColorInterp
+from rasterio.errors import RasterioError, RasterioIOError
+from rasterio.windows import Window as RasterWindow
+
+from rscd.errors import DataError, UsageError
+from rscd.scene.sidecars import told_beside
+from rscd.scene.validity import read_validity
+from rscd.types import BoolArray, Grid, ImageArray, Window
+
+GDAL_OPTIONS = {
+    "GDAL_CACHEMAX": 64,  # MB, for the whole process: GDAL's default is a share of the machine
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # sidecars of an input may say anything
+    "GDAL_PAM_ENABLED": "NO",  # nor are any written
+}
+WITH_SIDECARS = {"GDAL_DISABLE_READDIR_ON_OPEN": "FALSE", "GDAL_PAM_ENABLED": "YES"}
+MOST_BANDS = 1024
+"""A file that claims more bands than this is not asked for pixels."""
+
+
+@dataclass(frozen=True)
+class Raster:
+    """An open file of one date. The handle is for one thread at a time."""
+
+    path: Path
+    """The file."""
+    dataset: Any
+    """rasterio dataset."""
+    bands: tuple[int, ...]
+    """Band numbers that are read, from 1."""
+    grid: Grid
+    """Its own grid."""
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of the bands read, such as ``uint8``."""
+        return str(np.result_type(*(self.dataset.dtypes[b - 1] for b in self.bands)))
+
+    @property
+    def tiled(self) -> bool:
+        """Whether a block is narrower than the file: a corner can be read without the whole row."""
+        return bool(self.dataset.block_shapes[self.bands[0] - 1][1] < self.grid.width)
+
+    def read(self, window: Window) -> tuple[ImageArray, BoolArray]:
+        """Pixels (bands, h, w) in the file's dtype and validity (h, w) of a window inside the file.
+
+        Raises:
+            DataError: A block cannot be decoded.
+        """
+        part = RasterWindow(window.col, window.row, window.width, window.height)
+        try:
+            pixels = self.dataset.read(self.bands, window=part)
+            return pixels, read_validity(self.dataset, self.bands, part, pixels)
+        except (RasterioIOError, RasterioError) as error:
+            cause = error.__cause__ or error
+            problem = f"rows {window.row} to {window.row_stop - 1} cannot be read: {cause}"
+            raise DataError(problem, path=self.path, remedy="fetch the file again") from error
+
+
+@contextmanager
+def open_raster(path: Path) -> Iterator[Any]:
+    """Open a GeoTIFF, and nothing else that GDAL might make of the file.
+
+    Raises:
+        DataError: It is missing, or not a GeoTIFF.
+    """
+    if not path.is_file():
+        state = "is a folder" if path.is_dir() else "no such file"
+        raise DataError(state, path=path, remedy="give the path of a GeoTIFF")
+    try:
+        dataset = rasterio.open(path, driver="GTiff")
+    except (RasterioIOError, RasterioError) as error:
+        remedy = "convert it: gdal_translate -of GTiff IN OUT.tif"
+        raise DataError("cannot be opened as a GeoTIFF", path=path, remedy=remedy) from error
+    with dataset:
+        yield dataset
+
+
+def choose_bands(
+    path: Path, dataset: Any, asked: tuple[int, ...] | None, names: tuple[str, ...]  # noqa: ANN401
+) -> tuple[int, ...]:
+    """The bands to read, from 1: those asked for, else those coloured as the contract names them, else the first.
+
+    Raises:
+        DataError: The file has too few bands.
+        UsageError: Not as many bands as the model takes, or a number below 1.
+    """
+    if asked is not None:
+        told = f"--bands {','.join(map(str, asked))}"
+        if min(asked, default=0) < 1:
+            raise UsageError(told, remedy="bands count from 1")
+        if len(asked) != len(names):
+            raise UsageError(told, remedy=f"name {len(names)} bands: {', '.join(names)}")
+        if max(asked) > dataset.count:
+            problem = f"has {_count(dataset.count)}, and bands {','.join(map(str, asked))} are asked for"
+            raise DataError(problem, path=path, remedy="name bands that it has with --bands, or use another file")
+        return asked
+    colours = [ColorInterp[name] if name in ColorInterp.__members__ else None for name in names]
+    found = dataset.colorinterp
+    if all(colour is not None and found.count(colour) == 1 for colour in colours):
+        return tuple(found.index(colour) + 1 for colour in colours)
+    if dataset.count < len(names):
+        problem = f"has {_count(dataset.count)}, and the model takes {len(names)}: {', '.join(names)}"
+        raise DataError(problem, path=path, remedy="use a file that has them; --bands 1,1,1 shows one band thrice")
+    return tuple(range(1, len(names) + 1))
+
+
+def _count(bands: int) -> str:
+    return f"{bands} band{'s' * (bands > 1)}"
+
+
+def check_raster(path: Path, dataset: Any, crs: Any) -> None:  # noqa: ANN401
+    """Refuse what has no place on Earth, by a transform and a CRS, and pixels that are no real numbers.
+
+    Args:
+        path: The file, for messages.
+        dataset: It, open.
+        crs: Its CRS, or the one that is assumed; None where there is none.
+
+    Raises:
+        DataError: As said.
+    """
+    if dataset.count > MOST_BANDS:
+        raise DataError(f"claims {dataset.count} bands", path=path, remedy="take out the bands that you need")
+    complex_ones = sorted({d for d in dataset.dtypes if d.startswith("complex")})
+    if complex_ones:
+        remedy = "make an amplitude image of it first; the models here take optical imagery"
+        raise DataError(f"pixels are complex ({', '.join(complex_ones)})", path=path, remedy=remedy)
+    if dataset.transform.is_identity:
+        _refuse_unplaced(path, dataset)
+    if crs is None:
+        remedy = "assign it: gdal_edit.py -a_srs EPSG:CODE FILE; or add --assume-same-crs to take the other date's"
+        raise DataError("has no CRS" + told_beside(path), path=path, remedy=remedy)
+    if abs(dataset.transform.determinant) == 0:
+        raise DataError("its transform has no area", path=path, remedy="georeference it again")
+
+
+def _refuse_unplaced(path: Path, dataset: Any) -> None:  # noqa: ANN401
+    """Say why a file without a transform is refused, and what would help.
+
+    Raises:
+        DataError: Always.
+    """
+    points, crs = dataset.gcps
+    if points:
+        target = f"-t_srs EPSG:{crs.to_epsg()} " if crs and crs.to_epsg() else "-t_srs EPSG:CODE "
+        order = "-order 1" if len(points) < 10 else "-tps"
+        remedy = f"warp it first: gdalwarp {target}{order} -r bilinear '{path}' placed.tif"
+        raise DataError(f"is placed by {len(points)} ground control points only", path=path, remedy=remedy)
+    if dataset.rpcs is not None:
+        line = f"gdalwarp -rpc -to RPC_DEM=dem.tif -t_srs EPSG:CODE -r bilinear '{path}' placed.tif"
+        remedy = f"warp it first: {line}"
+        raise DataError("is placed by RPCs only", path=path, remedy=remedy)
+    remedy = "georeference it: gdal_edit.py -a_srs EPSG:CODE -a_ullr LEFT TOP RIGHT BOTTOM FILE"
+    raise DataError("has no geotransform: nothing says where it lies" + told_beside(path), path=path, remedy=remedy)

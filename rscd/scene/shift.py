@@ -1,0 +1,176 @@
+"""How far one date lies off the other: phase correlation on sampled patches, and what they agree on.
+
+A patch's shift is found with ``skimage.registration.phase_cross_correlation`` (Guizar-Sicairos 2008) on the
+gradients of brightness, within SEARCH_PX. Changed or featureless patches give any answer; so the pair's shift is
+the median of the patches that agree with it, and is only believed where enough of them do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+from skimage.registration import phase_cross_correlation
+
+from rscd.scene.sample import SampleBlock
+from rscd.scene.validity import fill_invalid
+from rscd.types import BoolArray, DoubleArray, ImageArray
+
+PATCH = 256
+"""Side of a patch, px; half of a smaller block's side."""
+LEAST_PATCH = 96
+"""Side of the smallest patch, px: what is smaller is not measured."""
+SEARCH_PX = 24.0
+"""Search radius, px: a patch that seems further off is not believed."""
+MOST_PATCHES = 400
+"""Patches that are measured, at most."""
+UPSAMPLE = 50
+"""Shifts are found to 1 / UPSAMPLE px."""
+AGREE_PX = 0.75
+"""A patch agrees when it lies within this of the median, px, in rows and in columns."""
+LEAST_AGREEING = 3
+"""Patches that must agree."""
+LEAST_CONFIDENCE = 0.4
+"""Share of the patches that must agree."""
+SMOOTH_PX = 1.0
+"""Standard deviation of the Gaussian before gradients are taken, px."""
+
+
+@dataclass(frozen=True)
+class PatchShift:
+    """The shift of one patch."""
+
+    row: float
+    """Middle of the patch in the common grid, px."""
+    col: float
+    """Likewise."""
+    rows: float
+    """How far below its place in the before image the after image shows the same thing, px."""
+    cols: float
+    """How far right, px."""
+
+
+@dataclass(frozen=True)
+class ShiftMap:
+    """What the patches say together. Figures are NaN where nothing could be measured."""
+
+    rows: float
+    """Median of the agreeing patches: the after image lies this far down, px of the common grid."""
+    cols: float
+    """Likewise to the right."""
+    spread_px: float
+    """Robust standard deviation (1.4826 MAD, of rows and columns together) of the agreeing patches."""
+    confidence: float
+    """Share of the patches that agree within AGREE_PX, 0..1."""
+    patches: tuple[PatchShift, ...]
+    """All patches that were measured."""
+
+    @property
+    def length_px(self) -> float:
+        """Length of the shift, px."""
+        return float(np.hypot(self.rows, self.cols))
+
+    @property
+    def agreeing(self) -> int:
+        """Number of patches that agree."""
+        return round(self.confidence * len(self.patches))
+
+    @property
+    def consistent(self) -> bool:
+        """Whether enough patches agree for the shift to be believed."""
+        return self.agreeing >= LEAST_AGREEING and self.confidence >= LEAST_CONFIDENCE
+
+    def residual_px(self, row: float, col: float) -> float:
+        """Length of the shift of the agreeing patch nearest to a place of the common grid, px; NaN without any."""
+        near = [p for p in self.patches if _agrees(p, self.rows, self.cols)]
+        if not near:
+            return float("nan")
+        best = min(near, key=lambda p: (p.row - row) ** 2 + (p.col - col) ** 2)
+        return float(np.hypot(best.rows, best.cols))
+
+
+def measure_shift(blocks: Iterable[SampleBlock]) -> ShiftMap:
+    """Measure the shift of the after image on the patches of a sample."""
+    patches: list[PatchShift] = []
+    for block in blocks:
+        if len(patches) < MOST_PATCHES:
+            patches += block_shifts(block)
+    if not patches:
+        return ShiftMap(float("nan"), float("nan"), float("nan"), 0.0, ())
+    found = np.array([(p.rows, p.cols) for p in patches])
+    middle = _densest(found)
+    for _ in range(10):
+        kept = found[(np.abs(found - middle) <= AGREE_PX).all(axis=1)]
+        middle = np.median(kept, axis=0) if len(kept) else middle
+    spread = float(1.4826 * np.sqrt(2) * np.median(np.abs(kept - middle))) if len(kept) else float("nan")
+    return ShiftMap(float(middle[0]), float(middle[1]), spread, len(kept) / len(found), tuple(patches))
+
+
+def _densest(found: DoubleArray) -> DoubleArray:
+    """The patch shift that most others agree with: a start that outliers, even many, cannot pull away."""
+    agree = (np.abs(found[:, None] - found[None]) <= AGREE_PX).all(axis=2).sum(axis=1)
+    return np.asarray(found[int(agree.argmax())])
+
+
+def _agrees(patch: PatchShift, rows: float, cols: float) -> bool:
+    return abs(patch.rows - rows) <= AGREE_PX and abs(patch.cols - cols) <= AGREE_PX
+
+
+def block_shifts(block: SampleBlock) -> list[PatchShift]:
+    """Shifts of the patches that fit into a block and that both dates show to nine tenths."""
+    valid = block.before_valid & block.after_valid
+    height, width = valid.shape
+    side = min(PATCH, max(min(height, width) // 2, LEAST_PATCH))
+    if side > min(height, width) or valid.mean() < 0.1:
+        return []
+    before = edges(block.before, block.before_valid)
+    after = edges(block.after, block.after_valid)
+    patches = []
+    for top in _starts(height, side):
+        for left in _starts(width, side):
+            part = np.s_[top : top + side, left : left + side]
+            if valid[part].mean() < 0.9:
+                continue
+            shift = patch_shift(before[part], after[part])
+            if shift is not None:
+                row, col = block.window.row + top + side / 2, block.window.col + left + side / 2
+                patches.append(PatchShift(row, col, *shift))
+    return patches
+
+
+def _starts(size: int, side: int) -> list[int]:
+    """Starts of patches that overlap by half, evenly spread."""
+    return [int(x) for x in np.linspace(0, size - side, 2 * (size // side) - 1)]
+
+
+def edges(pixels: ImageArray, valid: BoolArray) -> DoubleArray:
+    """Gradient of brightness (h, w): rows real, columns imaginary; steep ones cut, 0 where not valid.
+
+    Gradients forget slow differences of light; the cut keeps a single bright roof, or a saturated pixel, from
+    deciding alone.
+    """
+    grey = fill_invalid(pixels, valid).astype(np.float64).mean(axis=0)
+    low, high = np.percentile(grey, [1, 99])
+    smooth = gaussian_filter(np.clip(grey, low, high), SMOOTH_PX)
+    down, across = np.gradient(smooth)
+    steep = np.hypot(down, across)
+    most = np.percentile(steep, 95)
+    factor = np.minimum(1.0, most / np.maximum(steep, 1e-12)) if most > 0 else 0.0
+    return np.asarray((down + 1j * across) * factor * valid)
+
+
+def patch_shift(before: DoubleArray, after: DoubleArray) -> tuple[float, float] | None:
+    """Rows and columns by which ``after`` lies off ``before``, both edges (n, m); None where none is found.
+
+    The patch is cut by a Hann window, so that its border does not correlate with itself.
+    """
+    window = np.outer(np.hanning(before.shape[0]), np.hanning(before.shape[1]))
+    if not np.abs(before).max() > 0 or not np.abs(after).max() > 0:
+        return None
+    found, _, _ = phase_cross_correlation(  # type: ignore[no-untyped-call]
+        before * window, after * window, upsample_factor=UPSAMPLE, normalization=None
+    )
+    rows, cols = -float(found[0]), -float(found[1])
+    return (rows, cols) if np.hypot(rows, cols) <= SEARCH_PX else None

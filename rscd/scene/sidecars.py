@@ -1,0 +1,46 @@
+"""Sidecars: the CRS, transform or mask that some programs keep beside a GeoTIFF. Read only when asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rscd.errors import DataError
+
+MOST_BYTES = 4 << 20
+"""An ``.aux.xml`` or ``.tfw`` larger than this is refused."""
+REFERENCES = (b"<SourceFilename", b"<SourceDataset", b"<!ENTITY", b"<!DOCTYPE", b"/vsi", b"<xi:include")
+"""What a harmless ``.aux.xml`` never holds: names of further files or addresses."""
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def sidecars_of(path: Path) -> list[Path]:
+    """Sidecar files that lie beside a GeoTIFF."""
+    beside = [path.with_name(path.stem + ".tfw")]
+    beside += [path.with_name(path.name + end) for end in (".aux.xml", ".msk", ".ovr")]
+    return [file for file in beside if file.is_file()]
+
+
+def told_beside(path: Path) -> str:
+    """Words for a message where sidecars lie beside a file; empty where none do."""
+    found = sidecars_of(path)
+    return f" ({', '.join(file.name for file in found)} beside it: read with --sidecars)" if found else ""
+
+
+def check_sidecars(path: Path, *, wanted: bool) -> None:
+    """Check what GDAL would read beside a file, where it is wanted.
+
+    Raises:
+        DataError: A sidecar is too large, names other files, or is no TIFF by its first bytes.
+    """
+    for file in sidecars_of(path) if wanted else []:
+        with file.open("rb") as stream:
+            start = stream.read(MOST_BYTES + 1)
+        if file.suffix in (".msk", ".ovr"):
+            wrong = "" if start[:4] in TIFF_MAGIC else "is no TIFF"
+        elif len(start) > MOST_BYTES:
+            wrong = f"is larger than {MOST_BYTES} bytes"
+        else:
+            named = [mark for mark in REFERENCES if mark in start]
+            wrong = f"names other files ({named[0].decode()})" if named else ""
+        if wrong:
+            raise DataError(wrong, path=file, remedy="delete it, or leave --sidecars out")
