@@ -30,6 +30,8 @@ def main(data: Path, output: Path) -> None:
         "threads": 1,
         "trained_on": "LEVIR-CD training scenes (1 m and 0.5 m)",
         "licence": "research and non-commercial use: trained on LEVIR-CD",
+        "class_name": "building change",
+        "minimum_mapping_m2": 40.0,  # chosen by object F1 on the validation tiles at 0.5 m
     }
     first = output.with_name("stage1.safetensors")
 
