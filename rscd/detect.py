@@ -104,8 +104,7 @@ def detect(
         if not config.force_gsd:
             contract.check_gsd(gsd_m(pair.grid), config.before)
         plan = WindowPlan.over(*pair.grid.shape, window, overlap)
-        areas, tally = PixelAreas(pair.grid), Tally()
-        report = Report(config.report, pair.grid)
+        areas, tally, report = PixelAreas(pair.grid), Tally(), Report(config.report, pair.grid)
         records = band_records(
             watch.each("wait", ahead(report.watch(watch.each("read", read_bands(pair, plan))))),
             plan,
