@@ -143,7 +143,10 @@ def test_the_largest_picture_stays_below_8_mb() -> None:
     assert previews.size == (SIDE, SIDE)
 
 
-@pytest.mark.parametrize(("height", "width", "band"), [(100, 70, 7), (5000, 30, 448), (9000, 41, 1000)])
+@pytest.mark.parametrize(
+    ("height", "width", "band"),
+    [(100, 70, 7), (5000, 30, 448), (9000, 41, 1000), (20_000, 9, 448), (30_000, 5, 448)],
+)
 def test_previews_are_means_however_the_rows_come(height: int, width: int, band: int) -> None:
     grid = utm_grid(height, width)
     pixels = np.random.default_rng(3).integers(0, 256, (3, height, width), dtype=np.uint8)
@@ -251,7 +254,10 @@ def test_in_a_browser_the_swipe_moves_and_hover_shows_evidence(browser: Any, tmp
     assert "Area" in told and "200 m²" in told and "Mean probability" in told
     browser.find_element(By.CSS_SELECTOR, "button[data-i='0']").click()
     assert "400 m²" in browser.find_element(By.ID, "evidence").text
-    assert browser.find_element(By.CSS_SELECTOR, ".world").value_of_css_property("transform") != "none"
+    matrix = browser.find_element(By.CSS_SELECTOR, ".world").value_of_css_property("transform")
+    zoom = float(matrix.removeprefix("matrix(").split(",")[0])
+    line = browser.find_element(By.CSS_SELECTOR, "#shapes path:not(.on)").value_of_css_property("stroke-width")
+    assert zoom > 1 and float(line.removesuffix("px")) * zoom == pytest.approx(1.4, abs=0.05)
     assert browser.get_log("browser") == []
 
 

@@ -76,7 +76,7 @@ def svg_paths(wkb: pa.ChunkedArray, grid: Grid, factor: int) -> list[str]:
     a, b, c, d, e, f = grid.transform
     to_cells = np.linalg.inv(np.array([[a, b], [d, e]])) / factor
     flat = shapely.transform(polygons, lambda xy: (xy - (c, f)) @ to_cells.T)
-    flat = shapely.simplify(flat, 0.35 if factor > 1 else 0.01, preserve_topology=True)
+    flat = shapely.simplify(flat, 0.1 if factor > 1 else 0.01, preserve_topology=True)
     paths: list[str] = []
     taken = 0
     for polygon in flat:
@@ -105,5 +105,5 @@ def _digits(value: float) -> str:
 
 
 def _ring(xy: np.ndarray) -> str:
-    points = " ".join(f"{x:.1f},{y:.1f}".replace(".0", "") for x, y in xy[:-1])
+    points = " ".join(f"{x:.2f},{y:.2f}".replace(".00", "") for x, y in xy[:-1])
     return f"M{points}Z"

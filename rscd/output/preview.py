@@ -1,7 +1,8 @@
 """Previews for the report, gathered band by band while the images are read: nothing is read twice.
 
-A cell of the preview is k x k pixels. Its colour is the mean of up to 4 x 4 of them, evenly spread; its
-probability is the largest of all k x k, so that no change is lost. Memory is that of the preview and of k rows.
+A cell of the preview is k x k pixels. Its colour is the mean of at least 4 x 4 of them, evenly spread, or of all if
+they are fewer; its probability is the largest of all k x k, so that no change is lost. Memory is that of the
+preview and of k rows.
 """
 
 from __future__ import annotations
@@ -103,7 +104,8 @@ class Previews:
 
     def __init__(self, grid: Grid) -> None:
         factor = -(-max(grid.shape) // SIDE)
-        self.factor = factor if factor <= _SAMPLES else -(-factor // _SAMPLES) * _SAMPLES
+        even = 1 if factor <= _SAMPLES else 2 if factor <= 3 * _SAMPLES else _SAMPLES
+        self.factor = -(-factor // even) * even  # a multiple of its quarter, rounded down, which is the stride
         self.size = -(-grid.width // self.factor), -(-grid.height // self.factor)
         self._dates = Decimator(grid, self.factor), Decimator(grid, self.factor)
         self._eight_bits = True

@@ -19,6 +19,7 @@
       world.style.transform = `translate(${x}px,${y}px) scale(${zoom})`;
       world.classList.toggle("near", zoom > 2);
     }
+    shapes.style.setProperty("--thin", 1 / zoom);
   };
   const zoomTo = (to, px = width / 2, py = height / 2) => {
     to = Math.min(16, Math.max(least, to));
@@ -33,7 +34,7 @@
   };
   const fit = () => {
     width = view.clientWidth;
-    height = Math.max(220, Math.min(width * H / W, window.innerHeight * 0.78));
+    height = Math.max(320, Math.min(width * H / W, window.innerHeight * 0.78));
     view.style.height = height + "px";
     least = Math.min(width / W, height / H); zoom = least;
     place(); split();
