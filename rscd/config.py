@@ -47,6 +47,10 @@ class TrainConfig:
     """Share of crops from rendered scenes (``rscd.simulate``), 0..1."""
     gsd_m: tuple[float, float] = (0.3, 1.2)
     """Ground sample distances in m to promise in the contract."""
+    class_name: str = "change"
+    """What a polygon means, for the contract."""
+    minimum_mapping_m2: float = 0.0
+    """Smallest thing that the class may be, m2, for the contract; at least 4 px are asked in any case."""
     licence: str = "that of the training data"
     """Terms of the weights, for the contract."""
     trained_on: str = ""

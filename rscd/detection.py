@@ -21,6 +21,7 @@ from rscd.output.area import PixelAreas
 from rscd.output.components import threshold_value
 from rscd.output.outputs import Outputs, Progress, Written
 from rscd.output.provenance import provenance
+from rscd.scene.grid import gsd_m
 from rscd.scene.inspection import Inspection
 from rscd.scene.pair import open_pair
 from rscd.scene.prepare import prepare
@@ -118,7 +119,7 @@ def detect(
                 stream,
                 pair.grid,
                 areas,
-                minimum_px=contract.minimum_mapping_px,
+                minimum_m2=contract.minimum_m2(gsd_m(pair.grid)),
                 provenance=partial(provenance, started, inputs, config, **told, device=str(device)),
                 progress=progress,
             )

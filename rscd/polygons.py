@@ -13,6 +13,7 @@ from rscd.output.components import band_record, threshold_value
 from rscd.output.outputs import Outputs, Progress, Written
 from rscd.output.probability import KeptProbability
 from rscd.output.provenance import provenance
+from rscd.scene.grid import gsd_m
 
 MINIMUM_PX = 4
 """Smallest polygon in px unless an area is given: the raster does not say which model made it."""
@@ -39,6 +40,7 @@ def polygons(config: PolygonsConfig, *, progress: Progress = lambda done, total:
     )
     facts = partial(provenance, started, inputs, config)
     with closing(ahead(records)) as stream:
+        minimum = MINIMUM_PX * gsd_m(kept.grid) ** 2 * 0.999
         return outputs.write(
-            stream, kept.grid, areas, minimum_px=MINIMUM_PX, provenance=facts, progress=progress
+            stream, kept.grid, areas, minimum_m2=minimum, provenance=facts, progress=progress
         )

@@ -44,7 +44,9 @@ class Contract:
     threshold: float = 0.5
     """Calibrated p from which a pixel counts as changed, 0..1."""
     minimum_mapping_px: int = 4
-    """Components smaller than this many px are dropped by default."""
+    """Components smaller than this many px are dropped by default; see ``minimum_m2``."""
+    minimum_mapping_m2: float = 0.0
+    """Components smaller than this are dropped by default, m2: the smallest thing that the class may be."""
     temperature: float = 1.0
     """Logits are divided by this before the sigmoid."""
     class_name: str = "change"
@@ -57,6 +59,11 @@ class Contract:
     """Measured figures, name -> value."""
     sha256: str = ""
     """Over the tensors: name, dtype, shape and bytes of each, in name order."""
+
+    def minimum_m2(self, gsd_m: float) -> float:
+        """Minimum mapping unit in m2 at a ground sample distance in m: the larger of the two above."""
+        # a little less than the pixels' area, so that exactly so many pixels pass in any projection
+        return max(self.minimum_mapping_m2, self.minimum_mapping_px * gsd_m**2 * 0.999)
 
     def working_gsd(self, gsd_m: float, path: object) -> float | None:
         """At which pixel size the model must see a scene: None as it is, else the nearest allowed one, m.
@@ -109,6 +116,7 @@ class Contract:
             "overlap": 0 <= self.overlap < self.window,
             "threshold": 0 < self.threshold <= 1,
             "temperature": 0 < self.temperature < 100,
+            "minimum_mapping": self.minimum_mapping_px >= 0 and self.minimum_mapping_m2 >= 0,
             "width": 8 <= self.width <= 1024,
             "radiometry": self.radiometry == "uint8",
         }

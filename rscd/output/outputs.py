@@ -15,7 +15,6 @@ from rscd.output.geopackage import FeatureSpool, ObservedExtent, write_geopackag
 from rscd.output.polygons import PolygonTracer
 from rscd.output.probability import ProbabilityRaster
 from rscd.output.publish import check_target, publishing, scratch
-from rscd.scene.grid import gsd_m
 from rscd.types import BandRecord, Grid
 
 Progress = Callable[[int, int], None]
@@ -83,7 +82,7 @@ class Outputs:
         grid: Grid,
         areas: PixelAreas,
         *,
-        minimum_px: int,
+        minimum_m2: float,
         provenance: Callable[[], Mapping[str, object]],
         progress: Progress = lambda done, total: None,
     ) -> Written:
@@ -93,16 +92,14 @@ class Outputs:
             records: Every band of the grid, from the top.
             grid: The common grid.
             areas: Its pixels' areas.
-            minimum_px: Smallest polygon in px, where ``min_area_m2`` is None.
+            minimum_m2: Smallest polygon in m2, where ``min_area_m2`` is None.
             provenance: Asked once all bands are done, for the GeoPackage's metadata.
             progress: Called after each band.
 
         Raises:
             OutputError: An output could not be written.
         """
-        min_area = self.min_area_m2
-        if min_area is None:
-            min_area = minimum_px * gsd_m(grid) ** 2 * (1 - 1e-4)  # so that exactly so many pixels pass
+        min_area = minimum_m2 if self.min_area_m2 is None else self.min_area_m2
         tracer = PolygonTracer(grid, min_area_m2=min_area, simplify_m=self.simplify_m)
         extent = ObservedExtent(grid, areas)
         changed_m2 = 0.0

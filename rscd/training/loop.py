@@ -253,6 +253,8 @@ def _describe(
         threshold=round(threshold, 4),
         temperature=temperature,
         gsd_m=config.gsd_m,
+        class_name=config.class_name,
+        minimum_mapping_m2=config.minimum_mapping_m2,
         licence=config.licence,
         trained_on=(config.trained_on or folders) + rendered,
         figures=figures,

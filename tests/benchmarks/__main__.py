@@ -4,9 +4,9 @@ import argparse
 import json
 from pathlib import Path
 
-from tests.benchmarks import memory
+from tests.benchmarks import accuracy, memory
 
-BENCHMARKS = {"memory": memory.run}
+BENCHMARKS = {"accuracy": accuracy.run, "memory": memory.run}
 
 
 def main() -> None:
@@ -14,9 +14,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
     parser.add_argument("name", choices=sorted(BENCHMARKS))
     parser.add_argument("--folder", type=Path, default=None, help="where scenes are made; default: a temporary one")
+    parser.add_argument("--model", default=None, help="accuracy: model to measure; default: buildings")
     parser.add_argument("--json", type=Path, default=None, help="write the figures to this file")
     options = parser.parse_args()
-    figures = BENCHMARKS[options.name](options.folder)
+    more = {"model": options.model} if options.model else {}
+    figures = BENCHMARKS[options.name](options.folder, **more)
     for name, value in figures.items():
         print(f"{name:40} {value:.3f}" if isinstance(value, float) else f"{name:40} {value}")
     if options.json:
