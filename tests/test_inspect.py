@@ -361,3 +361,37 @@ def test_one_screen_and_json(scene, tmp_path):
     assert told["verdict"] == "fit after alignment"
     assert told["shift"]["rows_px"] == pytest.approx(1.2, abs=0.1)
     assert CliRunner().invoke(app, ["inspect", str(before), str(after), "--grid", "left"]).exit_code == 2
+
+
+def test_grids_a_metre_apart_are_said_to_be(shared_data):
+    folder = shared_data / "scenes" / "naip_series_5m"
+    dates = [folder / f"{day}.tif" for day in (20090818, 20150926, 20200831)]
+    offsets = {(0, 1): (0, -2), (0, 2): (-1, -1), (1, 2): (-1, 1)}
+    for (i, k), expected in offsets.items():
+        said = inspect(InspectConfig(dates[i], dates[k]))
+        assert said.origin_offset == expected
+        assert said.after.read.startswith("warped")
+        assert said.overlap_share > 0.99
+        assert "5 m, and model" in said.reasons[0]
+
+
+def test_sentinel_2_dates_are_aligned_and_reported(shared_data):
+    folder = shared_data / "scenes" / "sentinel2_beirut_uint16"
+    said = inspect(InspectConfig(folder / "t1.tif", folder / "t2.tif", force_gsd=True))
+    assert said.verdict == "fit after alignment"
+    assert 0.4 < said.shift.length_px < 1.2
+    assert said.shift.confidence > 0.9
+    assert said.residual.length_px < 0.1
+
+
+@pytest.mark.parametrize("shift", [(0.5, -1.5), (3.2, 2.4), (0.0, 0.0)])
+def test_a_shift_put_into_a_real_pair_is_measured(shared_data, tmp_path, shift):
+    folder = shared_data / "scenes" / "vhr_austin_0.5m"
+    with rasterio.open(folder / "t2.tif") as dataset:
+        pixels, profile = dataset.read(), {"crs": dataset.crs, "transform": dataset.transform}
+    moved = [move(band.astype(float), shift, order=3, mode="nearest") for band in pixels]
+    after = write_image(tmp_path / "after.tif", as_bytes(np.array(moved)), **profile)
+    plain = inspect(InspectConfig(folder / "t1.tif", folder / "t2.tif")).shift
+    found = inspect(InspectConfig(folder / "t1.tif", after)).shift
+    assert found.rows_px - plain.rows_px == pytest.approx(shift[0], abs=0.15)
+    assert found.cols_px - plain.cols_px == pytest.approx(shift[1], abs=0.15)

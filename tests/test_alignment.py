@@ -1,0 +1,41 @@
+"""What alignment does for detection: a shift put into a rendered pair, with the embedded model."""
+
+import numpy as np
+import pytest
+import rasterio
+from conftest import write_image
+from scipy.ndimage import shift as move
+
+from rscd import DetectConfig, detect, load_model
+from rscd.simulate import Scene, SceneSpec
+from rscd.types import Window
+
+SIDE = 800
+
+
+def f1(before, after, label, folder, model, align):
+    config = DetectConfig(
+        before, after, folder / "c.gpkg", probability=folder / "p.tif", align=align, overwrite=True
+    )
+    result = detect(config, model=model)
+    with rasterio.open(config.probability) as dataset:
+        values = dataset.read(1)
+    found = (values >= round(result.threshold * 254)) & (values < 255)
+    return 2 * (found & label).sum() / (found.sum() + label.sum())
+
+
+@pytest.mark.slow
+def test_detection_after_alignment_is_that_of_the_unshifted_pair(tmp_path):
+    scene = Scene(SceneSpec(seed=5, width=SIDE, height=SIDE, layout="suburb"))
+    view = scene.render(Window(0, 0, SIDE, SIDE))
+    before = write_image(tmp_path / "before.tif", view.before, scene.grid)
+    label, model = np.asarray(view.label) > 0, load_model("buildings")
+    plain = write_image(tmp_path / "plain.tif", view.after, scene.grid)
+    expected = f1(before, plain, label, tmp_path, model, "auto")
+    for shift in ((0.5, -1.5), (3.2, 2.4)):
+        bands = [move(band.astype(float), shift, order=3, mode="nearest") for band in view.after]
+        pixels = np.clip(np.rint(bands), 0, 255).astype(np.uint8)
+        after = write_image(tmp_path / "after.tif", pixels, scene.grid)
+        aligned = f1(before, after, label, tmp_path, model, "auto")
+        assert aligned >= expected - 0.01
+        assert f1(before, after, label, tmp_path, model, "off") < aligned
