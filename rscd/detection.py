@@ -20,7 +20,7 @@ from rscd.model.registry import load_model
 from rscd.output.area import PixelAreas
 from rscd.output.components import threshold_value
 from rscd.output.evidence import Evidence, band_names
-from rscd.output.facts import Facts
+from rscd.output.facts import Facts, PairFacts
 from rscd.output.outputs import Outputs, Progress, Written
 from rscd.output.provenance import provenance
 from rscd.output.report import Report
@@ -111,6 +111,7 @@ def detect(
         plan = WindowPlan.over(*pair.grid.shape, *window_on_grid(window, overlap, prepared.factor))
         areas, tally = PixelAreas(pair.grid), Tally()
         report = Report(config.report, pair.grid)
+        names = band_names(contract.bands, len(pair.before.raster.bands))
         told = {"model": asdict(contract), "pair": asdict(prepared.inspection)}
         records = band_records(
             watch.each("wait", ahead(report.watch(watch.each("read", read_bands(pair, plan))))),
@@ -131,12 +132,13 @@ def detect(
                 minimum_m2=contract.minimum_m2(gsd_m(pair.grid)),
                 provenance=facts,
                 progress=progress,
-                evidence=Evidence(pair.grid, band_names(contract.bands, len(pair.before.raster.bands))),
+                evidence=Evidence(pair.grid, names, prepared.residuals_px),
                 report=report,
                 watch=watch,
             )
         cost = telemetry(watch, gpu_memory_mb(device))
-        report.publish(Facts(written, threshold / P_SCALE, cost, facts(), predictor.precision))
+        found = PairFacts.of(prepared)
+        report.publish(Facts(written, threshold / P_SCALE, cost, facts(), predictor.precision, found))
     return Result(
         written=written,
         inspection=prepared.inspection,

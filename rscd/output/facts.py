@@ -10,6 +10,7 @@ from rscd.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from rscd.output.outputs import Written
+    from rscd.scene.prepare import Prepared
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,19 @@ class PairFacts:
     """``good``, ``warn``, ``bad``, or empty where nothing was measured."""
     shifts: Sequence[tuple[float, float, float, float]] = ()
     """Measured shifts: column and row on the grid, shift to the right and down, all in px."""
+
+    @classmethod
+    def of(cls, prepared: Prepared) -> PairFacts:
+        """What the inspection of a pair found, and the shifts that remain in it."""
+        found = prepared.inspection
+        level = {"fit": "good", "fit after alignment": "good", "doubtful": "warn"}.get(found.verdict, "bad")
+        top, left = prepared.pair.crop[:2]
+        shifts = [(p.col - left, p.row - top, p.cols, p.rows) for p in prepared.shift.patches]
+        told = [*found.reasons, *found.notes]
+        shift = found.residual or found.shift
+        if shift is not None and shift.patches:
+            told.append(f"shift {shift.length_px:.2f} px, measured on {shift.patches} patches")
+        return cls(f"Pair {found.verdict}.", "; ".join(told).capitalize() or cls.reason, level, shifts)
 
 
 @dataclass(frozen=True)

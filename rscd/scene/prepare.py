@@ -48,6 +48,12 @@ class Prepared:
         """Model pixel size through the scene's; 1 where the model sees the scene as it is."""
         return 1.0 if self.model_gsd_m is None else self.model_gsd_m / gsd_m(self.pair.full)
 
+    def residuals_px(self, rows: DoubleArray, cols: DoubleArray) -> DoubleArray:
+        """Length of the shift that remains near places (n,) of the common grid, px; NaN where not measured."""
+        top, left = self.pair.crop[:2]
+        places = zip(rows + top, cols + left, strict=True)
+        return np.array([self.shift.residual_px(row, col) for row, col in places], dtype=np.float64)
+
 
 def prepare(pair: Pair, contract: Contract, config: PairConfig) -> Prepared:
     """Measure a pair on a sample of its blocks, and correct what can be corrected.
