@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rscd.config import DetectConfig
 from rscd.inference.bands import Tally, band_records
 from rscd.inference.idle import gpu_memory_mb, idle_gpu
-from rscd.inference.predictor import Predictor, check_window, choose_device
+from rscd.inference.predictor import Predictor, choose_device, choose_window
 from rscd.inference.rescale import fit_to, window_on_grid
 from rscd.inference.stream import ahead
 from rscd.model.contract import Contract
@@ -91,15 +91,9 @@ def detect(
     outputs.check(inputs.values(), overwrite=config.overwrite)
     device = choose_device(config.device)
     network, contract = model or load_model(config.model)
-    window, overlap = _window(config, contract)
+    window, overlap = choose_window(config.window, config.overlap, contract)
     threshold = threshold_value(contract.threshold if config.threshold is None else config.threshold)
-    predictor = Predictor(
-        network,
-        temperature=contract.temperature,
-        device=device,
-        precision=config.precision,
-        batch_size=config.batch_size,
-    )
+    predictor = Predictor(network, contract.temperature, device, config.precision, config.batch_size)
     with open_pair(config, contract.bands) as opened:
         prepared = prepare(opened, contract, config)
         if prepared.refusal is not None:
@@ -151,11 +145,3 @@ def detect(
         seconds=cost.wall_s,
         cost=cost,
     )
-
-
-def _window(config: DetectConfig, contract: Contract) -> tuple[int, int]:
-    """Window and overlap in px: as asked, else the contract's; a smaller window gets a smaller overlap."""
-    window = contract.window if config.window is None else config.window
-    overlap = min(contract.overlap, window // 4) if config.overlap is None else config.overlap
-    check_window(window, overlap)
-    return window, overlap

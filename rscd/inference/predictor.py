@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from rscd.errors import UsageError
+from rscd.model.contract import Contract
 from rscd.model.network import STRIDE
 from rscd.types import ByteArray, FloatArray, Precision
 
@@ -60,7 +61,6 @@ class Predictor:
     def __init__(
         self,
         network: torch.nn.Module,
-        *,
         temperature: float = 1.0,
         device: torch.device | None = None,
         precision: Precision = "auto",
@@ -97,14 +97,17 @@ class Predictor:
         return torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
 
 
-def check_window(window: int, overlap: int) -> None:
-    """Check a window geometry.
+def choose_window(window: int | None, overlap: int | None, contract: Contract) -> tuple[int, int]:
+    """Window and overlap in px: as asked, else the contract's; a smaller window gets a smaller overlap.
 
     Raises:
         UsageError: The window is not a positive multiple of STRIDE, or the overlap is not below it.
     """
+    window = contract.window if window is None else window
+    overlap = min(contract.overlap, window // 4) if overlap is None else overlap
     if window < STRIDE or window % STRIDE:
         near = max(STRIDE, round(window / STRIDE) * STRIDE)
         raise UsageError(f"--window {window}", remedy=f"use a multiple of {STRIDE} px, e.g. {near}")
     if not 0 <= overlap < window:
         raise UsageError(f"--overlap {overlap}", remedy=f"use 0 to {window - 1} px")
+    return window, overlap
