@@ -98,9 +98,9 @@ def detect(
         prepared = prepare(opened, contract, config)
         if prepared.refusal is not None:
             raise prepared.refusal
-        on_start(prepared.inspection.line)
         on_start(f"device {device}, {predictor.precision}" + idle_gpu(device))
         on_start(f"model {contract.name} {contract.version}, {contract.encoder}; licence: {contract.licence}")
+        on_start(prepared.inspection.line)
         pair, forward = prepared.pair, fit_to(predictor, window, prepared.factor)
         plan = WindowPlan.over(*pair.grid.shape, *window_on_grid(window, overlap, prepared.factor))
         areas, tally = PixelAreas(pair.grid), Tally()

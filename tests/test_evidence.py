@@ -133,6 +133,7 @@ def test_schema_and_description_name_the_same_columns() -> None:
 
 def test_the_geopackage_describes_its_columns(tmp_path: Path) -> None:
     pixels = np.full((3, 64, 64), 90, np.uint8)
+    pixels[2, 0, 0] += 1  # a constant file would be refused
     before = write_image(tmp_path / "a.tif", pixels)
     pixels[:, 10:30, 10:30] = 250
     after = write_image(tmp_path / "b.tif", pixels)

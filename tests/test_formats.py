@@ -25,6 +25,7 @@ def pair(folder: Path, kind: str = "squares") -> tuple[Path, Path]:
     """200 x 160 px: a ring and a square appear, or nothing, or everything changes; a corner is nodata."""
     folder.mkdir(exist_ok=True)
     before = np.full((3, 160, 200), 90, np.uint8)
+    before[2, 0, 0] += 1  # which the stand-in does not see: a constant file would be refused
     after = before.copy()
     if kind == "squares":
         after[:, 20:60, 30:90] = 250
@@ -33,6 +34,7 @@ def pair(folder: Path, kind: str = "squares") -> tuple[Path, Path]:
         after[:, 140:, 180:] = 0
     if kind == "all":
         after[:] = 250
+        after[2, 0, 0] += 1
     grid = utm_grid(160, 200)
     a, b = ((folder / f"{name}.tif", pixels) for name, pixels in (("a", before), ("b", after)))
     return write_image(*a, grid, nodata=0), write_image(*b, grid, nodata=0)
