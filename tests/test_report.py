@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Pointwise, utm_grid, write_image
+from conftest import Pointwise, utm_grid
 from PIL import Image
 from test_evidence import CONTRACT
 from test_formats import pair
@@ -84,17 +84,6 @@ def test_nothing_and_everything_changed(tmp_path: Path, kind: str, headline: str
     assert headline in told.text
     data = json.loads(told.data)
     assert len(data["paths"]) == (kind == "all")
-
-
-def test_nothing_observable(tmp_path: Path) -> None:
-    grid = utm_grid(96, 96)
-    empty = np.zeros((3, 96, 96), np.uint8)
-    before = write_image(tmp_path / "a.tif", empty, grid, nodata=0)
-    after = write_image(tmp_path / "b.tif", empty, grid, nodata=0)
-    page = tmp_path / "r.html"
-    config = DetectConfig(before, after, tmp_path / "c.gpkg", report=page, device="cpu")
-    detect(config, model=(Pointwise(), CONTRACT))
-    assert "Nothing could be compared" in Elements(page).text
 
 
 def facts(**more: Any) -> Facts:
