@@ -24,6 +24,7 @@ from rscd.training.augment import augment, random_crop
 from rscd.training.losses import CemOptions, make_loss
 from rscd.training.metrics import PixelCounts, calibrated, fit_temperature, logit_bins, logit_centres
 from rscd.training.tiles import Tile, Triple, find_tiles
+from rscd.types import P_SCALE
 
 WIDTH = 64
 """Channels of STFE and MSDF in new networks."""
@@ -106,7 +107,7 @@ def train(
             counts = validate(network, held_out, device, bf16)
             temperature = fit_temperature(counts)
             scored = calibrated(counts, temperature)
-            threshold = scored.best_threshold()
+            threshold = max(scored.best_threshold(), 1 / P_SCALE)  # the least that a raster can tell from 0
             f1 = scored.at(threshold).f1
             epoch = (step + 1) // steps_an_epoch
             on_epoch(Epoch(epoch, float(np.mean(losses)), f1, threshold, f1 > best))
