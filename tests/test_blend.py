@@ -25,7 +25,8 @@ def test_what_every_window_agrees_on_comes_out_unchanged(height, width, window, 
     overlap = data.draw(st.integers(0, window - 1))
     scene = np.random.default_rng(height * 97 + width).random((height, width)).astype(np.float32)
     out = blended(WindowPlan.over(height, width, window, overlap), scene)
-    np.testing.assert_allclose(out, scene, atol=1e-6)
+    # with overlap = window - 1, up to 40 x 40 windows add up in float32; a step of the raster is 4e-3
+    np.testing.assert_allclose(out, scene, atol=1e-5)
 
 
 def test_a_step_between_windows_is_crossed_gradually():
