@@ -45,7 +45,7 @@ class DateFacts:
     valid_share: float
     """Share of the sampled pixels that it shows, 0..1."""
     read: str
-    """How it comes onto the common grid: as it is, or warped: cubic, bilinear, average."""
+    """How it comes onto the common grid: as it is, or warped: bilinear, average."""
     scaling: dict[str, Any] | None
     """Gain and offset a band that bring its values to 0..255; None: 8-bit, taken as it is."""
 

@@ -41,8 +41,6 @@ PIECE = 4096
 """Columns that are read at once, at least, where a file is tiled."""
 BILINEAR_TO = 2.0
 """Source pixels along a pixel of the common grid up to which warping is bilinear; beyond it averages."""
-CUBIC_TO = 1.25
-"""Factor between pixel sizes up to which they count as alike, and warping is cubic."""
 WARP_TOLERANCE = 0.02
 """How far off GDAL's interpolated coordinates may be, in source px."""
 
@@ -177,13 +175,7 @@ class WarpReader:
 
     @property
     def kernel(self) -> Resampling:
-        """How pixels are resampled.
-
-        Cubic where both pixels are alike: bilinear blurs a date that lies half a pixel off, and detection's F1 fell
-        by 0.016 for it.
-        """
-        if 1 / CUBIC_TO <= self.ratio <= CUBIC_TO:
-            return Resampling.cubic
+        """How pixels are resampled: bilinear down to 2:1, averaged beyond."""
         return Resampling.bilinear if self.ratio <= BILINEAR_TO else Resampling.average
 
     def _warp(self, layers: ImageArray, under: Window, block: Window, kernel: Resampling) -> FloatArray:
