@@ -19,10 +19,8 @@ from rscd.simulate import Scene, SceneSpec
 from rscd.simulate.score import match_objects
 from rscd.types import Window
 
-STAND_IN = (
-    Pointwise(),
-    Contract("stand-in", "1", "lite", 8, (0.0,) * 3, (1.0,) * 3, window=96, overlap=32, threshold=0.6, trained_on="-"),  # noqa: E501
-)
+TERMS = {"window": 96, "overlap": 32, "threshold": 0.6, "trained_on": "nothing"}
+STAND_IN = Pointwise(), Contract("stand-in", "1", "lite", 8, (0.0,) * 3, (1.0,) * 3, **TERMS)
 COLUMNS = [
     "id",
     "area_m2",
