@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
 from rscd.inference.blend import BandBlender, to_values
+from rscd.inference.stream import give_back_memory
 from rscd.output.area import PixelAreas
 from rscd.output.components import band_record
 from rscd.scene.reader import BandInput
@@ -72,7 +71,7 @@ def band_records(
             after = np.stack([_window(rows.after, shown, plan, j) for j in batch])
             for j, probability in zip(batch, forward(before, after), strict=True):
                 blender.add(rows.index, j, probability)
-        _trim()
+        give_back_memory()
         start, stop = plan.rows.band(rows.index)
         part = np.s_[start - rows.row : stop - rows.row]
         yield band_record(
@@ -85,16 +84,6 @@ def band_records(
             before=rows.before[:, part],
             after=rows.after[:, part],
         )
-
-
-def _trim() -> None:
-    """Give freed memory back to the system.
-
-    glibc keeps freed arrays below 32 MB in an arena a thread, where arrays of bands leave gaps: without this, the
-    peak at 12,000 columns grew by 100 MB over a tall scene.
-    """
-    with suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _columns(rows: BoolArray, plan: WindowPlan, j: int) -> BoolArray:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import queue
 import threading
 from collections.abc import Generator, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -42,6 +44,16 @@ def ahead(items: Iterable[T], depth: int = 1) -> Generator[T]:
         thread.join()
 
 
+def give_back_memory() -> None:
+    """Give freed memory back to the system.
+
+    glibc keeps freed arrays below 32 MB in an arena a thread, where arrays of bands leave gaps: without this, the
+    peak at 12,000 columns grew by 100 MB over a tall scene.
+    """
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def _fill(
     slots: queue.SimpleQueue[_Made[T]], items: Iterable[T], wanted: threading.Semaphore, stopped: threading.Event
 ) -> None:
@@ -51,6 +63,7 @@ def _fill(
         iterator = iter(items)
         while wanted.acquire() and not stopped.is_set():
             try:
+                give_back_memory()
                 slots.put(_Made(next(iterator)))
             except StopIteration:
                 break
