@@ -24,7 +24,7 @@ class TrainConfig:
     encoder: str = "lite"
     """``lite``, ``vit_t``, ``vit_b``, ``vit_l`` or ``vit_h``."""
     init: Path | None = None
-    """Checkpoint to start from: one of rscd's own, or one from ``rscd models import``."""
+    """Checkpoint to start from, or the name of an embedded model."""
     loss: str = "cem+dice"
     """A sum of cem, bce, focal, ohem and dice."""
     tau: float = 0.2

@@ -1,6 +1,7 @@
 """Training on real (tiny) tiles, and detect with what came out."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -69,6 +70,8 @@ def test_lite_starts_from_imagenet_and_goes_on_from_a_checkpoint(tiny_tiles, tmp
     weight = "encoder.blocks.3.expand.conv.weight"
     torch.testing.assert_close(before.state_dict()[weight], after.state_dict()[weight], rtol=0, atol=1e-3)
     assert told.encoder == "lite"
+    named = config(tiny_tiles, tmp_path / "third.safetensors", encoder="lite", crops=2, init=Path("buildings"))
+    assert train(named).encoder == "lite"
     with pytest.raises(UsageError, match="holds a lite network"):
         train(config(tiny_tiles, tmp_path / "x.safetensors", init=first))
 

@@ -17,7 +17,7 @@ def train(
     val: Annotated[list[Path] | None, typer.Option(help="Folder to validate on; may be given again.")] = None,
     name: Annotated[str, typer.Option(help="Name in the contract.")] = "custom",
     encoder: Annotated[str, typer.Option(help="lite, vit_t, vit_b, vit_l or vit_h.")] = "lite",
-    init: Annotated[Path | None, typer.Option(help="Checkpoint to start from.")] = None,
+    init: Annotated[Path | None, typer.Option(help="Checkpoint, or embedded model, to start from.")] = None,
     loss: Annotated[str, typer.Option(help="A sum of cem, bce, focal, ohem, dice.")] = "cem+dice",
     tau: Annotated[float, typer.Option(help="CEM: unchanged pixels with p below this are masked.")] = 0.2,
     floor: Annotated[float, typer.Option(help="CEM: share of the masked pixels that is kept.")] = 0.1,

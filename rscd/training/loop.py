@@ -20,6 +20,7 @@ from rscd.inference.stream import ahead
 from rscd.model.checkpoint import build_network, load_checkpoint, save_checkpoint
 from rscd.model.contract import Contract
 from rscd.model.network import ENCODERS, ChangeNetwork, normalisation
+from rscd.model.registry import find_model
 from rscd.training.augment import augment, random_crop
 from rscd.training.losses import CemOptions, make_loss
 from rscd.training.metrics import PixelCounts, calibrated, fit_temperature, logit_bins, logit_centres
@@ -173,7 +174,7 @@ def _split(config: TrainConfig) -> tuple[list[Tile], list[Tile]]:
 def _start(config: TrainConfig) -> tuple[ChangeNetwork, Contract]:
     """The network to train: from a checkpoint, or fresh (``lite`` from ImageNet where the extra is there)."""
     if config.init is not None:
-        network, contract = load_checkpoint(config.init)
+        network, contract = load_checkpoint(find_model(str(config.init)))
         if contract.encoder != config.encoder:
             problem = f"holds a {contract.encoder} network, not {config.encoder}"
             raise UsageError(problem, path=config.init, remedy=f"add --encoder {contract.encoder}")
