@@ -58,6 +58,7 @@ def band_records(
     tally = tally or Tally()
     blender = BandBlender(plan)
     for rows in inputs:
+        give_back_memory()
         # What one date does not show is filled in both: streaks in one alone look like change (p beside a collar
         # then moved by 0.05 at the 95th percentile, now by 0.01).
         shown = rows.before_valid & rows.after_valid

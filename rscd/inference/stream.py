@@ -63,7 +63,6 @@ def _fill(
         iterator = iter(items)
         while wanted.acquire() and not stopped.is_set():
             try:
-                give_back_memory()
                 slots.put(_Made(next(iterator)))
             except StopIteration:
                 break
