@@ -40,7 +40,11 @@ class TrainConfig:
     batch_size: int = 8
     """Crops a step."""
     rate: float = 1e-3
-    """Peak learning rate of STFE and MSDF; the encoder takes a tenth."""
+    """Peak learning rate of STFE and MSDF."""
+    encoder_factor: float = 0.1
+    """The encoder's learning rate as a share of ``rate``."""
+    ema: float = 0.998
+    """Decay a step of the moving average of weights, which is what is validated and written; 0 takes the last."""
     scale: tuple[float, float] = (0.5, 2.0)
     """Range of random zoom."""
     simulated: float = 0.0

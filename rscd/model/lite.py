@@ -13,6 +13,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from rscd.model.depthwise import DepthwiseConv2d
+
 #: (expansion, channels, repeats, stride, kernel) of the seven stages.
 STAGES = (
     (1, 16, 1, 1, 3),
@@ -36,7 +38,8 @@ def _conv(channels_in: int, channels_out: int, kernel: int, stride: int = 1, gro
     if stride > 1:
         layers.append(("pad", nn.ZeroPad2d((before, total - before, before, total - before))))
     padding = 0 if stride > 1 else before
-    conv = nn.Conv2d(channels_in, channels_out, kernel, stride, padding, groups=groups, bias=False)
+    kind = DepthwiseConv2d if groups > 1 else nn.Conv2d
+    conv = kind(channels_in, channels_out, kernel, stride, padding, groups=groups, bias=False)
     layers += [("conv", conv), ("bn", nn.BatchNorm2d(channels_out, eps=1e-3, momentum=0.01))]
     return nn.Sequential(OrderedDict(layers))
 

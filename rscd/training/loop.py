@@ -82,6 +82,7 @@ def train(
     network, contract = _start(config)
     network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     bf16 = device.type == "cuda" or cpu_has_bf16()
+    average = copy.deepcopy(network)
     loss_of = make_loss(config.loss, CemOptions(tau=config.tau, floor=config.floor))
     steps_an_epoch = max(1, config.crops // config.batch_size)
     steps = config.epochs * steps_an_epoch
@@ -102,10 +103,11 @@ def train(
         torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimiser.step()
         schedule.step()
+        _blend_into(average, network, min(config.ema, (step + 1) / (step + 10)))
         losses.append(loss.item())
         on_step(step + 1, steps, losses[-1])
         if (step + 1) % steps_an_epoch == 0:
-            counts = validate(network, held_out, device, bf16)
+            counts = validate(average, held_out, device, bf16)
             temperature = fit_temperature(counts)
             scored = calibrated(counts, temperature)
             threshold = max(scored.best_threshold(), 1 / P_SCALE)  # the least that a raster can tell from 0
@@ -116,7 +118,7 @@ def train(
             if f1 > best or (epoch == config.epochs and best == 0):
                 best = f1
                 contract = _describe(contract, config, scored, threshold, temperature)
-                contract = save_checkpoint(config.output, copy.deepcopy(network), contract, half=True)
+                contract = save_checkpoint(config.output, copy.deepcopy(average), contract, half=True)
     return contract
 
 
@@ -198,8 +200,18 @@ def _optimiser(network: ChangeNetwork, config: TrainConfig) -> torch.optim.Optim
     encoder = network.encoder_parameters()
     own = {id(p) for p in encoder}
     rest = [p for p in network.parameters() if id(p) not in own]
-    groups = [{"params": encoder, "lr": config.rate / 10}, {"params": rest, "lr": config.rate}]
+    groups = [{"params": encoder, "lr": config.rate * config.encoder_factor}, {"params": rest, "lr": config.rate}]
     return torch.optim.AdamW(groups, weight_decay=0.01)
+
+
+@torch.no_grad()
+def _blend_into(average: ChangeNetwork, network: ChangeNetwork, decay: float) -> None:
+    """Move the average towards the network by 1 - decay; batch norm's statistics too, its step counts as they are."""
+    for kept, new in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+        if kept.is_floating_point():
+            kept.lerp_(new, 1 - decay)
+        else:
+            kept.copy_(new)
 
 
 def _rate_factor(step: int, steps: int) -> float:
@@ -213,6 +225,8 @@ def _rate_factor(step: int, steps: int) -> float:
 def _batches(config: TrainConfig, tiles: list[Tile], steps: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield batches: before, after (N, 3, crop, crop) uint8 and changed (N, crop, crop) float32."""
     rng = np.random.default_rng(config.seed)
+    # a large tile is drawn more often, so that every piece of ground is seen equally often
+    spread = np.repeat(np.arange(len(tiles)), [max(1, t.pixels() // config.crop**2) for t in tiles])
     order: list[int] = []
     for _ in range(steps):
         crops = []
@@ -220,7 +234,7 @@ def _batches(config: TrainConfig, tiles: list[Tile], steps: int) -> Iterator[tup
             if rng.random() < config.simulated:
                 tile = _rendered(int(rng.integers(RENDERED)), 2 * config.crop)
             else:
-                order = order or rng.permutation(len(tiles)).tolist()
+                order = order or rng.permutation(spread).tolist()
                 tile = tiles[order.pop()].read()
             crops.append(augment(random_crop(tile, config.crop, config.scale, rng), rng))
         before, after, changed = (np.stack(part) for part in zip(*crops, strict=True))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +43,15 @@ class Tile:
             raise DataError(f"label values {odd}", path=self.label, remedy=remedy)
         return np.moveaxis(before, 2, 0), np.moveaxis(after, 2, 0), label > 0
 
+    def pixels(self) -> int:
+        """Pixels of the tile, from the label's header.
+
+        Raises:
+            DataError: The file cannot be opened.
+        """
+        with _opened(self.label) as image:
+            return image.width * image.height
+
     @property
     def paths(self) -> tuple[Path, Path, Path]:
         """Before, after, label."""
@@ -49,11 +59,17 @@ class Tile:
 
 
 def _read(path: Path, mode: str) -> ByteArray:
+    with _opened(path) as image:
+        # a 1-bit label is 0/255 after conversion, a palette label keeps its indices
+        raw = image if mode == "L" and image.mode == "P" else image.convert(mode)
+        return np.asarray(raw, dtype=np.uint8)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as image:
-            # a 1-bit label is 0/255 after conversion, a palette label keeps its indices
-            raw = image if mode == "L" and image.mode == "P" else image.convert(mode)
-            return np.asarray(raw, dtype=np.uint8)
+            yield image
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise DataError(f"cannot be read: {error}", path=path, remedy="replace or remove this tile") from error
 
