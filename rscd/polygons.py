@@ -47,6 +47,4 @@ def polygons(config: PolygonsConfig, *, progress: Progress = lambda done, total:
     facts = partial(provenance, started, inputs, config)
     with closing(ahead(records)) as stream:
         minimum = MINIMUM_PX * gsd_m(kept.grid) ** 2 * 0.999
-        return outputs.write(
-            stream, kept.grid, areas, minimum_m2=minimum, provenance=facts, progress=progress
-        )
+        return outputs.write(stream, kept.grid, areas, minimum_m2=minimum, provenance=facts, progress=progress)

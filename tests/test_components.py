@@ -72,9 +72,7 @@ scenes = st.builds(
 heights = st.lists(st.integers(1, 6), min_size=1, max_size=4)
 
 
-def brute_force(
-    probability: NDArray[np.uint8], image: NDArray[np.uint16]
-) -> dict[tuple[int, ...], list[object]]:
+def brute_force(probability: NDArray[np.uint8], image: NDArray[np.uint16]) -> dict[tuple[int, ...], list[object]]:
     """Every component by itself, pixel by pixel; keyed by bounding box and first pixel."""
     changed = (probability >= THRESHOLD) & (probability != NOT_OBSERVABLE)
     labels = label(changed, connectivity=1)

@@ -39,9 +39,7 @@ def grid_of(shape: tuple[int, int], crs: str = "EPSG:32633") -> Grid:
     return Grid(CRS(crs).to_wkt(), (10.0, 0, 500_000.0, 0, -10.0, 6_700_000.0), shape[1], shape[0])
 
 
-def write(
-    path: Path, probability: NDArray[np.uint8], grid: Grid | None = None, band: int = 7
-) -> ObservedExtent:
+def write(path: Path, probability: NDArray[np.uint8], grid: Grid | None = None, band: int = 7) -> ObservedExtent:
     """Take a probability raster through records, polygons and spool into a GeoPackage."""
     grid = grid if grid is not None else grid_of(probability.shape)
     areas, tracer = PixelAreas(grid), PolygonTracer(grid)
@@ -159,9 +157,7 @@ def test_the_style_is_where_qgis_looks(target: Path, probability: NDArray[np.uin
         rows = database.execute(
             "SELECT f_table_name, f_geometry_column, useAsDefault, styleQML FROM layer_styles"
         ).fetchall()
-        kind = database.execute(
-            "SELECT data_type FROM gpkg_contents WHERE table_name = 'layer_styles'"
-        ).fetchone()
+        kind = database.execute("SELECT data_type FROM gpkg_contents WHERE table_name = 'layer_styles'").fetchone()
         assert database.execute("PRAGMA foreign_key_check").fetchall() == []
     assert [row[:3] for row in rows] == [("changes", "geometry", 1)]
     assert rows[0][3] == changes_qml()
@@ -194,9 +190,7 @@ def test_the_style_outlines_by_review_state() -> None:
         assert {"", *states} == set(REVIEW_STATES)
 
 
-def test_an_old_output_is_replaced_and_nothing_else_is_left(
-    target: Path, probability: NDArray[np.uint8]
-) -> None:
+def test_an_old_output_is_replaced_and_nothing_else_is_left(target: Path, probability: NDArray[np.uint8]) -> None:
     target.write_bytes(b"an older output")
     write(target, probability)
     assert len(pyogrio.read_dataframe(target, layer="changes")) > 0

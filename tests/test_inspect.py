@@ -132,9 +132,7 @@ def test_other_dtypes_come_to_the_range_of_the_8_bit_date(scene, tmp_path, dtype
 
 def test_two_dates_that_are_not_8_bit_come_to_the_model_s_range(scene, tmp_path):
     _, image = scene
-    files = [
-        write_image(tmp_path / f"{gain}.tif", np.rint(image * gain).astype(np.uint16)) for gain in (9, 30)
-    ]
+    files = [write_image(tmp_path / f"{gain}.tif", np.rint(image * gain).astype(np.uint16)) for gain in (9, 30)]
     _, first, second = prepared(*files)
     assert np.abs(second[0] - first[0]).mean() < 1
     assert np.percentile(first[0], [2, 98]) == pytest.approx([10, 210], abs=3)

@@ -27,17 +27,13 @@ SOUTH_UP = Grid("EPSG:32633", (10.0, 0, 700_000.0, 0, 10.0, 6_700_000.0), 1, 1)
 DEGREES = Grid("EPSG:4326", (0.0005, 0, 10.0, 0, -0.00025, 60.0), 1, 1)
 
 
-def features(
-    probability: NDArray[np.uint8], heights: list[int], grid: Grid = UTM, **options: float
-) -> pa.Table:
+def features(probability: NDArray[np.uint8], heights: list[int], grid: Grid = UTM, **options: float) -> pa.Table:
     grid = dataclasses.replace(grid, height=probability.shape[0], width=probability.shape[1])
     areas, tracer = PixelAreas(grid), PolygonTracer(grid, **options)
     row, batches = 0, []
     while row < grid.height:
         band = probability[row : row + heights[len(batches) % len(heights)]]
-        record = band_record(
-            len(batches), row, band, threshold=THRESHOLD, grid_shape=grid.shape, pixel_areas=areas
-        )
+        record = band_record(len(batches), row, band, threshold=THRESHOLD, grid_shape=grid.shape, pixel_areas=areas)
         batches.append(tracer.add(record))
         row += len(band)
     return pa.Table.from_batches([*batches, tracer.finish()], FEATURE_SCHEMA)
@@ -74,9 +70,7 @@ heights = st.lists(st.integers(1, 7), min_size=1, max_size=5)
 def assert_same(got: NDArray[np.object_], want: NDArray[np.object_]) -> None:
     """The same polygons in any order: region, rings, and vertices."""
     assert len(got) == len(want)
-    got, want = (
-        np.array(sorted(some, key=lambda p: (p.bounds, p.area)), dtype=object) for some in (got, want)
-    )
+    got, want = (np.array(sorted(some, key=lambda p: (p.bounds, p.area)), dtype=object) for some in (got, want))
     assert shapely.is_valid(got).all()
     assert shapely.equals(got, want).all()
     np.testing.assert_array_equal(shapely.get_num_interior_rings(got), shapely.get_num_interior_rings(want))
@@ -122,9 +116,7 @@ def test_a_ring_longer_than_any_band() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(masks, heights)
-def test_small_components_are_left_out_however_the_bands_lie(
-    mask: NDArray[np.bool_], cuts: list[int]
-) -> None:
+def test_small_components_are_left_out_however_the_bands_lie(mask: NDArray[np.bool_], cuts: list[int]) -> None:
     table = features(as_probability(mask), cuts, min_area_m2=349.0)
     want = whole_shapes(mask, UTM)
     assert_same(geometries(table), want[shapely.area(want) > 349] if len(want) else want)

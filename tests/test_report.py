@@ -154,8 +154,8 @@ def test_previews_are_means_however_the_rows_come(height: int, width: int, band:
     assert picture.shape == (-(-height // k), -(-width // k), 3) and max(picture.shape) <= SIDE
     step = max(1, k // 4)
     for row in (height // k // 2, height // k - 1):
-        cut = pixels[:, row * k : (row + 1) * k : step, : k : step]
-        seen = valid[row * k : (row + 1) * k : step, : k : step]
+        cut = pixels[:, row * k : (row + 1) * k : step, :k:step]
+        seen = valid[row * k : (row + 1) * k : step, :k:step]
         np.testing.assert_allclose(picture[row, 0], cut[:, seen].mean(axis=1), atol=0.51)
     assert (picture[0] >= 214).all()  # hatched: not seen
 

@@ -54,9 +54,7 @@ def matched(components: np.ndarray, truth: np.ndarray, iou: float = 0.3) -> tupl
     """True buildings that a component meets at an IoU, and the count of components of 40 px and more."""
     sizes, wanted = np.bincount(components.ravel()), np.bincount(truth.ravel())
     inside = (components > 0) & (truth > 0)
-    pairs, both = np.unique(
-        truth[inside].astype(np.int64) * sizes.size + components[inside], return_counts=True
-    )
+    pairs, both = np.unique(truth[inside].astype(np.int64) * sizes.size + components[inside], return_counts=True)
     t, c = np.divmod(pairs, sizes.size)
     good = both / (wanted[t] + sizes[c] - both) >= iou
     return len(set(t[good])), int((sizes[1:] >= 40).sum())

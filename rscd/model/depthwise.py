@@ -18,24 +18,26 @@ class _Depthwise(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:  # noqa: ANN401
         ctx.save_for_backward(x, weight)
         ctx.stride, ctx.padding = stride, padding
-        return nn.functional.conv2d(x, weight, None, stride, padding, groups=len(weight))
+        out: Tensor = nn.functional.conv2d(x, weight, None, stride, padding, groups=len(weight))
+        return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:  # noqa: ANN401
         x, weight = ctx.saved_tensors
-        whole = [t.float().contiguous(memory_format=torch.channels_last) for t in (grad, x)]
-
-        def gradients(grad: Tensor, x: Tensor, weight: Tensor, wanted: list[bool]) -> Tensor:
-            pair = [ctx.stride] * 2, [ctx.padding] * 2, [1, 1], False, [0, 0], len(weight), wanted
-            found = torch.ops.aten.convolution_backward(grad, x, weight, None, *pair)
-            return next(t for t in found if t is not None)
-
-        of_weight = gradients(*whole, weight.float(), [False, True, False])
-        if ctx.stride == 1:  # the one gradient that is fast in bf16
-            of_x = gradients(grad.contiguous(memory_format=torch.channels_last), x, weight, [True, False, False])
-        else:
-            of_x = gradients(*whole, weight.float(), [True, False, False])
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        exact = grad.float(), x.float().contiguous(memory_format=torch.channels_last), weight.float()
+        # where nothing is strided, the gradient of x is the one that is fast in bf16
+        of_x = _gradients(*((grad, x, weight) if ctx.stride == 1 else exact), ctx, 0)
+        of_weight = _gradients(*exact, ctx, 1)
         return of_x.to(x.dtype), of_weight.to(weight.dtype), None, None
+
+
+def _gradients(grad: Tensor, x: Tensor, weight: Tensor, ctx: Any, which: int) -> Tensor:  # noqa: ANN401
+    """Gradient of x (``which`` 0) or of the weight (1)."""
+    shape = [ctx.stride] * 2, [ctx.padding] * 2, [1, 1], False, [0, 0], len(weight)
+    wanted = [which == 0, which == 1, False]
+    found: list[Tensor] = torch.ops.aten.convolution_backward(grad, x, weight, None, *shape, wanted)
+    return found[which]
 
 
 class DepthwiseConv2d(nn.Conv2d):

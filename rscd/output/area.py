@@ -34,9 +34,7 @@ class Ellipsoid:
         system = CRS.from_user_input(crs)
         geodetic, geod = system.geodetic_crs, system.get_geod()
         if geodetic is None or geod is None:
-            raise DataError(
-                f"CRS '{system.name}' has no ellipsoid", remedy="use a CRS that is tied to the earth"
-            )
+            raise DataError(f"CRS '{system.name}' has no ellipsoid", remedy="use a CRS that is tied to the earth")
         self._to_geodetic = Transformer.from_crs(system, geodetic, always_xy=True)
         self._to_radians = float(geodetic.axis_info[0].unit_conversion_factor)
         self._geod = geod

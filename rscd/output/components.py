@@ -200,9 +200,7 @@ class ComponentJoiner:
         graph = coo_array((np.ones(len(above), dtype=np.int8), (above, below)), shape=(nodes, nodes))
         return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
 
-    def _with_seam_edges(
-        self, nodes: ComponentTable, top: LongArray, top_values: ByteArray
-    ) -> ComponentTable:
+    def _with_seam_edges(self, nodes: ComponentTable, top: LongArray, top_values: ByteArray) -> ComponentTable:
         """Count the seam's edges that face an unchanged pixel, and those that face a hidden one."""
         outline, hidden = nodes.outline_edges.copy(), nodes.hidden_edges.copy()
         down, up = (self._last_ids, top, top_values), (top, self._last_ids, self._last_probability)

@@ -38,9 +38,7 @@ def changes_qml() -> str:
 
 def _fill_symbol(name: str, colour: str) -> ET.Element:
     symbol = ET.Element("symbol", {"type": "fill", "name": name, "alpha": "1", "clip_to_extent": "1"})
-    layer = ET.SubElement(
-        symbol, "layer", {"class": "SimpleFill", "enabled": "1", "locked": "0", "pass": "0"}
-    )
+    layer = ET.SubElement(symbol, "layer", {"class": "SimpleFill", "enabled": "1", "locked": "0", "pass": "0"})
     look = {
         "color": colour,
         "style": "solid",

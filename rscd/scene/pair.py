@@ -86,7 +86,11 @@ def open_pair(config: PairConfig, names: tuple[str, ...] = RGB) -> Iterator[Pair
 
 
 def _raster(
-    path: Path, dataset: Any, crs: Any, bands: tuple[int, ...] | None, names: tuple[str, ...]  # noqa: ANN401
+    path: Path,
+    dataset: Any,  # noqa: ANN401
+    crs: Any,  # noqa: ANN401
+    bands: tuple[int, ...] | None,
+    names: tuple[str, ...],
 ) -> Raster:
     check_raster(path, dataset, crs)
     chosen = choose_bands(path, dataset, bands, names)
@@ -134,9 +138,7 @@ def _join(before: Raster, after: Raster, config: PairConfig) -> Pair:
 def meet(one: Window, other: Window) -> Window:
     """What two windows share; of no or negative size where they are apart."""
     row, col = max(one.row, other.row), max(one.col, other.col)
-    return Window(
-        row, col, min(one.row_stop, other.row_stop) - row, min(one.col_stop, other.col_stop) - col
-    )
+    return Window(row, col, min(one.row_stop, other.row_stop) - row, min(one.col_stop, other.col_stop) - col)
 
 
 def _where(grid: Grid) -> str:

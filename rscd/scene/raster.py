@@ -88,7 +88,10 @@ def open_raster(path: Path) -> Iterator[Any]:
 
 
 def choose_bands(
-    path: Path, dataset: Any, asked: tuple[int, ...] | None, names: tuple[str, ...]  # noqa: ANN401
+    path: Path,
+    dataset: Any,  # noqa: ANN401
+    asked: tuple[int, ...] | None,
+    names: tuple[str, ...],
 ) -> tuple[int, ...]:
     """The bands to read, from 1: those asked for, else those coloured as the contract names them, else the first.
 

@@ -101,7 +101,5 @@ def read_bands(pair: Pair, plan: WindowPlan) -> Iterator[BandInput]:
         (first, first_valid), (second, second_valid) = before.rows(start, stop), after.rows(start, stop)
         wanted = None
         if pair.aoi is not None:
-            wanted = pair.aoi.mask(
-                Window(start + pair.crop.row, pair.crop.col, stop - start, pair.crop.width)
-            )
+            wanted = pair.aoi.mask(Window(start + pair.crop.row, pair.crop.col, stop - start, pair.crop.width))
         yield BandInput(k, start, first, second, first_valid, second_valid, wanted)

@@ -16,7 +16,10 @@ T = TypeVar("T", bound=np.generic)
 
 
 def read_validity(
-    dataset: Any, bands: tuple[int, ...], window: RasterWindow, pixels: ImageArray  # noqa: ANN401
+    dataset: Any,  # noqa: ANN401
+    bands: tuple[int, ...],
+    window: RasterWindow,
+    pixels: ImageArray,
 ) -> BoolArray:
     """Validity (h, w) of a window just read: finite, and shown by internal mask or alpha, else by nodata value.
 

@@ -63,9 +63,7 @@ class Axis:
         raw = [self._ramp(k) for k in range(self.count)]
         for k, ramp in enumerate(raw):
             total[slice(*self.support(k))] += ramp
-        return tuple(
-            (ramp / total[slice(*self.support(k))]).astype(np.float32) for k, ramp in enumerate(raw)
-        )
+        return tuple((ramp / total[slice(*self.support(k))]).astype(np.float32) for k, ramp in enumerate(raw))
 
     def _ramp(self, k: int) -> np.ndarray:
         """Up over the overlap with the window before, down over that with the one after."""

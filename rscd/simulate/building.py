@@ -81,9 +81,7 @@ class Building:
         c, s = np.cos(self.angle), np.sin(self.angle)
         rings = []
         for p in self.parts:
-            corners = [
-                (p.a + i * p.half_a, p.b + j * p.half_b) for i, j in ((-1, -1), (1, -1), (1, 1), (-1, 1))
-            ]
+            corners = [(p.a + i * p.half_a, p.b + j * p.half_b) for i, j in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
             rings.append(Polygon([(self.x + a * c - b * s, self.y + a * s + b * c) for a, b in corners]))
         return unary_union(rings)
 
@@ -116,9 +114,7 @@ def _slab(offset: DoubleArray, half: float, step: float) -> tuple[DoubleArray, D
     return np.minimum(first, second), np.maximum(first, second)
 
 
-def roof_colour(
-    building: Building, a: DoubleArray, b: DoubleArray, look: Look, grain: FloatArray
-) -> FloatArray:
+def roof_colour(building: Building, a: DoubleArray, b: DoubleArray, look: Look, grain: FloatArray) -> FloatArray:
     """Brightness of the roof, meaningless outside the footprint.
 
     Args:
@@ -161,8 +157,6 @@ def _faces(building: Building, a: DoubleArray, b: DoubleArray) -> tuple[DoubleAr
         top = np.where(here, rise, top)
         tilt_a = np.where(here, np.where(ends, np.sign(a - p.a), 0.0), tilt_a)
         tilt_b = np.where(here, np.where(ends, 0.0, np.sign(b - p.b)), tilt_b)
-        line = (rise > min(p.half_a, p.half_b) - 0.3) | (
-            (building.form == "hip") & (np.abs(in_a - in_b) < 0.3)
-        )
+        line = (rise > min(p.half_a, p.half_b) - 0.3) | ((building.form == "hip") & (np.abs(in_a - in_b) < 0.3))
         ridge = np.where(here, line, ridge)
     return tilt_a, tilt_b, ridge

@@ -58,9 +58,7 @@ def render_pair(folder: Path, seed: int) -> Place:
             with publishing(path) as temporary:
                 write_geotiff(temporary, scene.grid, [pixels], nodata=0)
     except OSError as error:
-        raise OutputError(
-            f"cannot be written: {error}", path=folder, remedy="choose another folder"
-        ) from error
+        raise OutputError(f"cannot be written: {error}", path=folder, remedy="choose another folder") from error
     footprints = np.array([b.footprint for b in scene.changed_buildings()], dtype=object)
     return Place(*paths, scene.grid, view, _seen(footprints, view, scene.grid))
 

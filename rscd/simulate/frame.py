@@ -37,9 +37,7 @@ class Frame:
         """Ground metres to (u, v), m; any broadcastable shapes."""
         c, s = np.cos(self.turn), np.sin(self.turn)
         xt, yt = x * c + y * s, y * c - x * s
-        return xt + self.bend_m * np.sin(self.k1 * yt + self.p1), yt + self.bend_m * np.sin(
-            self.k2 * xt + self.p2
-        )
+        return xt + self.bend_m * np.sin(self.k1 * yt + self.p1), yt + self.bend_m * np.sin(self.k2 * xt + self.p2)
 
     def to_ground(self, u: DoubleArray, v: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
         """(u, v) to ground metres, by fixed-point steps (the waves contract by 0.21 or less a step)."""

@@ -57,9 +57,7 @@ def _paint_patch(
         return
     u, v = fields[0][where], fields[1][where]
     slack = patch.ragged_m * fields[2][where] if patch.ragged_m else 0.0
-    inside = (
-        (u >= patch.u0 + slack) & (u < patch.u1 - slack) & (v >= patch.v0 + slack) & (v < patch.v1 - slack)
-    )
+    inside = (u >= patch.u0 + slack) & (u < patch.u1 - slack) & (v >= patch.v0 + slack) & (v < patch.v1 - slack)
     for date in range(2):
         if patch.dates[date]:
             canvas.surface[date][where][inside] = start + patch.surface

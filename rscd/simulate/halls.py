@@ -24,9 +24,7 @@ def lay_halls(site: Site) -> None:
         dates = fate(rng, site.spec.change_share, rng.random() < site.spec.vanished_share)
         along, across = (p + 1.0, p + width - 1.0), (q + 1.0, q + depth - 1.0)
         if rng.random() < 0.12:
-            site.patch(
-                along, across, rough[int(rng.integers(3))], (BOTH, AFTER, BEFORE)[int(rng.integers(3))], 1.5
-            )
+            site.patch(along, across, rough[int(rng.integers(3))], (BOTH, AFTER, BEFORE)[int(rng.integers(3))], 1.5)
             continue
         site.patch(along, across, rough[int(rng.integers(3))], (not dates[0], not dates[1]), 1.5)
         site.patch(along, across, paving[int(rng.integers(4))], dates if rng.random() < 0.7 else BOTH, 0.3)

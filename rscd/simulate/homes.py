@@ -36,9 +36,7 @@ def lay_homes(site: Site) -> None:
         site.car(float(rng.uniform(12.0, site.side - 12.0)), middle + side, 0.0, street)
 
 
-def _lay_row(
-    site: Site, front: float, inward: float, depth: float, renewed: bool, paving: tuple[int, int]
-) -> None:
+def _lay_row(site: Site, front: float, inward: float, depth: float, renewed: bool, paving: tuple[int, int]) -> None:
     """Plots side by side; ``front`` is where they meet the street, ``inward`` points away from it."""
     rng, spec = site.rng, site.spec
     count = max(1, int((site.side - 2 * NEAR_M) / (site.layout.plot_m * rng.uniform(0.9, 1.12))))
@@ -58,9 +56,7 @@ def _lay_row(
         dates = fate(rng, share, lost if renewed else rng.random() < spec.vanished_share)
         if prepared or rng.random() > site.layout.occupancy:
             dates = (False, False)
-        _lay_plot(
-            site, (low, low + width), (front, inward, depth), dates, (lawns, rough, fence, *paving), style
-        )
+        _lay_plot(site, (low, low + width), (front, inward, depth), dates, (lawns, rough, fence, *paving), style)
 
 
 def _lay_plot(
@@ -119,9 +115,7 @@ def _draw_house(
     x, y, angle = site.place(0.5 * (along[0] + along[1]), face + inward * deep / 2)
     sign = float(inward) * (-1.0 if site.turned else 1.0)
     turn = np.radians(rng.normal(0.0, site.layout.turn_deg))
-    colour = (
-        style if rng.random() < 0.6 else str(rng.choice(list(site.layout.roofs), p=odds(site.layout.roofs)))
-    )
+    colour = style if rng.random() < 0.6 else str(rng.choice(list(site.layout.roofs), p=odds(site.layout.roofs)))
     form: RoofForm = ("hip", "gable", "flat")[int(np.searchsorted((0.62, 0.93), rng.random()))]
     return Building(
         x=x,

@@ -43,9 +43,7 @@ class Texture:
         Returns:
             float32, shape (h, w).
         """
-        first, second = (
-            tile[np.ix_(rows % n, cols % n)] for tile, n in zip(self._tiles, PERIODS, strict=True)
-        )
+        first, second = (tile[np.ix_(rows % n, cols % n)] for tile, n in zip(self._tiles, PERIODS, strict=True))
         return np.asarray(first + second, dtype=np.float32)
 
 

@@ -155,9 +155,7 @@ class Scene:
         images = []
         for date, look in enumerate(self.looks):
             # Each date reads the grain elsewhere, so that noise does not cancel in a difference.
-            image = expose(
-                canvas.picture[date], look, self._textures.grain, rows + 211 * date, cols + 5 * date
-            )
+            image = expose(canvas.picture[date], look, self._textures.grain, rows + 211 * date, cols + 5 * date)
             images.append(image[:, inner, inner])
         seen = ~self._in_collar(rows[inner], cols[inner])
         before, after = images[0].copy(), images[1] * seen

@@ -34,9 +34,7 @@ class Layout:
     """Density of trees in gardens and meadows, 0..1."""
     turn_deg: float = 3.0
     """Standard deviation of a house's turn against its street, degrees."""
-    roofs: dict[str, float] = field(
-        default_factory=lambda: {"grey": 3.0, "brown": 3.0, "dark": 2.0, "red": 0.5}
-    )
+    roofs: dict[str, float] = field(default_factory=lambda: {"grey": 3.0, "brown": 3.0, "dark": 2.0, "red": 0.5})
     """Weight of each roof colour of houses."""
 
 
@@ -110,9 +108,7 @@ class SceneSpec:
 
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:
-            raise UsageError(
-                f"layout {self.layout!r} is not known", remedy=f"use one of {', '.join(LAYOUTS)}"
-            )
+            raise UsageError(f"layout {self.layout!r} is not known", remedy=f"use one of {', '.join(LAYOUTS)}")
         if not 0 <= self.seed < 2**32 or min(self.width, self.height) < 1:
             raise UsageError(
                 f"seed {self.seed}, size {self.width} x {self.height} px",

@@ -206,7 +206,7 @@ def _optimiser(network: ChangeNetwork, config: TrainConfig) -> torch.optim.Optim
 
 @torch.no_grad()
 def _blend_into(average: ChangeNetwork, network: ChangeNetwork, decay: float) -> None:
-    """Move the average towards the network by 1 - decay; batch norm's statistics too, its step counts as they are."""
+    """Move the average towards the network by 1 - decay, batch norm's statistics too."""
     for kept, new in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
         if kept.is_floating_point():
             kept.lerp_(new, 1 - decay)
