@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from rscd.errors import DataError
-from rscd.training.tiles import find_tiles
+from rscd.training.tiles import CHANGED, UNCHANGED, find_tiles
 
 
 def save(folder, part, name, pixels):
@@ -27,10 +27,11 @@ def test_tiles_are_found_in_order_and_read(folder):
     tiles = find_tiles([folder])
     assert [t.before.stem for t in tiles] == ["a", "b"]
     for tile in tiles:
-        before, after, changed = tile.read()
+        before, after, label = tile.read()
         assert before.shape == after.shape == (3, 40, 50)
-        assert changed.dtype == bool
-        assert changed.sum() == 4 * 13
+        assert label.dtype == np.uint8
+        assert set(np.unique(label)) == {UNCHANGED, CHANGED}
+        assert label.sum() == 4 * 13
 
 
 def refused(folder):

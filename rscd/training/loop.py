@@ -24,7 +24,7 @@ from rscd.model.registry import find_model
 from rscd.training.augment import augment, random_crop
 from rscd.training.losses import CemOptions, make_loss
 from rscd.training.metrics import PixelCounts, calibrated, fit_temperature, logit_bins, logit_centres
-from rscd.training.tiles import Tile, Triple, find_tiles
+from rscd.training.tiles import CHANGED, IGNORED, Tile, Triple, find_tiles
 from rscd.types import P_SCALE
 
 WIDTH = 64
@@ -91,11 +91,11 @@ def train(
     batches = ahead(_batches(config, tiles, steps), depth=4)
 
     best, losses = 0.0, []
-    for step, (before, after, changed) in enumerate(batches):
+    for step, (before, after, label) in enumerate(batches):
         network.train()
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             logits = network(before.to(device), after.to(device))
-        loss = loss_of(logits.float(), changed.to(device), step)
+        loss = loss_of(logits.float(), label.to(device), step)
         if not loss.isfinite():
             raise DataError(f"loss is {loss.item()} at step {step}", remedy="lower --rate, or look for odd tiles")
         optimiser.zero_grad(set_to_none=True)
@@ -128,16 +128,18 @@ def validate(network: ChangeNetwork, tiles: list[Tile], device: torch.device, bf
     network.eval()
     counts = PixelCounts.of_bins(logit_centres())
     for tile in tiles:
-        before, after, changed = tile.read()
-        for row in range(0, changed.shape[0], CHUNK):
-            for col in range(0, changed.shape[1], CHUNK):
+        before, after, label = tile.read()
+        for row in range(0, label.shape[0], CHUNK):
+            for col in range(0, label.shape[1], CHUNK):
                 part = np.s_[row : row + CHUNK, col : col + CHUNK]
                 pair = [_padded(i[:, *part]).to(device) for i in (before, after)]
-                rows, cols = changed[part].shape
+                truth = label[part]
+                rows, cols = truth.shape
                 with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                     logits = network(*pair)
                 logits = logits[0, :rows, :cols].float().cpu().numpy()
-                counts.add(logit_bins(logits), changed[part])
+                judged = truth != IGNORED
+                counts.add(logit_bins(logits[judged]), truth[judged] == CHANGED)
     return counts
 
 
@@ -223,7 +225,7 @@ def _rate_factor(step: int, steps: int) -> float:
 
 
 def _batches(config: TrainConfig, tiles: list[Tile], steps: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield batches: before, after (N, 3, crop, crop) uint8 and changed (N, crop, crop) float32."""
+    """Yield batches: before, after (N, 3, crop, crop) uint8 and label (N, crop, crop) uint8."""
     rng = np.random.default_rng(config.seed)
     # a large tile is drawn more often, so that every piece of ground is seen equally often
     spread = np.repeat(np.arange(len(tiles)), [max(1, t.pixels() // config.crop**2) for t in tiles])
@@ -237,8 +239,8 @@ def _batches(config: TrainConfig, tiles: list[Tile], steps: int) -> Iterator[tup
                 order = order or rng.permutation(spread).tolist()
                 tile = tiles[order.pop()].read()
             crops.append(augment(random_crop(tile, config.crop, config.scale, rng), rng))
-        before, after, changed = (np.stack(part) for part in zip(*crops, strict=True))
-        yield torch.from_numpy(before), torch.from_numpy(after), torch.from_numpy(changed).float()
+        before, after, label = (np.stack(part) for part in zip(*crops, strict=True))
+        yield torch.from_numpy(before), torch.from_numpy(after), torch.from_numpy(label)
 
 
 @lru_cache(maxsize=RENDERED)
@@ -251,7 +253,7 @@ def _rendered(number: int, side: int) -> Triple:
     layout = layouts[number % len(layouts)]
     scene = Scene(SceneSpec(seed=RENDERED_SEED + number, width=side, height=side, layout=layout))
     view = scene.render(Window(0, 0, side, side))
-    return view.before, view.after, view.label > 0
+    return view.before, view.after, (view.label > 0).astype(np.uint8)
 
 
 def _describe(

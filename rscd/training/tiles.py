@@ -11,11 +11,13 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from rscd.errors import DataError
-from rscd.types import BoolArray, ByteArray
+from rscd.types import ByteArray
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-Triple = tuple[ByteArray, ByteArray, BoolArray]
-"""before (3, H, W), after (3, H, W), changed (H, W)."""
+UNCHANGED, CHANGED, IGNORED = 0, 1, 2
+"""Values of a label in memory: IGNORED pixels are not to be judged, neither in training nor in validation."""
+Triple = tuple[ByteArray, ByteArray, ByteArray]
+"""before (3, H, W), after (3, H, W), label (H, W) of UNCHANGED, CHANGED and IGNORED."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Tile:
             odd = sorted(values - {0, 1, 255})[:5]
             remedy = "use 0 for unchanged, 1 or 255 for changed"
             raise DataError(f"label values {odd}", path=self.label, remedy=remedy)
-        return np.moveaxis(before, 2, 0), np.moveaxis(after, 2, 0), label > 0
+        return np.moveaxis(before, 2, 0), np.moveaxis(after, 2, 0), (label > 0).astype(np.uint8)
 
     def pixels(self) -> int:
         """Pixels of the tile, from the label's header.
