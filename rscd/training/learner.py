@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import compress
 
 import torch
 from torch import Tensor
@@ -116,9 +117,12 @@ class Learner:
     @torch.no_grad()
     def _blend_into_average(self, decay: float) -> None:
         """Move the average towards the network by 1 - decay, batch norm's statistics too."""
-        both = zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True)
-        floating = [(kept, new) for kept, new in both if kept.is_floating_point()]
-        torch._foreach_lerp_([k for k, _ in floating], [n for _, n in floating], 1 - decay)
+        kept, new = (list(module.state_dict().values()) for module in (self.average, self.network))
+        floating = [tensor.is_floating_point() for tensor in kept]
+        torch._foreach_lerp_(list(compress(kept, floating)), list(compress(new, floating)), 1 - decay)
+        for count, value in zip(kept, new, strict=True):
+            if not count.is_floating_point():
+                count.copy_(value)
 
     def tensors(self) -> dict[str, Tensor]:
         """All that a resumed run needs, by name: weights, their average, the optimiser's moments."""
