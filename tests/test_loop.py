@@ -134,6 +134,7 @@ def test_what_cannot_be_trained_on_is_refused(tiny_tiles, tmp_path):
         ({"loss": "hinge"}, "hinge"),
         ({"simulated": 2.0}, "--simulated"),
         ({"tune": "half"}, "--tune half"),
+        ({"normalise": "some"}, "--normalise some"),
         ({"layer_decay": 0.0}, "--layer-decay"),
         ({"save_every": 0}, "--save-every 0"),
         ({"limit_minutes": -1.0}, "--limit-minutes"),
