@@ -18,6 +18,7 @@ from pathlib import Path
 
 from rscd.config import TrainConfig
 from rscd.training.loop import train
+from rscd.training.state import state_path
 
 FOLDERS = ("1m_512_a", "1m_512_b", "0.5m_256", "0.5m_256_jittered", "0.5m_1024_jittered")
 
@@ -51,7 +52,7 @@ def main(data: Path, output: Path) -> None:
         ),
     )
     for config in stages:
-        if not config.output.exists() or config.output.with_suffix(".state").exists():
+        if not config.output.exists() or state_path(config.output).exists():
             train(config, on_epoch=print)
 
 

@@ -31,7 +31,7 @@ class TrainConfig:
     """CEM: unchanged pixels with p below this are masked, 0..1."""
     floor: float = 0.1
     """CEM: fraction of the masked pixels that is kept, 0..1."""
-    warmup: int = 100
+    warmup_steps: int = 100
     """CEM: steps of plain cross-entropy first."""
     normalise: str = "kept"
     """CEM: ``kept`` divides by the pixels that are kept, ``all`` by all of them."""

@@ -100,8 +100,10 @@ def test_time_that_is_up_before_the_first_epoch_leaves_a_checkpoint_that_says_wh
 def test_the_state_of_another_run_is_refused_and_the_difference_named(tiny_tiles, tmp_path):
     options = config(tiny_tiles, tmp_path / "m.safetensors", crops=8, limit_minutes=1e-9)
     train(options)
-    with pytest.raises(UsageError, match=r"another run: rate was 0.001, is 0.01; seed was 0, is 5 - .*--overwrite"):
-        train(dataclasses.replace(options, rate=0.01, seed=5))
+    with pytest.raises(
+        UsageError, match=r"another run: rate was 0.001, is 0.01; tau was 0.2, is 0.5 - .*--overwrite"
+    ):
+        train(dataclasses.replace(options, rate=0.01, tau=0.5))
     moved = dataclasses.replace(options, save_every=1, threads=2, micro_batch=1)  # none of these makes another run
     notices = []
     train(moved, on_notice=notices.append)

@@ -53,7 +53,9 @@ class Learner:
         on_notice: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.config, self.group, self.steps, self.on_notice = config, group, steps, on_notice
-        self.loss_of = make_loss(config.loss, CemOptions(config.tau, config.floor, config.warmup, config.normalise))
+        self.loss_of = make_loss(
+            config.loss, CemOptions(config.tau, config.floor, config.warmup_steps, config.normalise)
+        )
         prepare_tuning(network, config)
         network.to(group.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         group.copy_leader(network.state_dict().values())
