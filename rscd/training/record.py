@@ -17,21 +17,9 @@ from rscd.training.tiles import Tile
 from rscd.training.validation import Verdict
 
 SHAPING = (
-    *(
-        "encoder",
-        "tune",
-        "lora_rank",
-        "loss",
-        "tau",
-        "floor",
-        "warmup",
-        "normalise",
-        "epochs",
-        "crops",
-        "crop",
-        "batch_size",
-    ),
-    *("rate", "encoder_factor", "layer_decay", "ema", "scale", "simulated", "seed"),
+    *("encoder", "tune", "lora_rank", "loss", "tau", "floor", "warmup_steps", "normalise"),
+    *("epochs", "crops", "crop", "batch_size", "rate", "encoder_factor", "layer_decay", "ema"),
+    *("scale", "simulated", "seed"),
 )
 """Options that shape the weights, beside the data and what the run starts from."""
 
