@@ -8,9 +8,9 @@ Three stages, each from the best epoch of the one before:
 2. 9 epochs with 30 % rendered scenes;
 3. 12 longer epochs with 20 % rendered scenes and a faster encoder.
 
-Weights were first averaged, and tiles first drawn by their area, in stage 3; the code does so in all of them now, so
-a rerun gives like weights, not these. No scene of the validation folders is trained on, and nothing was chosen by
-``scenes/vhr_austin_0.5m``.
+Weights were first averaged, and tiles first drawn by their area, in stage 3; the code does so in all of them now,
+so a rerun gives like weights, not these. No scene of the validation folders is trained on, and nothing was chosen
+by ``scenes/vhr_austin_0.5m``.
 """
 
 import sys

@@ -1,11 +1,12 @@
 """The recipe that made the embedded model ``urban-s2``: Sentinel-2 at 10 m, seen by the network at 5 m.
 
-    python examples/train_urban_s2.py SHARED_DATA OUTPUT.safetensors
+    python examples/train_urban_s2.py SHARED_DATA OUTPUT.safetensors [START.safetensors]
 
-Ten of OSCD's fourteen training cities are used: eight to learn from, two to choose epoch, threshold and calibration.
-Beirut, Mumbai, Paris and Saclay are left out altogether; ``rscd evaluate`` scores them. Changes at 10 m are a
-few pixels wide and the network decides on a grid of 4 px, so the images are enlarged twice, as ``rscd detect`` does
-when the contract says 5 m.
+Ten of OSCD's fourteen training cities are used: eight to learn from, two to choose epoch, threshold and
+calibration. Beirut, Mumbai, Paris and Saclay are left out altogether; ``rscd evaluate`` scores them. Changes at
+10 m are a few pixels wide and the network decides on a grid of 4 px, so the images are enlarged twice, as
+``rscd detect`` does when the contract says 5 m. The embedded weights started from stage 2 of ``buildings``
+(``examples/train_buildings.py``); the default start is its last stage.
 """
 
 import sys
@@ -25,7 +26,7 @@ ENLARGED, TILE, STEP = 2, 512, 384
 NAMES = {"A": "rgb_t1.tif", "B": "rgb_t2.tif", "label": "label.tif"}
 
 
-def main(data: Path, output: Path) -> None:
+def main(data: Path, output: Path, start: Path) -> None:
     """Cut tiles, train from ``buildings``."""
     with tempfile.TemporaryDirectory() as folder:
         learn, choose = Path(folder) / "learn", Path(folder) / "choose"
@@ -37,7 +38,7 @@ def main(data: Path, output: Path) -> None:
             validation=(choose,),
             output=output,
             name="urban-s2",
-            init=Path("buildings"),
+            init=start,
             epochs=5,
             crops=480,
             encoder_factor=0.3,
@@ -76,4 +77,4 @@ def boxes(width: int, height: int) -> list[tuple[int, int, tuple[int, int, int, 
     return found
 
 
-main(Path(sys.argv[1]), Path(sys.argv[2]))
+main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3] if len(sys.argv) > 3 else "buildings"))
