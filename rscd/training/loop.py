@@ -24,7 +24,8 @@ from rscd.model.registry import find_model
 from rscd.training.augment import augment, random_crop
 from rscd.training.losses import CemOptions, make_loss
 from rscd.training.metrics import PixelCounts, calibrated, fit_temperature, logit_bins, logit_centres
-from rscd.training.tiles import CHANGED, IGNORED, Tile, Triple, find_tiles
+from rscd.training.survey import labelled_tiles
+from rscd.training.tiles import CHANGED, IGNORED, Tile, Triple
 from rscd.types import P_SCALE
 
 WIDTH = 64
@@ -78,7 +79,7 @@ def train(
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    tiles, held_out = _split(config)
+    tiles, held_out = labelled_tiles(config)
     network, contract = _start(config)
     network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     bf16 = device.type == "cuda" or cpu_has_bf16()
@@ -158,21 +159,6 @@ def _check(config: TrainConfig) -> None:
         raise UsageError(f"--simulated {config.simulated}", remedy="use a share between 0 and 1")
     if config.init and config.init.resolve() == config.output.resolve():
         raise UsageError("output is the checkpoint to start from", path=config.output, remedy="name another file")
-
-
-def _split(config: TrainConfig) -> tuple[list[Tile], list[Tile]]:
-    """Training and validation tiles; without ``--val``, every tenth tile (seeded) is held out."""
-    tiles = find_tiles(config.data)
-    if config.validation:
-        held_out = find_tiles(config.validation)
-        if {t.label.resolve() for t in tiles} & {t.label.resolve() for t in held_out}:
-            raise DataError("validation tiles are among the training tiles", remedy="name separate folders")
-        return tiles, held_out
-    if len(tiles) < 2:
-        raise DataError(f"{len(tiles)} tile", path=config.data[0], remedy="give at least two, or --val FOLDER")
-    order = np.random.default_rng(config.seed).permutation(len(tiles))
-    cut = max(1, len(tiles) // 10)
-    return [tiles[i] for i in sorted(order[cut:])], [tiles[i] for i in sorted(order[:cut])]
 
 
 def _start(config: TrainConfig) -> tuple[ChangeNetwork, Contract]:
