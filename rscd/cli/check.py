@@ -77,10 +77,11 @@ def _words(value: Any) -> str:  # noqa: ANN401 - what the report holds
     if not isinstance(value, dict):
         return str(value)
     sizes = [f"{count} of {size}" for size, count in value["sizes"].items()]
-    more = f" and {len(sizes) - 5} sizes more" if len(sizes) > 5 else ""
-    values = ", ".join(map(str, value["label_values"]))
-    return (
-        f"{value['tiles']} tiles of {value['scenes']} scenes: {', '.join(sizes[:5])}{more}; {value['changed_share']:.2%}"
-        f" of the pixels changed, in {value['tiles_with_change']} tiles; {value['ignored_px']} px ignored"
-        + (f"; label values {values}" if values else "")
-    )
+    more = [f"{len(sizes) - 5} sizes more"] if len(sizes) > 5 else []
+    words = [f"{value['tiles']} tiles of {value['scenes']} scenes: " + ", ".join(sizes[:5] + more)]
+    words.append(f"{value['changed_share']:.2%} of the pixels changed, in {value['tiles_with_change']} tiles")
+    if value["ignored_px"]:
+        words.append(f"{value['ignored_px']} px ignored")
+    if value["label_values"]:
+        words.append("label values " + ", ".join(map(str, value["label_values"])))
+    return "; ".join(words)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from rscd.errors import OutputError
 from rscd.output.publish import publishing
 from rscd.training.survey import TileFacts
 from rscd.training.tiles import CHANGED, IGNORED, Triple
@@ -40,7 +41,7 @@ def write_sheet(path: Path, facts: Sequence[TileFacts]) -> None:
 
     Raises:
         DataError: A tile cannot be read.
-        OSError: It cannot be written.
+        OutputError: The sheet cannot be written.
     """
     chosen = choose(facts)
     wide, high = 3 * SIDE + 2 * GAP, SIDE + LINE
@@ -53,8 +54,12 @@ def write_sheet(path: Path, facts: Sequence[TileFacts]) -> None:
         draw.text((x, y), f"{fact.tile.name[-95:]}   {share:.1%} changed", fill="black")
         for j, picture in enumerate(_pictures(fact.tile.read())):
             sheet.paste(picture, (x + j * (SIDE + GAP), y + LINE))
-    with publishing(path) as temporary:
-        sheet.save(temporary, format="PNG")
+    try:
+        with publishing(path) as temporary:
+            sheet.save(temporary, format="PNG")
+    except OSError as error:
+        remedy = "name another file with --sheet"
+        raise OutputError(f"could not be written ({error})", path=path, remedy=remedy) from error
 
 
 def _pictures(triple: Triple) -> list[Image.Image]:

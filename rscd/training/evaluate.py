@@ -1,4 +1,4 @@
-"""Evaluate: how right a model is on labelled tiles and scenes, by pixels and by objects, mapped as by ``detect``."""
+"""Evaluate: how right a model is on labelled tiles and scenes, by pixels and objects, mapped as by ``detect``."""
 
 from __future__ import annotations
 

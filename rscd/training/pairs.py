@@ -16,7 +16,7 @@ from rscd.scene.pair import Pair, open_pair
 from rscd.scene.prepare import prepare
 from rscd.scene.radiometry import to_bytes
 from rscd.scene.validity import fill_invalid
-from rscd.training.labels import Label, open_label
+from rscd.training.labels import Label, VectorLabel, open_label
 from rscd.training.sources import PairSource
 from rscd.training.tiles import IGNORED, Triple
 from rscd.types import BoolArray, ByteArray, Window
@@ -78,6 +78,10 @@ class PairTile:
         if self.of.pair.aoi is not None:
             label[~self.of.pair.aoi.mask(self.window)] = IGNORED
         return label
+
+    def values(self) -> tuple[int, ...]:
+        """Values of a raster's labels in memory; none where polygons are burnt."""
+        return () if isinstance(self.of.label, VectorLabel) else tuple(np.unique(self.truth()).tolist())
 
     def read(self) -> Triple:
         """Images as ``detect`` shows them to a network, and the label, IGNORED where a date shows nothing.

@@ -34,6 +34,8 @@ class TileFacts:
     """Changed pixels."""
     ignored: int
     """Pixels that are not to be judged."""
+    values: tuple[int, ...] = ()
+    """Values in the label's file, where they were asked for."""
 
     @property
     def judged(self) -> int:
@@ -91,7 +93,7 @@ def survey(config: TrainConfig, *, images: bool = False, progress: Progress = la
 
     Args:
         config: What is given.
-        images: Decode the images as well, which takes longer.
+        images: Decode the images as well, and list the values of labels, which takes longer.
         progress: Called after each tile.
 
     Raises:
@@ -169,7 +171,8 @@ def _look(
             progress(done)
         height, width = label.shape
         changed, ignored = (int(np.count_nonzero(label == value)) for value in (CHANGED, IGNORED))
-        facts.append(TileFacts(tile, (width, height), changed, ignored))
+        values = tile.values() if images else ()
+        facts.append(TileFacts(tile, (width, height), changed, ignored, values))
     return facts
 
 

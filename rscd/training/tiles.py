@@ -52,6 +52,9 @@ class Tile(Protocol):
     def truth(self) -> ByteArray:
         """The label (H, W) of UNCHANGED, CHANGED and IGNORED, checked against the images without decoding them."""
 
+    def values(self) -> tuple[int, ...]:
+        """The values that the label's file holds; none where polygons are burnt."""
+
     def read(self) -> Triple:
         """Images and label."""
 
@@ -102,6 +105,10 @@ class FolderTile:
         label = _read(self.label, "L")
         check_values(np.unique(label), self.label)
         return (label > 0).astype(np.uint8)
+
+    def values(self) -> tuple[int, ...]:
+        """The values that the label's file holds, ascending."""
+        return tuple(np.unique(_read(self.label, "L")).tolist())
 
     def pixels(self) -> int:
         """Pixels of the tile, from the label's header.
