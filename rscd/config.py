@@ -57,19 +57,30 @@ class TrainConfig(LabelledConfig):
     crop: int = 256
     """Side of a crop in px, a multiple of 32."""
     batch_size: int = 8
-    """Crops a step."""
+    """Crops a step, over all processes."""
+    micro_batch: int = 0
+    """Crops that a process forwards at once, their gradients accumulated; 0 takes its share of the batch."""
+    tune: str = "full"
+    """What of the encoder learns: ``full``, ``lora`` (SAM encoders: low-rank parts of attention), ``frozen``."""
+    lora_rank: int = 8
+    """Rank of the low-rank parts."""
+    checkpointing: bool = False
+    """SAM encoders: keep each block's input alone and compute the rest again: less memory, a third more time."""
     rate: float = 1e-3
     """Peak learning rate of STFE and MSDF."""
     encoder_factor: float = 0.1
     """The encoder's learning rate as a share of ``rate``."""
+    layer_decay: float = 1.0
+    """SAM encoders: the rate of a block is this times that of the block above it."""
     ema: float = 0.998
     """Decay a step of the moving average of weights, which is what is validated and written; 0 takes the last."""
     scale: tuple[float, float] = (0.5, 2.0)
     """Range of random zoom."""
     simulated: float = 0.0
     """Share of crops from rendered scenes (``rscd.simulate``), 0..1."""
-    gsd_m: tuple[float, float] = (0.3, 1.2)
-    """Ground sample distances in m to promise in the contract."""
+    gsd_m: tuple[float, float] | None = None
+    """Ground sample distances in m to promise in the contract; default: those of the GeoTIFFs and half of the zoom
+    beyond, else those of the checkpoint that training started from."""
     class_name: str = "change"
     """What a polygon means, for the contract."""
     minimum_mapping_m2: float = 0.0
@@ -84,6 +95,12 @@ class TrainConfig(LabelledConfig):
     """CPU threads; 0 leaves torch's choice."""
     device: str = "auto"
     """``auto``, ``cpu`` or ``cuda:N``."""
+    save_every: int = 200
+    """Steps after which the state of the run is saved: what is lost at most when it is killed."""
+    limit_minutes: float = 0.0
+    """Stop after so many minutes, best checkpoint written and state kept; 0 is no limit."""
+    overwrite: bool = False
+    """Replace an existing output, and begin anew where the state of another run lies beside it."""
 
 
 @dataclass(frozen=True)

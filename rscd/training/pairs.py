@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
 import numpy as np
 
 from rscd.model.contract import Contract
 from rscd.model.network import normalisation
+from rscd.scene.fingerprint import fingerprint
+from rscd.scene.grid import gsd_m
 from rscd.scene.pair import Pair, open_pair
 from rscd.scene.prepare import prepare
 from rscd.scene.radiometry import to_bytes
@@ -38,6 +41,18 @@ class LabelledPair:
     """How the dates are read: shift and scaling as they were found. Its files are closed."""
     label: Label
     """On the pair's full grid."""
+
+    @cached_property
+    def images(self) -> tuple[str, str]:
+        """Fingerprints of the two files."""
+        files = self.source.config.before, self.source.config.after
+        before, after = (str(fingerprint(path)["sampled_sha256"]) for path in files)
+        return before, after
+
+    @cached_property
+    def gsd_m(self) -> float:
+        """Ground sample distance of the grid, m."""
+        return gsd_m(self.pair.full)
 
     @contextmanager
     def opened(self) -> Iterator[Pair]:
@@ -78,6 +93,15 @@ class PairTile:
         if self.of.pair.aoi is not None:
             label[~self.of.pair.aoi.mask(self.window)] = IGNORED
         return label
+
+    def contents(self) -> list[str]:
+        """Fingerprints of the images, place of the block, and sha256 of the label."""
+        label = hashlib.sha256(self.truth().tobytes()).hexdigest()
+        return ["|".join((*self.of.images, *map(str, self.window), label))]
+
+    def gsd_m(self) -> float | None:
+        """That of the pair's grid."""
+        return self.of.gsd_m
 
     def values(self) -> tuple[int, ...]:
         """Values of a raster's labels in memory; none where polygons are burnt."""

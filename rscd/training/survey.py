@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -86,6 +86,18 @@ def labelled_tiles(config: TrainConfig) -> tuple[list[Tile], list[Tile]]:
         DataError: Something cannot be used.
     """
     return survey(config).ready()
+
+
+def with_pixel_sizes(config: TrainConfig, tiles: Sequence[Tile]) -> TrainConfig:
+    """The options with the ground sample distances that the tiles and half of the zoom (in octaves) stand for.
+
+    As they are where some tile does not know its own, or the user says.
+    """
+    sizes = [size for tile in tiles if (size := tile.gsd_m()) is not None]
+    if config.gsd_m is not None or len(sizes) < len(tiles):
+        return config
+    least, most = config.scale
+    return replace(config, gsd_m=(round(min(sizes) / most**0.5, 3), round(max(sizes) / least**0.5, 3)))
 
 
 def survey(config: TrainConfig, *, images: bool = False, progress: Progress = lambda done, total: None) -> Survey:

@@ -7,6 +7,7 @@ tiles are for what is told by ``list/train.txt``, ``list/val.txt``, ``list/test.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -54,6 +55,12 @@ class Tile(Protocol):
 
     def values(self) -> tuple[int, ...]:
         """The values that the label's file holds; none where polygons are burnt."""
+
+    def contents(self) -> list[str]:
+        """Lines that tell what is in it, whatever folder it lies in: equal for equal tiles."""
+
+    def gsd_m(self) -> float | None:
+        """Its ground sample distance in m, where that is known."""
 
     def read(self) -> Triple:
         """Images and label."""
@@ -106,6 +113,15 @@ class FolderTile:
         check_values(np.unique(label), self.label)
         return (label > 0).astype(np.uint8)
 
+    def contents(self) -> list[str]:
+        """Name and size of the images, name and sha256 of the label."""
+        images = [f"{_tail(path)}|{path.stat().st_size}" for path in (self.before, self.after)]
+        return [*images, f"{_tail(self.label)}|{hashlib.sha256(self.label.read_bytes()).hexdigest()}"]
+
+    def gsd_m(self) -> float | None:
+        """Not known."""
+        return None
+
     def values(self) -> tuple[int, ...]:
         """The values that the label's file holds, ascending."""
         return tuple(np.unique(_read(self.label, "L")).tolist())
@@ -148,6 +164,11 @@ def scene_of(stem: str) -> str:
     while (cut := re.fullmatch(r"(.*\d.*?)[_\-. ]+[rcxy]?\d+", short)) is not None:
         short = cut[1]
     return short
+
+
+def _tail(path: Path) -> str:
+    """A file's name within its data set, e.g. ``tiles/label/7.png``."""
+    return "/".join(path.absolute().parts[-3:])
 
 
 def _size(path: Path) -> tuple[int, int]:
