@@ -119,7 +119,7 @@ def train(
             overwrite=overwrite,
         )
         if check:
-            return look_at(config, sheet, as_json=as_json, quiet=quiet)
+            return look_at(config, sheet, as_json=as_json, quiet=quiet or as_json)
         if output is None:
             raise UsageError("no -o MODEL.safetensors", remedy="name the checkpoint to write, or add --check")
         as_json = as_json and leads()
