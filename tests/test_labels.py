@@ -93,7 +93,9 @@ def test_a_geopackage_of_detect_names_its_pair(labelled_scene, tmp_path):
     for name in ("before", "after"):
         (tmp_path / f"{name}.tif").write_bytes((labelled_scene / f"{name}.tif").read_bytes())
     dates, target = (tmp_path / "before.tif", tmp_path / "after.tif"), tmp_path / "changes.gpkg"
-    contract = Contract("stand-in", "1", "lite", 8, (0.0,) * 3, (1.0,) * 3, window=96, trained_on="nothing")
+    contract = Contract(
+        "stand-in", "1", "lite", 8, (0.0,) * 3, (1.0,) * 3, window=96, threshold=0.6, trained_on="nothing"
+    )
     detect(DetectConfig(*dates, target, align="off", bands=(1, 2, 3)), model=(Pointwise(), contract))
     assert len(pyogrio.read_dataframe(target, layer="changes")) == len(CHANGED_BOXES)
     how = detected_from(target, None)

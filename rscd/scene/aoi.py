@@ -44,7 +44,7 @@ def burn(shape: Any, window: Window) -> BoolArray:  # noqa: ANN401
     transform = Affine.translation(window.col, window.row)
     frame = shapely.box(window.col, window.row, window.col_stop, window.row_stop)
     part = shapely.intersection(shape, frame)
-    polygons = [p for p in shapely.get_parts(part) if p.geom_type == "Polygon"]
+    polygons = [p for p in shapely.get_parts(part) if p.geom_type == "Polygon" and not p.is_empty]
     if not polygons:
         return np.zeros((window.height, window.width), bool)
     return np.asarray(geometry_mask(polygons, (window.height, window.width), transform, invert=True))

@@ -111,7 +111,7 @@ def _raster_label(path: Path, grid: Grid) -> RasterLabel:
 def _vector_label(path: Path, grid: Grid, *, reviewed: bool, looked_over: bool) -> VectorLabel:
     layer = LAYER if path.is_file() and LAYER in _layers(path) else None
     frame = read_vectors(path, layer=layer)
-    answers = _answers(path, frame)
+    answers = _answers(path, frame, IGNORED if reviewed else CHANGED)
     if reviewed and not np.any(answers != IGNORED):
         remedy = "open it in QGIS and fill the column review of layer changes with yes or no"
         raise DataError("no polygon of it is reviewed", path=path, remedy=remedy)
@@ -139,17 +139,17 @@ def _layers(path: Path) -> list[str]:
         return []  # read_vectors says it better
 
 
-def _answers(path: Path, frame: Any) -> np.ndarray:  # noqa: ANN401
-    """What each polygon of a frame is; without reviews, all are changes.
+def _answers(path: Path, frame: Any, without: int) -> np.ndarray:  # noqa: ANN401
+    """What each polygon of a frame is; where nothing is reviewed, all are ``without``.
 
     Raises:
         DataError: Answers beyond ANSWERS.
     """
     if "review" not in frame.columns:
-        return np.full(len(frame), CHANGED)
+        return np.full(len(frame), without)
     said = frame["review"].fillna("").astype(str).str.strip().str.lower()
     if not (said != "").any():
-        return np.full(len(frame), CHANGED)
+        return np.full(len(frame), without)
     odd = sorted(set(said) - ANSWERS.keys())
     if odd:
         remedy = "use yes (or accepted), no (or rejected), or leave it empty"

@@ -200,8 +200,9 @@ def hold_out(facts: Sequence[TileFacts], seed: int) -> tuple[list[TileFacts], li
     groups = list(scenes.values()) if named else [[i] for i in range(len(facts))]
     wanted, taken, changed = max(1, round(HELD_OUT * len(facts))), list[int](), 0
     left = sum(any(facts[i].changed for i in group) for group in groups)
+    needed = left > 1
     for g in np.random.default_rng(seed).permutation(len(groups)):
-        if len(taken) >= wanted and changed:
+        if len(taken) >= wanted and (changed or not needed):
             break
         has = any(facts[i].changed for i in groups[g])
         if has and left == 1:
