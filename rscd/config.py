@@ -50,6 +50,10 @@ class TrainConfig(LabelledConfig):
     """CEM: unchanged pixels with p below this are masked, 0..1."""
     floor: float = 0.1
     """CEM: fraction of the masked pixels that is kept, 0..1."""
+    warmup: int = 100
+    """CEM: steps of plain cross-entropy first."""
+    normalise: str = "kept"
+    """CEM: ``kept`` divides by the pixels that are kept, ``all`` by all of them."""
     epochs: int = 12
     """Epochs."""
     crops: int = 960

@@ -17,6 +17,17 @@ def test_cem_masks_easy_unchanged_pixels_and_no_changed_one():
     assert kept[0, 0].tolist() == [True, True, True, True, True, True, False, False]
 
 
+def test_no_changed_pixel_ever_goes():
+    torch.manual_seed(1)
+    logits, changed = 6 * torch.randn(2, 40, 40), (torch.rand(2, 40, 40) < 0.3).float()
+    for tau in (0.01, 0.5, 1.0):
+        for floor in (0.0, 0.5):
+            for step in (0, 7):
+                kept = cem_mask(logits, changed, CemOptions(tau=tau, floor=floor, warmup_steps=0), step)
+                assert kept[changed == 1].all()
+                assert not kept[changed == 0].all()
+
+
 def test_masked_pixels_get_no_gradient():
     logits = LOGITS.clone().requires_grad_()
     cem(logits, CHANGED, 0, NO_FLOOR).backward()

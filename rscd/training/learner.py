@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import compress
 
 import torch
 from torch import Tensor
@@ -52,7 +53,7 @@ class Learner:
         on_notice: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.config, self.group, self.steps, self.on_notice = config, group, steps, on_notice
-        self.loss_of = make_loss(config.loss, CemOptions(tau=config.tau, floor=config.floor))
+        self.loss_of = make_loss(config.loss, CemOptions(config.tau, config.floor, config.warmup, config.normalise))
         prepare_tuning(network, config)
         network.to(group.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         group.copy_leader(network.state_dict().values())
@@ -77,7 +78,7 @@ class Learner:
             remedy = f"lower --rate, or look for odd values in one of: {named}"
             raise DataError(f"loss is {loss.item()} at step {step}", remedy=remedy)
         learning = [p for p in self.network.parameters() if p.grad is not None]
-        statistics = [b for b in self.network.buffers() if b.is_floating_point()]
+        statistics = [b for name, b in self.network.named_buffers() if "running_" in name]
         self.group.average([loss, *(p.grad for p in learning if p.grad is not None), *statistics])
         torch.nn.utils.clip_grad_norm_(learning, CLIP)
         self.optimiser.step()
@@ -116,9 +117,12 @@ class Learner:
     @torch.no_grad()
     def _blend_into_average(self, decay: float) -> None:
         """Move the average towards the network by 1 - decay, batch norm's statistics too."""
-        both = zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True)
-        floating = [(kept, new) for kept, new in both if kept.is_floating_point()]
-        torch._foreach_lerp_([k for k, _ in floating], [n for _, n in floating], 1 - decay)
+        kept, new = (list(module.state_dict().values()) for module in (self.average, self.network))
+        floating = [tensor.is_floating_point() for tensor in kept]
+        torch._foreach_lerp_(list(compress(kept, floating)), list(compress(new, floating)), 1 - decay)
+        for count, value in zip(kept, new, strict=True):
+            if not count.is_floating_point():
+                count.copy_(value)
 
     def tensors(self) -> dict[str, Tensor]:
         """All that a resumed run needs, by name: weights, their average, the optimiser's moments."""
@@ -127,15 +131,13 @@ class Learner:
     @torch.no_grad()
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Take over what ``tensors`` gave."""
+        fused = self.optimiser.defaults["fused"]
         for name, parameter in self._learning():
             if f"moments.{name}.step" in tensors:
-                # like the parameter, so that its layout in memory is the one that the optimiser would have made
+                # laid out in memory as the optimiser does it
                 like = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-                self.optimiser.state[parameter] = {
-                    "step": tensors[f"moments.{name}.step"].clone(),
-                    "exp_avg": like,
-                    "exp_avg_sq": like.clone(),
-                }
+                count = torch.zeros((), device=parameter.device if fused else "cpu")
+                self.optimiser.state[parameter] = {"step": count, "exp_avg": like, "exp_avg_sq": like.clone()}
         for name, own in self._stored():
             own.copy_(tensors[name])
 

@@ -126,7 +126,7 @@ class Run:
                     began = time.monotonic(), progress.step
                 if progress.step == self.steps:
                     break
-                late = self.group.agree(time.monotonic() > deadline)
+                late = math.isfinite(deadline) and self.group.agree(time.monotonic() > deadline)
                 if late or epoch_ends or progress.step % self.config.save_every == 0:
                     self._save()
                 if late:

@@ -16,7 +16,20 @@ from rscd.training.tiles import Tile
 from rscd.training.validation import Verdict
 
 SHAPING = (
-    *("encoder", "tune", "lora_rank", "loss", "tau", "floor", "epochs", "crops", "crop", "batch_size"),
+    *(
+        "encoder",
+        "tune",
+        "lora_rank",
+        "loss",
+        "tau",
+        "floor",
+        "warmup",
+        "normalise",
+        "epochs",
+        "crops",
+        "crop",
+        "batch_size",
+    ),
     *("rate", "encoder_factor", "layer_decay", "ema", "scale", "simulated", "seed"),
 )
 """Options that shape the weights, beside the data and what the run starts from."""

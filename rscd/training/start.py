@@ -34,6 +34,8 @@ def check_options(config: TrainConfig) -> None:
         f"--layer-decay {c.layer_decay}": (0 < c.layer_decay <= 1, "use a factor above 0, up to 1"),
         f"--ema {c.ema}": (0 <= c.ema < 1, "use a share from 0, below 1"),
         f"--tau {c.tau} --floor {c.floor}": (0 <= min(c.tau, c.floor) <= max(c.tau, c.floor) <= 1, "use 0 to 1"),
+        f"--warmup {c.warmup}": (c.warmup >= 0, "use 0 or more"),
+        f"--normalise {c.normalise}": (c.normalise in ("kept", "all"), "use kept or all"),
         f"--simulated {c.simulated}": (0 <= c.simulated <= 1, "use a share between 0 and 1"),
         f"--limit-minutes {c.limit_minutes}": (c.limit_minutes >= 0, "use a time in minutes, or 0 for no limit"),
         f"--seed {c.seed}": (c.seed >= 0, "use 0 or more"),
