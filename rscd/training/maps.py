@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
+import pyproj
 
 from rscd.inference.bands import band_records
 from rscd.inference.predictor import Predictor
@@ -20,7 +22,7 @@ from rscd.scene.reader import BandInput, read_bands
 from rscd.scene.windows import WindowPlan
 from rscd.types import ByteArray, Grid
 
-FLAT = "+proj=aeqd +lat_0=0 +lon_0=0 +datum=WGS84 +units=m +type=crs"
+FLAT = pyproj.CRS.from_user_input("+proj=aeqd +lat_0=0 +lon_0=0 +datum=WGS84 +units=m +type=crs").to_wkt()
 """Where a tile without a place lies: around a point where a metre is a metre."""
 
 
@@ -71,11 +73,14 @@ class Mapper:
         return WindowPlan.over(*grid.shape, *window_on_grid(self.window, self.overlap, factor))
 
     def _values(self, rows: Iterable[BandInput], plan: WindowPlan, grid: Grid, factor: float) -> ByteArray:
+        # a batch never spans two rows of windows and is padded: a large one would be mostly padding on small tiles
+        predictor = copy.copy(self.predictor)
+        predictor.batch_size = min(predictor.batch_size, plan.cols.count)
         records = band_records(
             rows,
             plan,
-            fit_to(self.predictor, self.window, factor),
-            batch_size=self.predictor.batch_size,
+            fit_to(predictor, self.window, factor),
+            batch_size=predictor.batch_size,
             threshold=self.threshold,
             grid=grid,
             areas=PixelAreas(grid),
