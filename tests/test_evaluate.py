@@ -1,4 +1,3 @@
-import csv
 import json
 
 import numpy as np
@@ -14,7 +13,6 @@ from rscd.config import EvaluateConfig
 from rscd.errors import DataError, UsageError
 from rscd.model.contract import Contract
 from rscd.training.evaluate import evaluate
-from rscd.training.pictures import PRECISION_RECALL, RELIABILITY, SCENES
 
 TERMS = {"window": 96, "overlap": 32, "threshold": 0.6, "trained_on": "nothing", "minimum_mapping_px": 5}
 STAND_IN = Pointwise(), Contract("stand-in", "1", "lite", 8, (0.0,) * 3, (1.0,) * 3, **TERMS)
@@ -96,15 +94,6 @@ def test_objects_below_the_minimum_mapping_unit_do_not_count(labelled_scene):
     assert told.total.tp == 50 * 70 + 60 * 40  # pixels are judged all the same
 
 
-def test_the_pixel_size_of_tiles_decides_how_the_model_sees_them(tiny_tiles):
-    config = EvaluateConfig((tiny_tiles,), gsd_m=0.2)
-    assert evaluate(config, model=STAND_IN).total.f1 > 0.9  # resampled to 0.3 m
-    with pytest.raises(DataError, match=r"--gsd: ground sample distance is 10 m"):
-        evaluate(EvaluateConfig((tiny_tiles,), gsd_m=10.0), model=STAND_IN)
-    with pytest.raises(UsageError, match="--gsd -1"):
-        evaluate(EvaluateConfig((tiny_tiles,), gsd_m=-1.0), model=STAND_IN)
-
-
 def test_parts_of_a_data_set(tiny_tiles, tmp_path):
     (tmp_path / "val").symlink_to(tiny_tiles)
     assert len(evaluate(EvaluateConfig((tmp_path,), split="val"), model=STAND_IN).scenes) == 6
@@ -114,18 +103,6 @@ def test_parts_of_a_data_set(tiny_tiles, tmp_path):
         evaluate(EvaluateConfig((tiny_tiles,), split="test"), model=STAND_IN)
     with pytest.raises(UsageError, match="--split some"):
         evaluate(EvaluateConfig((tiny_tiles,), split="some"), model=STAND_IN)
-
-
-def test_pictures_and_the_table_of_scenes_are_written(noise, tmp_path):
-    told = evaluate(EvaluateConfig((noise,), output=tmp_path / "new" / "out"), model=STAND_IN)
-    folder = tmp_path / "new" / "out"
-    assert sorted(p.name for p in folder.iterdir()) == sorted((PRECISION_RECALL, RELIABILITY, SCENES))
-    for name in (PRECISION_RECALL, RELIABILITY):
-        assert np.asarray(Image.open(folder / name).convert("L")).std() > 5
-    with (folder / SCENES).open() as file:
-        rows = list(csv.DictReader(file))
-    assert [row["name"] for row in rows][-1] == "all"
-    assert float(rows[-1]["f1"]) == told.total.f1
 
 
 def test_the_command_prints_a_table_or_json(tiny_tiles, tmp_path):

@@ -33,6 +33,18 @@ def test_each_kind_of_data_is_recognised(tmp_path):
     assert find_sources(LabelledConfig((cities / "rome",))).pairs[0].name == str(cities / "rome")
 
 
+def test_a_scene_that_lacks_a_file_is_not_passed_over(tmp_path):
+    touch(tmp_path / "paris", "t1.tif", "t2.tif", "label.tif")
+    touch(tmp_path / "rome", "t1.tif", "label.tif")
+    touch(tmp_path / "oslo", "before.tif", "after.tif")
+    bad = []
+    found = find_sources(LabelledConfig((tmp_path,)), (), bad.append)
+    assert [p.name for p in found.pairs] == [str(tmp_path / "paris")]
+    oslo, rome = map(str, bad)
+    assert "oslo: holds a scene without its labels - add it as label or labels or changes" in oslo
+    assert "rome: holds a scene without its later date - add it as after or t2" in rome
+
+
 def test_a_list_names_scenes_from_its_own_folder(tmp_path):
     (tmp_path / "scenes.csv").write_text("before,after,labels,aoi\na.tif,b.tif,c.gpkg,\nd.tif,e.tif,f.tif,g.gpkg\n")
     one, two = find_sources(LabelledConfig((tmp_path / "scenes.csv",))).pairs

@@ -71,7 +71,7 @@ def find_sources(config: LabelledConfig, reviews: Sequence[Path] = (), on_bad: O
     found = Sources()
     for path in config.data:
         try:
-            _add(found, path, config)
+            _add(found, path, config, on_bad)
         except DataError as error:
             on_bad(error)
     if config.pair is not None:
@@ -85,20 +85,23 @@ def find_sources(config: LabelledConfig, reviews: Sequence[Path] = (), on_bad: O
     return found
 
 
-def _add(found: Sources, path: Path, config: LabelledConfig) -> None:
+def _add(found: Sources, path: Path, config: LabelledConfig, on_bad: OnBad) -> None:
     if path.suffix.lower() == ".csv" and path.is_file():
         found.pairs.extend(_listed(path, config))
     elif has_layout(path) or any(has_layout(path / part) for part in PARTS):
         found.folders.append(path)
+    elif path.is_file():
+        remedy = "give a pair as --pair BEFORE AFTER LABELS, and detect's reviewed output as --from-review FILE"
+        raise DataError("is a single file", path=path, remedy=remedy)
     else:
-        scenes = [path] if _scene(path) else [p for p in _folders_in(path) if _scene(p)]
-        if scenes:
-            found.pairs.extend(_of_folder(scene, config) for scene in scenes)
-        elif path.suffix.lower() in (*RASTERS, *VECTORS):
-            remedy = "give a pair as --pair BEFORE AFTER LABELS, and detect's reviewed output as --from-review FILE"
-            raise DataError("is a single file", path=path, remedy=remedy)
-        else:
+        scenes = [folder for folder in (path, *_folders_in(path)) if any(_dates(folder))]
+        if not scenes:
             found.folders.append(path)  # whose reader says what is missing
+        for folder in scenes:
+            try:
+                found.pairs.append(_of_folder(folder, config))
+            except DataError as error:
+                on_bad(error)
 
 
 def _folders_in(path: Path) -> list[Path]:
@@ -110,16 +113,24 @@ def _named(folder: Path, names: Sequence[str], suffixes: Sequence[str]) -> Path 
     return next((path for path in files if path.is_file()), None)
 
 
-def _scene(folder: Path) -> tuple[Path, Path, Path] | None:
+def _dates(folder: Path) -> tuple[Path | None, Path | None]:
     before, after = (_named(folder, names, RASTERS) for names in DATES)
-    labels = _named(folder, LABELS, (*VECTORS, *RASTERS))
-    return (before, after, labels) if before and after and labels else None
+    return before, after
 
 
 def _of_folder(folder: Path, config: LabelledConfig) -> PairSource:
-    scene = _scene(folder)
-    assert scene is not None
-    return _pair(str(folder), scene[:2], scene[2], config, _named(folder, ("aoi",), VECTORS))
+    """The scene in a folder.
+
+    Raises:
+        DataError: It lacks a file.
+    """
+    (before, after), labels = _dates(folder), _named(folder, LABELS, (*VECTORS, *RASTERS))
+    if before is None or after is None or labels is None:
+        parts = ("later date", DATES[1]) if after is None else ("labels", LABELS)
+        lacking, names = ("earlier date", DATES[0]) if before is None else parts
+        problem = f"holds a scene without its {lacking}"
+        raise DataError(problem, path=folder, remedy=f"add it as {' or '.join(names)}, or take the others out")
+    return _pair(str(folder), (before, after), labels, config, _named(folder, ("aoi",), VECTORS))
 
 
 def _pair(
