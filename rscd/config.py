@@ -10,15 +10,34 @@ from rscd.types import Precision
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """Options of ``rscd train``."""
+class LabelledConfig:
+    """Labelled data, and how pairs of GeoTIFFs among it are read: what train and evaluate share."""
 
     data: tuple[Path, ...]
-    """Folders with ``A/``, ``B/`` and ``label/``."""
+    """Folders of tiles, folders of scenes, and lists of scenes (.csv)."""
+    _: KW_ONLY
+    pair: tuple[Path, Path, Path] | None = None
+    """GeoTIFFs of both dates, and labels: polygons of change, or a raster on the pair's grid."""
+    aoi: Path | None = None
+    """Vector file: outside it the labels of ``pair``, or of reviews, say nothing."""
+    bands: tuple[int, ...] | None = None
+    """Bands of GeoTIFFs to use, from 1; default: by colour, else 1, 2, 3."""
+    grid: Literal["before", "after"] = "before"
+    """Whose pixel grid is a pair's common grid."""
+    align: Literal["auto", "off"] = "auto"
+    """``auto`` corrects a consistent shift between the dates of a pair; ``off`` only measures it."""
+
+
+@dataclass(frozen=True)
+class TrainConfig(LabelledConfig):
+    """Options of ``rscd train``."""
+
     output: Path
     """Checkpoint to write."""
     validation: tuple[Path, ...] = ()
-    """Folders to choose epoch, threshold and temperature on; without any, a tenth of the tiles is held out."""
+    """Data to choose epoch, threshold and temperature on; without any, a tenth of ``data`` is held out."""
+    reviews: tuple[Path, ...] = ()
+    """GeoPackages of ``rscd detect`` whose column ``review`` was filled in."""
     name: str = "custom"
     """Name in the contract."""
     encoder: str = "lite"
@@ -63,8 +82,9 @@ class TrainConfig:
     """Range of random zoom."""
     simulated: float = 0.0
     """Share of crops from rendered scenes (``rscd.simulate``), 0..1."""
-    gsd_m: tuple[float, float] = (0.3, 1.2)
-    """Ground sample distances in m to promise in the contract."""
+    gsd_m: tuple[float, float] | None = None
+    """Ground sample distances in m to promise in the contract; default: those of the GeoTIFFs and half of the zoom
+    beyond, else those of the checkpoint that training started from."""
     class_name: str = "change"
     """What a polygon means, for the contract."""
     minimum_mapping_m2: float = 0.0
@@ -156,6 +176,34 @@ class DetectConfig(PairConfig):
     """Windows a forward pass."""
     overwrite: bool = False
     """Replace existing outputs."""
+
+
+@dataclass(frozen=True)
+class EvaluateConfig(LabelledConfig):
+    """Options of ``rscd evaluate``."""
+
+    model: str = "buildings"
+    """Name of an embedded model, or path of a checkpoint."""
+    output: Path | None = None
+    """Folder for pictures and the table of scenes."""
+    split: str | None = None
+    """Part of the folders: train, val or test; default: all that is there."""
+    gsd_m: float | None = None
+    """Ground sample distance of tiles that are no GeoTIFFs, m; default: the middle of the contract's range."""
+    threshold: float | None = None
+    """Calibrated p from which a pixel counts as changed, 0..1; default: the contract's."""
+    force_gsd: bool = False
+    """Go on although a scene's ground sample distance is outside the contract's range."""
+    window: int | None = None
+    """Side of a window in px, a multiple of 32; default: the contract's."""
+    overlap: int | None = None
+    """Overlap of windows in px; default: the contract's."""
+    device: str = "auto"
+    """``auto``, ``cpu`` or ``cuda:N``."""
+    precision: Precision = "auto"
+    """``auto`` is bf16 on CUDA and fp32 on the CPU."""
+    batch_size: int = 8
+    """Windows a forward pass."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rscd.cli import options
+from rscd.cli.check import look_at
 from rscd.cli.console import exit_codes, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -20,9 +21,24 @@ if TYPE_CHECKING:
 
 
 def train(
-    data: Annotated[list[Path], typer.Argument(help="Folders with A/, B/ and label/.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Checkpoint (.safetensors) to write.")],
-    val: Annotated[list[Path] | None, typer.Option(help="Folder to validate on; may be given again.")] = None,
+    data: Annotated[list[Path] | None, typer.Argument(help=options.DATA)] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Checkpoint (.safetensors) to write.")
+    ] = None,
+    val: Annotated[list[Path] | None, typer.Option(help="Data to validate on; may be given again.")] = None,
+    pair: options.LabelledPair = None,
+    from_review: Annotated[
+        list[Path] | None, typer.Option(help="GeoPackage of detect with its column review filled in.")
+    ] = None,
+    aoi: options.LabelledArea = None,
+    bands: options.Bands = None,
+    grid: options.CommonGrid = "before",
+    align: options.Align = "auto",
+    gsd: Annotated[
+        tuple[float, float] | None, typer.Option(metavar="LOW HIGH", help="Pixel sizes to promise, in m.")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Look at the data, and do not train.")] = False,
+    sheet: Annotated[Path, typer.Option(help="Contact sheet that --check draws (PNG).")] = Path("check.png"),
     name: Annotated[str, typer.Option(help="Name in the contract.")] = "custom",
     encoder: Annotated[str, typer.Option(help="lite, vit_t, vit_b, vit_l or vit_h.")] = "lite",
     init: Annotated[Path | None, typer.Option(help="Checkpoint, or embedded model, to start from.")] = None,
@@ -59,14 +75,22 @@ def train(
     """Train or fine-tune a model on labelled tiles; the same command again goes on with a run cut short."""
     with exit_codes():
         from rscd.config import TrainConfig
+        from rscd.errors import UsageError
         from rscd.training.loop import train as run
         from rscd.training.parallel import leads
         from rscd.training.state import state_path
 
         config = TrainConfig(
-            data=tuple(data),
-            output=output,
+            data=tuple(data or ()),
+            output=output or Path(),
             validation=tuple(val or ()),
+            reviews=tuple(from_review or ()),
+            pair=pair,
+            gsd_m=gsd,
+            aoi=aoi,
+            bands=options.band_list(bands),
+            grid=options.one_of("--grid", grid, "before", "after"),  # type: ignore[arg-type]
+            align=options.one_of("--align", align, "auto", "off"),  # type: ignore[arg-type]
             name=name,
             encoder=encoder,
             init=init,
@@ -98,6 +122,10 @@ def train(
             limit_minutes=limit_minutes,
             overwrite=overwrite,
         )
+        if check:
+            return look_at(config, sheet, as_json=as_json, quiet=quiet or as_json)
+        if output is None:
+            raise UsageError("no -o MODEL.safetensors", remedy="name the checkpoint to write, or add --check")
         as_json = as_json and leads()
         with _shown(config, quiet=quiet or as_json or not leads()) as shown:
             contract = run(config, shown.step, shown.epoch, shown.notice)

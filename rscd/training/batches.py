@@ -75,7 +75,7 @@ class Batches:
             tile, name = _rendered(scene, 2 * self.config.crop), f"rendered scene {scene}"
         else:
             drawn = self.tiles[self._drawn(number)]
-            tile, name = drawn.read(), str(drawn.label)
+            tile, name = drawn.read(), drawn.name
         return augment(random_crop(tile, self.config.crop, self.config.scale, rng), rng), name
 
     def _drawn(self, number: int) -> int:

@@ -24,8 +24,9 @@ from rscd.training.learner import Learner
 from rscd.training.optimiser import rate_factor
 from rscd.training.parallel import Group, joined
 from rscd.training.record import describe, run_identity
-from rscd.training.start import check_options, split_tiles, start_network
+from rscd.training.start import check_options, start_network
 from rscd.training.state import Progress, load_state, remove_litter, remove_state, save_state, state_path
+from rscd.training.survey import labelled_tiles, with_pixel_sizes
 from rscd.training.validation import Verdict, judge, validate
 
 CUTTERS = 8
@@ -95,8 +96,9 @@ class Run:
             remedy = f"use a multiple of {group.size}, the number of processes"
             raise UsageError(f"--batch-size {config.batch_size}", remedy=remedy)
         torch.manual_seed(config.seed)
+        tiles, self.held_out = labelled_tiles(config)
+        config = with_pixel_sizes(config, tiles)
         self.config, self.group, self.tell = config, group, listener
-        tiles, self.held_out = split_tiles(config)
         self.identity = run_identity(config, tiles, self.held_out)
         self.steps_an_epoch = max(1, config.crops // config.batch_size)
         self.steps = config.epochs * self.steps_an_epoch

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,24 +35,17 @@ def run_identity(config: TrainConfig, tiles: Sequence[Tile], held_out: Sequence[
 
 
 def data_sha256(tiles: Sequence[Tile]) -> str:
-    """Hash name and size of every image, and name and bytes of every label, wherever their folder lies."""
-    labels = {tile.label for tile in tiles}
-    images = {path for tile in tiles for path in tile.paths} - labels
-    entries = [(_name(path), str(path.stat().st_size)) for path in images]
-    entries += [(_name(path), hashlib.sha256(path.read_bytes()).hexdigest()) for path in labels]
-    return hashlib.sha256("\n".join("|".join(entry) for entry in sorted(entries)).encode()).hexdigest()
-
-
-def _name(path: Path) -> str:
-    """A tile's name within its data set, e.g. ``tiles/label/7.png``."""
-    return "/".join(path.absolute().parts[-3:])
+    """Hash what tells the tiles' contents, wherever their files lie."""
+    entries = {entry for tile in tiles for entry in tile.contents()}
+    return hashlib.sha256("\n".join(sorted(entries)).encode()).hexdigest()
 
 
 def describe(contract: Contract, config: TrainConfig, verdict: Verdict, identity: dict[str, Any]) -> Contract:
     """Fill in what training decided and measured."""
     figures = {f"validation_{k}": round(v, 4) for k, v in dataclasses.asdict(verdict.scores).items()}
     figures["validation_ece"] = round(verdict.ece, 4)
-    folders = ", ".join(f"{p.parent.name}/{p.name}" for p in config.data)
+    given = (*config.data, *(config.pair or ())[2:], *config.reviews)
+    folders = ", ".join(f"{p.parent.name}/{p.name}" for p in given)
     rendered = f" and {config.simulated:.0%} rendered scenes" if config.simulated else ""
     versions = {"rscd": rscd.__version__, "torch": torch.__version__}
     return dataclasses.replace(
@@ -61,7 +53,7 @@ def describe(contract: Contract, config: TrainConfig, verdict: Verdict, identity
         name=config.name,
         threshold=round(verdict.threshold, 4),
         temperature=verdict.temperature,
-        gsd_m=config.gsd_m,
+        gsd_m=config.gsd_m or contract.gsd_m,
         class_name=config.class_name,
         minimum_mapping_m2=config.minimum_mapping_m2,
         licence=config.licence,

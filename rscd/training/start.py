@@ -1,16 +1,13 @@
-"""What a run starts from: options in range, tiles to train and to validate on, a network."""
+"""What a run starts from: options in range, and a network."""
 
 from __future__ import annotations
 
-import numpy as np
-
 from rscd.config import TrainConfig
-from rscd.errors import DataError, UsageError
+from rscd.errors import UsageError
 from rscd.model.checkpoint import build_network, load_checkpoint
 from rscd.model.contract import Contract
 from rscd.model.network import ENCODERS, ChangeNetwork, normalisation
 from rscd.model.registry import find_model
-from rscd.training.tiles import Tile, find_tiles
 
 WIDTH = 64
 """Channels of STFE and MSDF in new networks."""
@@ -48,25 +45,6 @@ def check_options(config: TrainConfig) -> None:
             raise UsageError(option, remedy=remedy)
     if c.init and c.init.resolve() == c.output.resolve():
         raise UsageError("output is the checkpoint to start from", path=c.output, remedy="name another file")
-
-
-def split_tiles(config: TrainConfig) -> tuple[list[Tile], list[Tile]]:
-    """Training and validation tiles; without ``--val``, every tenth tile (seeded) is held out.
-
-    Raises:
-        DataError: Too few tiles, or validation tiles among the training tiles.
-    """
-    tiles = find_tiles(config.data)
-    if config.validation:
-        held_out = find_tiles(config.validation)
-        if {t.label.resolve() for t in tiles} & {t.label.resolve() for t in held_out}:
-            raise DataError("validation tiles are among the training tiles", remedy="name separate folders")
-        return tiles, held_out
-    if len(tiles) < 2:
-        raise DataError(f"{len(tiles)} tile", path=config.data[0], remedy="give at least two, or --val FOLDER")
-    order = np.random.default_rng(config.seed).permutation(len(tiles))
-    cut = max(1, len(tiles) // 10)
-    return [tiles[i] for i in sorted(order[cut:])], [tiles[i] for i in sorted(order[:cut])]
 
 
 def start_network(config: TrainConfig) -> tuple[ChangeNetwork, Contract]:
