@@ -63,8 +63,7 @@ def detect(
 
     Raises:
         UsageError: An option out of range, or an output that exists.
-        DataError: The pair was refused.
-        ModelError: The model was refused.
+        DataError, ModelError: The pair, or the model, was refused.
         Interrupted: The device was lost.
         OutputError: An output could not be written, or another run is writing it.
     """
@@ -134,8 +133,7 @@ def detect(
         report.write(Facts(written, threshold / P_SCALE, cost, facts(), predictor.precision, found), publication)
         interrupt()
         publication.publish()
-        if not config.keep_journal:
-            journal.remove()
+        journal.close(keep=config.keep_journal)
     return Result(
         written=written,
         inspection=prepared.inspection,
