@@ -1,0 +1,58 @@
+"""The fault suite: ``pytest -m faults`` takes all of it, a plain ``pytest`` a sample; and the table in the end.
+
+A test names its row of the table with ``@pytest.mark.row("...")``, and what it tried with
+``record_property("tried", n)`` (default: 1).
+"""
+
+from __future__ import annotations
+
+import datetime
+import random
+from collections import Counter
+
+import pytest
+
+TODAY = int(datetime.datetime.now(datetime.UTC).strftime("%Y%m%d"))
+"""The seed of samples: it changes by date, and is told, so that a day's run can be had again."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked ``faults`` unless it is asked for."""
+    if "faults" in config.getoption("markexpr") or any("::" in argument for argument in config.args):
+        return
+    left_out = [item for item in items if item.get_closest_marker("faults") is not None]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def sample(points: list, count: int) -> list:
+    """Today's sample of a list."""
+    return random.Random(TODAY).sample(points, count)
+
+
+@pytest.fixture(autouse=True)
+def _row(request: pytest.FixtureRequest, record_property) -> None:
+    mark = request.node.get_closest_marker("row")
+    if mark is not None:
+        record_property("row", mark.args[0])
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Print the table: each row with its tests and what they tried."""
+    rows: dict[str, Counter] = {}
+    for outcome in ("passed", "failed", "error", "skipped"):
+        for report in terminalreporter.stats.get(outcome, []):
+            told = dict(getattr(report, "user_properties", []))
+            if "row" in told and (report.when == "call" or outcome != "passed"):
+                row = rows.setdefault(told["row"], Counter())
+                row[outcome] += 1
+                row["tried"] += told.get("tried", 1) if outcome != "skipped" else 0
+    if not rows:
+        return
+    terminalreporter.section(f"faults (seed {TODAY})")
+    for name, row in rows.items():
+        outcomes = ", ".join(
+            f"{row[outcome]} {outcome}" for outcome in ("passed", "failed", "error", "skipped") if row[outcome]
+        )
+        terminalreporter.write_line(f"{name:<58} {row['tried']:>5} tried  {outcomes}")
