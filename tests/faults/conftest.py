@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import datetime
 import random
+import subprocess
 from collections import Counter
 
 import pytest
+
+from faults.scenario import BANDS, COLUMNS, Case, make_pair
 
 TODAY = int(datetime.datetime.now(datetime.UTC).strftime("%Y%m%d"))
 """The seed of samples: it changes by date, and is told, so that a day's run can be had again."""
@@ -29,6 +32,33 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def sample(points: list, count: int) -> list:
     """Today's sample of a list."""
     return random.Random(TODAY).sample(points, count)
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory: pytest.TempPathFactory):
+    """Two dates on disk."""
+    return make_pair(tmp_path_factory.mktemp("pair"))
+
+
+@pytest.fixture(scope="session")
+def whole(pair, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """An uninterrupted run on them."""
+    case = Case(*pair, tmp_path_factory.mktemp("whole"))
+    assert case.run().windows == BANDS * COLUMNS
+    assert case.listing() == ["changes.gpkg", "p.tif", "report.html"]
+    return case
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 8 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a file system is not permitted here")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
 
 
 @pytest.fixture(autouse=True)

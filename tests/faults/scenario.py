@@ -77,8 +77,12 @@ class Case:
     def start(self, *, hold: str = "", nth: int = 1, fill: Path | None = None, **options) -> Victim:
         """In a process of its own, which announces its points and waits at the nth ``hold``."""
         config = {k: str(v) if isinstance(v, Path) else v for k, v in vars(self.config(**options)).items()}
-        told = {"config": config, "hold": hold, "nth": nth, "fill": str(fill or "")}
-        return Victim([sys.executable, "-m", "faults.stub", json.dumps(told)])
+        return start_stub(config=config, hold=hold, nth=nth, fill=str(fill or ""))
+
+    def words(self, *more: str) -> list[str]:
+        """The command line of a run."""
+        files = [str(self.before), str(self.after), "-o", str(self.output), "--probability", str(self.outputs[1])]
+        return ["detect", *files, "--report", str(self.outputs[2]), "--align", "off", "--batch-size", "4", *more]
 
     def listing(self) -> list[str]:
         return sorted(path.name for path in self.folder.iterdir())
@@ -89,6 +93,20 @@ class Case:
         for path, data in old.items():
             path.write_bytes(data)
         return old
+
+
+def start_stub(
+    *,
+    hold: str = "",
+    nth: int = 1,
+    config: dict | None = None,
+    fill: str = "",
+    command: list[str] | None = None,
+    **popen,
+) -> Victim:
+    """Start the stub on a config, or on the words of a command."""
+    told = {"config": config, "hold": hold, "nth": nth, "fill": fill, "command": command}
+    return Victim([sys.executable, "-m", "faults.stub", json.dumps(told)], **popen)
 
 
 class Victim:
@@ -103,6 +121,7 @@ class Victim:
             command,
             cwd=REPOSITORY,
             env=environment,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=options.pop("stderr", subprocess.PIPE),
             text=True,
@@ -133,9 +152,14 @@ class Victim:
             code, told = self.finish()
             assert code == -number, told
 
+    def go_on(self) -> None:
+        """Let it go on from where it waits."""
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
     def finish(self) -> tuple[int, str]:
         """Wait for its end: exit code, standard error."""
-        self.read_until("")
+        self.read_until("the end")
         told = self.process.stderr.read() if self.process.stderr is not None else ""
         code = self.process.wait()
         self._watchdog.cancel()

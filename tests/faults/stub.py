@@ -11,10 +11,10 @@ import json
 import os
 import sys
 import threading
-import time
 from collections import Counter
 from pathlib import Path
 
+import rscd.detection
 import rscd.inference.journal as journal
 import rscd.output.geopackage as geopackage
 import rscd.output.probability as probability
@@ -44,7 +44,7 @@ def point(name: str) -> None:
             fill(Path(TOLD["fill"]))
         else:
             tell("HOLD")
-            time.sleep(600)
+            sys.stdin.readline()  # until told to go on, or killed
 
 
 def fill(folder: Path) -> None:
@@ -112,8 +112,20 @@ def wrap() -> None:
     Path.replace = announced
 
 
+def command_line(words: list[str]) -> int:
+    """Run the real command line, with the stand-in for a model."""
+    from rscd.cli.app import app
+
+    rscd.detection.load_model = lambda name: STAND_IN
+    sys.argv = ["rscd", *words]
+    app()
+    return 0
+
+
 def main() -> int:
     wrap()
+    if TOLD["command"]:
+        return command_line(TOLD["command"])
     kinds = {f.name: f.type for f in dataclasses.fields(DetectConfig)}
     config = {k: Path(v) if v is not None and "Path" in str(kinds[k]) else v for k, v in TOLD["config"].items()}
     try:

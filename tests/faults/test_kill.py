@@ -7,7 +7,7 @@ import random
 import pytest
 
 from faults.conftest import TODAY, sample
-from faults.scenario import BANDS, COLUMNS, Case, features_of, make_pair, raster_of, same_result
+from faults.scenario import BANDS, COLUMNS, Case, features_of, raster_of, same_result
 
 MIDDLE = range(3, BANDS - 1)
 """Bands that are neither among the first nor the last."""
@@ -35,20 +35,6 @@ def kill_points() -> list[tuple[str, str, int]]:
 
 
 POINTS = kill_points()
-
-
-@pytest.fixture(scope="session")
-def pair(tmp_path_factory):
-    return make_pair(tmp_path_factory.mktemp("pair"))
-
-
-@pytest.fixture(scope="session")
-def whole(pair, tmp_path_factory) -> Case:
-    """An uninterrupted run."""
-    case = Case(*pair, tmp_path_factory.mktemp("whole"))
-    assert case.run().windows == BANDS * COLUMNS
-    assert case.listing() == ["changes.gpkg", "p.tif", "report.html"]
-    return case
 
 
 def kill_and_resume(pair, whole: Case, folder, hold: str, nth: int, *, overwrite: bool) -> None:
