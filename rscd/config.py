@@ -90,6 +90,8 @@ class PairConfig:
     """Vector file, in any CRS: nothing outside it is forwarded or written."""
     sidecars: bool = False
     """Read ``.aux.xml``, ``.tfw``, ``.msk`` and ``.ovr`` files that lie beside an input."""
+    bad_blocks: Literal["stop", "mask"] = "stop"
+    """``stop`` ends the run at a block that cannot be decoded; ``mask`` makes it not observable and lists it."""
     force_gsd: bool = False
     """Go on although the scene's ground sample distance is outside the contract's range."""
 

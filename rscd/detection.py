@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from rscd.config import DetectConfig
@@ -24,6 +24,7 @@ from rscd.output.facts import Facts, PairFacts
 from rscd.output.outputs import Outputs, Progress, Written
 from rscd.output.provenance import provenance
 from rscd.output.report import Report
+from rscd.scene.fingerprint import fingerprint
 from rscd.scene.grid import gsd_m
 from rscd.scene.inspection import Inspection
 from rscd.scene.pair import open_pair
@@ -95,6 +96,7 @@ def detect(
     threshold = threshold_value(contract.threshold if config.threshold is None else config.threshold)
     predictor = Predictor(network, contract.temperature, device, config.precision, config.batch_size)
     with open_pair(config, contract.bands) as opened:
+        seen = {role: fingerprint(path) for role, path in inputs.items()}
         prepared = prepare(opened, contract, config)
         if prepared.refusal is not None:
             raise prepared.refusal
@@ -117,7 +119,7 @@ def detect(
             areas=areas,
             tally=tally,
         )
-        facts = partial(provenance, started, inputs, config, **told, device=str(device))
+        facts = cache(partial(provenance, started, seen, config, **told, device=str(device)))
         with closing(ahead(watch.each("bands", records))) as stream:
             written = outputs.write(
                 stream,

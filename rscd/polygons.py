@@ -13,6 +13,7 @@ from rscd.output.components import band_record, threshold_value
 from rscd.output.outputs import Outputs, Progress, Written
 from rscd.output.probability import KeptProbability
 from rscd.output.provenance import provenance
+from rscd.scene.fingerprint import fingerprint
 from rscd.scene.grid import gsd_m
 
 MINIMUM_PX = 4
@@ -44,7 +45,8 @@ def polygons(config: PolygonsConfig, *, progress: Progress = lambda done, total:
         band_record(i, row, values, threshold=threshold, grid_shape=kept.grid.shape, pixel_areas=areas)
         for i, (row, values) in enumerate(kept.strips())
     )
-    facts = partial(provenance, started, inputs, config)
+    seen = {role: fingerprint(path) for role, path in inputs.items()}
+    facts = partial(provenance, started, seen, config)
     with closing(ahead(records)) as stream:
         minimum = MINIMUM_PX * gsd_m(kept.grid) ** 2 * 0.999
         return outputs.write(stream, kept.grid, areas, minimum_m2=minimum, provenance=facts, progress=progress)

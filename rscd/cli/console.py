@@ -26,17 +26,22 @@ def exit_codes() -> Iterator[None]:
     try:
         yield
     except RscdError as error:
-        sys.stderr.write(f"rscd: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"rscd: {printable(' '.join(str(error).split()))}\n")
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
         sys.stderr.write("\nrscd: interrupted; no output was changed. Run the same command again.\n")
         raise typer.Exit(INTERRUPTED) from error
 
 
+def printable(text: str) -> str:
+    """The text without what would steer a terminal: names and licences come from files."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def say(text: str, *, quiet: bool = False) -> None:
     """Write a line to standard error, unless quiet."""
     if not quiet:
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(printable(text) + "\n")
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401 - anything that JSON or a dataclass holds
@@ -59,7 +64,7 @@ def print_table(rows: list[tuple[str, str]], *, stdout: bool = False) -> None:
 
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in rows:
-        table.add_row(Text(name, style="bold"), Text(value))
+        table.add_row(Text(printable(name), style="bold"), Text(printable(value)))
     Console(stderr=not stdout).print(table)
 
 

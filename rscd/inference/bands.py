@@ -84,6 +84,7 @@ def band_records(
             pixel_areas=areas,
             before=rows.before[:, part],
             after=rows.after[:, part],
+            read_errors=rows.read_errors,
         )
 
 

@@ -43,6 +43,8 @@ class Written:
     """What at least one date does not show, geodesic km2."""
     min_area_m2: float
     """Components smaller than this were dropped, m2."""
+    read_errors: tuple[str, ...] = ()
+    """Input blocks that could not be decoded and were masked: file, rows, columns, and why."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,7 @@ class Outputs:
         )
         extent = ObservedExtent(grid, areas)
         report, watch = report or Report(None, grid), watch or Stopwatch()
+        read_errors: dict[str, None] = {}
         with ExitStack() as stack:
             raster = self._raster(grid, stack)
             spool = stack.enter_context(
@@ -147,6 +150,7 @@ class Outputs:
                     features = tracer.add(record)
                 keep(features)
                 extent.add(record)
+                read_errors |= dict.fromkeys(record.read_errors)
                 report.note(record)
                 if raster is not None:
                     with watch.stage("write"):
@@ -158,7 +162,8 @@ class Outputs:
             with watch.stage("write"):
                 if raster is not None:
                     raster.finish()
-                write_vectors(self.geopackage, grid, spool, extent, provenance=provenance())
+                told = {**provenance(), "read_errors": list(read_errors)}
+                write_vectors(self.geopackage, grid, spool, extent, provenance=told)
         return Written(
             geopackage=self.geopackage,
             probability=self.probability,
@@ -167,6 +172,7 @@ class Outputs:
             observed_km2=extent.observed_m2 / 1e6,
             not_observable_km2=extent.not_observable_m2 / 1e6,
             min_area_m2=min_area,
+            read_errors=tuple(read_errors),
         )
 
     def _raster(self, grid: Grid, stack: ExitStack) -> ProbabilityRaster | None:
