@@ -139,6 +139,11 @@ class DetectConfig(PairConfig):
     overwrite: bool = False
     """Replace existing outputs."""
 
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """All files that are read: none may be an output."""
+        return self.before, self.after, Path(self.model), *([self.aoi] if self.aoi else [])
+
 
 @dataclass(frozen=True)
 class PolygonsConfig:

@@ -89,7 +89,7 @@ def detect(
     inputs = {"before": config.before, "after": config.after}
     shaping = config.min_area_m2, config.simplify_m, config.fill_holes_m2, config.regularize
     outputs = Outputs(config.output, config.probability, config.report, *shaping)
-    outputs.check(inputs.values(), overwrite=config.overwrite)
+    outputs.check(config.inputs, overwrite=config.overwrite)
     device = choose_device(config.device)
     network, contract = model or load_model(config.model)
     window, overlap = choose_window(config.window, config.overlap, contract)

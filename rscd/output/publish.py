@@ -53,8 +53,14 @@ def check_target(path: Path, *, overwrite: bool) -> None:
 
     Raises:
         UsageError: It exists and ``overwrite`` is off, or it is a folder.
-        OutputError: Its folder does not exist or cannot be written.
+        OutputError: Its folder does not exist or cannot be written, or the system takes no such name.
     """
+    try:
+        path.with_name(f".{path.name}.{os.getpid()}.scratch.rows.tif").is_file()  # the longest that we make of it
+        str(path).encode()
+    except (OSError, UnicodeEncodeError) as error:
+        remedy = "choose a shorter, plain name"
+        raise OutputError(f"cannot be a file's name here: {error}", path=path, remedy=remedy) from error
     if path.is_dir():
         raise UsageError("is a folder", path=path, remedy="name a file")
     if not path.parent.is_dir():
