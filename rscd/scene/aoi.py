@@ -29,7 +29,7 @@ MAGIC = (b"{", b"SQLite format 3\0", b"fgb", b"\0\0\x27\x0a")
 """How GeoJSON, GeoPackage, FlatGeobuf and Shapefile start."""
 XML_ROOT = re.compile(rb"(?:<\?.*?\?>|<!--.*?-->|\s)*<(?:\w+:)?(?:kml|FeatureCollection)\b", re.DOTALL)
 """How KML and GML start."""
-REFERENCES = (b"<OGR", b"<GDAL", b"<VRT", b"<mapml-", b"<!ENTITY", b"gdal_streamed_alg", b"VirtualOGR", b"/vsi")
+REFERENCES = (b"<OGR", b"<GDAL", b"<mapml-", b"<!ENTITY", b"gdal_streamed_alg", b"VirtualOGR")
 """What makes GDAL follow a file to other files or to addresses, whatever its name says it is."""
 EDGE = 200
 """An outline is given points at every so-many-th of its extent before it is carried to another CRS."""
