@@ -7,18 +7,25 @@ Here such blocks are *not observable*, as nodata is.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import Interleaving
+from rasterio.errors import RasterioError
 
 from rscd.errors import DataError
 from rscd.types import BoolArray, Window, meet
 
+GDAL_ERRORS = (RasterioError, CPLE_BaseError)
+"""What rasterio raises where GDAL does not like a file."""
 MOST_BYTES = 256 << 20
 """A block is decoded as a whole, of all bands that lie in it: larger ones are refused, bytes."""
+MOST_PIXELS = 1 << 36
+"""A file that claims more pixels than this is refused, whatever part of it is wanted."""
 MOST_BLOCKS = 1 << 22
 """A file that claims more blocks than this is refused: each is looked up."""
 
@@ -55,11 +62,14 @@ class Blocks:
 
 
 def check_blocks(path: Path, dataset: Any) -> None:  # noqa: ANN401
-    """Refuse blocks that would not fit into memory, before any is decoded.
+    """Refuse what would not fit into memory, before any of it is decoded.
 
     Raises:
-        DataError: A block is larger than MOST_BYTES, or there are more than MOST_BLOCKS.
+        DataError: A block is larger than MOST_BYTES, or there are more than MOST_BLOCKS or MOST_PIXELS.
     """
+    if dataset.height * dataset.width > MOST_PIXELS:
+        problem = f"claims {dataset.height:,} rows of {dataset.width:,} px, and {MOST_PIXELS:,} px are the most"
+        raise DataError(problem, path=path, remedy="cut out what you need: gdal_translate -projwin ... IN OUT.tif")
     height, width = dataset.block_shapes[0]
     together = dataset.count if _joined(dataset) else 1
     kind = dataset.dtypes[0]
@@ -93,11 +103,10 @@ def find_blocks(path: Path, dataset: Any, bands: tuple[int, ...], *, cut: Litera
     end = path.stat().st_size
     for band in bands[:1] if _joined(dataset) else sorted(set(bands)):
         for i, j in np.ndindex(shape):
-            offset, size = (
-                dataset.get_tag_item(f"BLOCK_{what}_{j}_{i}", "TIFF", band) for what in ("OFFSET", "SIZE")
-            )
-            stored[i, j] &= offset is not None
-            beyond[i, j] |= offset is not None and int(offset) + int(size or 0) > end
+            offset = int(dataset.get_tag_item(f"BLOCK_OFFSET_{j}_{i}", "TIFF", band) or 0)
+            size = int(dataset.get_tag_item(f"BLOCK_SIZE_{j}_{i}", "TIFF", band) or 0) if offset else 0
+            stored[i, j] &= size > 0
+            beyond[i, j] |= offset + size > end
     if not stored.any():
         problem = f"holds no pixels: none of its {stored.size:,} blocks was ever written"
         raise DataError(problem, path=path, remedy="write it again, or fetch the file again")
@@ -144,6 +153,20 @@ class BadBlocks:
         met = tuple(self._met)
         self._met.clear()
         return met
+
+
+@contextmanager
+def gdal_errors(path: Path) -> Iterator[None]:
+    """Turn what GDAL says of a file's header into a DataError; rasterio does not wrap all of it.
+
+    Raises:
+        DataError: GDAL said something.
+    """
+    try:
+        yield
+    except GDAL_ERRORS as error:
+        problem = f"its header is broken: {words_of(error)}"
+        raise DataError(problem, path=path, remedy="fetch the file again") from error
 
 
 def words_of(error: BaseException) -> str:

@@ -14,7 +14,7 @@ import rasterio
 from rscd.config import PairConfig
 from rscd.errors import DataError
 from rscd.scene.aoi import Aoi, read_aoi
-from rscd.scene.blocks import BadBlocks, find_blocks
+from rscd.scene.blocks import BadBlocks, find_blocks, gdal_errors
 from rscd.scene.grid import gsd_m, moved, name_of
 from rscd.scene.mapping import Mapping, Overlap, unwrapped
 from rscd.scene.raster import GDAL_OPTIONS, WITH_SIDECARS, Raster, check_raster, choose_bands, open_raster
@@ -83,15 +83,21 @@ def open_pair(config: PairConfig, names: tuple[str, ...] = RGB) -> Iterator[Pair
         check_sidecars(path, wanted=config.sidecars)
     options = GDAL_OPTIONS | (WITH_SIDECARS if config.sidecars else {})
     with rasterio.Env(**options), open_raster(paths[0]) as first, open_raster(paths[1]) as second:
-        known = [dataset.crs or (dataset.gcps[1] if dataset.gcps[0] else None) for dataset in (first, second)]
+        known = [_crs(path, dataset) for path, dataset in zip(paths, (first, second), strict=True)]
         if config.assume_same_crs:
             known = [known[0] or known[1], known[1] or known[0]]
         bad_blocks = BadBlocks(config.bad_blocks)
-        rasters = [
-            _raster(path, dataset, crs, config.bands, names, bad_blocks)
-            for path, dataset, crs in zip(paths, (first, second), known, strict=True)
-        ]
+        rasters = []
+        for path, dataset, crs in zip(paths, (first, second), known, strict=True):
+            with gdal_errors(path):
+                rasters.append(_raster(path, dataset, crs, config.bands, names, bad_blocks))
         yield _join(rasters[0], rasters[1], config)
+
+
+def _crs(path: Path, dataset: Any) -> Any:  # noqa: ANN401
+    """The CRS of a file, be it that of its ground control points; None where it has none."""
+    with gdal_errors(path):
+        return dataset.crs or (dataset.gcps[1] if dataset.gcps[0] else None)
 
 
 def _raster(

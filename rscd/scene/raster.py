@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 import rasterio
 from rasterio.enums import ColorInterp
-from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
 from rscd.errors import DataError, UsageError
-from rscd.scene.blocks import BadBlocks, Blocks, check_blocks, words_of
+from rscd.scene.blocks import GDAL_ERRORS, BadBlocks, Blocks, check_blocks, gdal_errors, words_of
 from rscd.scene.sidecars import is_file, told_beside
 from rscd.scene.validity import read_validity
 from rscd.types import BoolArray, Grid, ImageArray, Window
@@ -71,7 +70,7 @@ class Raster:
             return self._nothing(window)
         try:
             pixels, valid = self._decode(window)
-        except RasterioError:
+        except GDAL_ERRORS:
             return self._read_apart(window)
         if not stored.all():
             for _, part, held in self.blocks.over(window):
@@ -92,7 +91,7 @@ class Raster:
             try:
                 if held:
                     pixels[:, *inside], valid[inside] = self._decode(part)
-            except RasterioError as error:
+            except GDAL_ERRORS as error:
                 self.bad_blocks.meet(self.path, block, words_of(error))
         return pixels, valid
 
@@ -121,14 +120,15 @@ def open_raster(path: Path) -> Iterator[Any]:
         dataset = rasterio.open(
             path.absolute(), driver="GTiff"
         )  # a relative name might be a prefix that GDAL knows
-    except (RasterioError, UnicodeEncodeError) as error:
+    except (*GDAL_ERRORS, ValueError) as error:
         remedy = "convert it: gdal_translate -of GTiff IN OUT.tif"
         raise DataError(f"cannot be opened as a GeoTIFF: {words_of(error)}", path=path, remedy=remedy) from error
     with dataset:
         if dataset.count > MOST_BANDS:
             remedy = "take out the bands that you need: gdal_translate -b 1 -b 2 -b 3 IN OUT.tif"
             raise DataError(f"claims {dataset.count:,} bands", path=path, remedy=remedy)
-        check_blocks(path, dataset)
+        with gdal_errors(path):
+            check_blocks(path, dataset)
         yield dataset
 
 

@@ -1,6 +1,6 @@
-"""The long-lived process that test_fuzz.py feeds: a line `KIND SEED` in, a line of JSON out, for as many as there are.
+"""The long-lived process that test_fuzz.py feeds: a line `KIND SEED` in, a line of JSON out.
 
-Each input is made of its seed alone, so `echo "tiff 4711" | python tests/faults/fuzz_worker.py DIR` shows one again.
+An input is made from its seed alone: `echo "tiff 4711" | python tests/faults/fuzz_worker.py DIR` shows it again.
 """
 
 import json
@@ -158,6 +158,8 @@ def never_written(path, shape):
             page = file.pages[0]
             height, width = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, shape[1])
             down, across = -(-shape[0] // height), -(-shape[1] // width)
+            if not len(page.dataoffsets) == len(page.databytecounts) >= down * across:
+                return None  # GDAL guesses here
             held = np.minimum(page.dataoffsets, page.databytecounts).astype(np.int64) > 0
             held = held[: len(held) // (down * across) * down * across].reshape(-1, down, across).all(axis=0)
             return np.kron(~held, np.ones((height, width), bool))[: shape[0], : shape[1]]
@@ -184,10 +186,13 @@ def try_tiff(rng, made, good, path):
         return f"refused, exit {error.exit_code}"
     missing = never_written(path, shape)
     assert missing is None or not valid[missing].any(), "silent zeros"
-    if config.bad_blocks == "stop":
-        with rasterio.Env(**GDAL_OPTIONS), rasterio.open(path, driver="GTiff") as dataset:
-            same = np.array_equal(pixels[:, valid], dataset.read(bands)[:, valid])
-        assert same, "pixels are not those that rasterio reads"
+    with rasterio.Env(**GDAL_OPTIONS), rasterio.open(path, driver="GTiff") as dataset:
+        for _, window in dataset.block_windows(bands[0]):
+            part = window.toslices()
+            if valid[part].any():  # so GDAL can decode it
+                seen = valid[part]
+                same = np.array_equal(pixels[:, *part][:, seen], dataset.read(bands, window=window)[:, seen])
+                assert same, "pixels are not those that rasterio reads"
     return "read right"
 
 
@@ -293,7 +298,7 @@ def main(folder):
         kind, seed = line.split()
         start = time.process_time()
         try:
-            outcome = kinds[kind](random.Random(int(seed)))  # noqa: S311
+            outcome = kinds[kind](random.Random(int(seed)))
         except BaseException:
             outcome = "wrong: " + traceback.format_exc()
         say(outcome, time.process_time() - start)

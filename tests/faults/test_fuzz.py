@@ -57,7 +57,7 @@ class Worker:
 def fuzz(folder, count):
     """Run so many inputs; returns how often each outcome was, and what was wrong."""
     base = int(os.environ.get("RSCD_FUZZ_SEED", datetime.now(UTC).strftime("%Y%m%d")))
-    rng = random.Random(base)  # noqa: S311
+    rng = random.Random(base)
     inputs = [(kind, rng.randrange(10**9)) for kind, share in SHARES for _ in range(round(share * count))]
     found, wrong, worker = collections.Counter(), [], Worker(folder)
     try:
