@@ -1,6 +1,6 @@
 """The long-lived process that test_fuzz.py feeds: a line `KIND SEED` in, a line of JSON out.
 
-An input is made from its seed alone: `echo "tiff 4711" | python tests/faults/fuzz_worker.py DIR` shows it again.
+An input is made from its seed alone: `echo "tiff 4711" | PYTHONPATH=tests python -m faults.fuzz_worker DIR` shows it.
 """
 
 import json
