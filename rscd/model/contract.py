@@ -34,6 +34,7 @@ _HOLDS: dict[str, Callable[[Any], bool]] = {
     "tuple[float, ...]": _are_numbers,
     "tuple[float, float]": lambda value: _are_numbers(value) and len(value) == 2,
     "dict[str, float]": lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
+    "dict[str, Any]": lambda value: isinstance(value, dict),
 }
 """Annotation of a field -> whether a value from JSON is one, lists being tuples by then."""
 

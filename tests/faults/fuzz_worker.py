@@ -1,6 +1,6 @@
 """The long-lived process that test_fuzz.py feeds: a line `KIND SEED` in, a line of JSON out.
 
-An input is made from its seed alone: `echo "tiff 4711" | PYTHONPATH=tests python -m faults.fuzz_worker DIR` shows it.
+`echo "tiff 4711" | PYTHONPATH=tests python -m faults.fuzz_worker DIR` shows an input again: its seed makes it.
 """
 
 import json
