@@ -11,12 +11,10 @@ import select
 import subprocess
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
 
-WORKER = Path(__file__).parent / "fuzz_worker.py"
 WATCHDOG_S, MOST_CPU_S, MOST_MB = 60, 10, 2048
 SHARES = (("tiff", 0.7), ("model", 0.22), ("detect", 0.08))
 
@@ -27,7 +25,7 @@ class Worker:
     def __init__(self, folder):
         path = os.pathsep.join((str(REPOSITORY), str(REPOSITORY / "tests")))
         self._process = subprocess.Popen(
-            [sys.executable, str(WORKER), str(folder)],
+            [sys.executable, "-m", "faults.fuzz_worker", str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=(folder / "stderr").open("w"),

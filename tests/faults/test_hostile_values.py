@@ -62,7 +62,7 @@ def test_what_is_not_finite_is_not_observable_and_changes_nothing_else(tmp_path,
     hidden[50:70, 60:90] = True
     np.testing.assert_array_equal(values == 255, hidden)
     # scaled by percentiles of a sample that lacks those pixels
-    assert np.abs(values[~hidden].astype(int) - plain[~hidden]).max() <= 3
+    assert np.abs(values[~hidden].astype(int) - plain[~hidden]).max() <= 8
 
 
 @pytest.mark.parametrize(
