@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from rscd.config import DetectConfig
@@ -29,6 +30,7 @@ from rscd.output.provenance import provenance
 from rscd.output.publish import Publication
 from rscd.output.report import Report
 from rscd.result import Result
+from rscd.scene.fingerprint import fingerprint
 from rscd.scene.grid import gsd_m
 from rscd.scene.pair import open_pair
 from rscd.scene.prepare import prepare
@@ -70,7 +72,7 @@ def detect(
     watch, started = Stopwatch(), datetime.now(UTC)
     inputs = {"before": config.before, "after": config.after}
     outputs = Outputs.of(config)
-    outputs.check(inputs.values(), overwrite=config.overwrite, record=publication_record(config.output))
+    outputs.check(config.inputs, overwrite=config.overwrite, record=publication_record(config.output))
     device = choose_device(config.device)
     network, contract = model or load_model(config.model)
     window, overlap = choose_window(config.window, config.overlap, contract)
@@ -81,6 +83,7 @@ def detect(
         Publication(publication_record(config.output)) as publication,
         open_pair(config, contract.bands) as opened,
     ):
+        seen = {role: fingerprint(path) for role, path in inputs.items()}
         prepared = prepare(opened, contract, config)
         if prepared.refusal is not None:
             raise prepared.refusal
@@ -107,10 +110,11 @@ def detect(
             tally=tally,
         )
 
+        @cache
         def facts() -> dict[str, Any]:
             about = {"model": asdict(contract), "pair": asdict(prepared.inspection), "device": str(device)}
             ran = {"bands_resumed": tally.resumed, **asdict(predictor.faults)}
-            return provenance(started, inputs, config, **about, run=ran)
+            return provenance(started, seen, config, **about, run=ran)
 
         def on_band(done: int, total: int) -> None:
             progress(done, total)
