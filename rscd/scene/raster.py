@@ -15,6 +15,7 @@ from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.windows import Window as RasterWindow
 
 from rscd.errors import DataError, UsageError
+from rscd.scene.remote import REMOTE_OPTIONS, gdal_name, open_remote
 from rscd.scene.sidecars import told_beside
 from rscd.scene.validity import read_validity
 from rscd.types import BoolArray, Grid, ImageArray, Window
@@ -69,12 +70,20 @@ class Raster:
 
 
 @contextmanager
-def open_raster(path: Path) -> Iterator[Any]:
+def open_raster(path: Path, *, remote: bool = False) -> Iterator[Any]:
     """Open a GeoTIFF, and nothing else that GDAL might make of the file.
+
+    Args:
+        path: The file.
+        remote: Whether it may be an ``https://`` or ``s3://`` address.
 
     Raises:
         DataError: It is missing, or not a GeoTIFF.
     """
+    if remote and gdal_name(path) is not None:
+        with rasterio.Env(**REMOTE_OPTIONS), open_remote(path) as dataset:
+            yield dataset
+        return
     if not path.is_file():
         state = "is a folder" if path.is_dir() else "no such file"
         raise DataError(state, path=path, remedy="give the path of a GeoTIFF")
