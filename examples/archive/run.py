@@ -1,7 +1,7 @@
 """An archive on a Dask cluster of two worker processes, start to end, on rendered places.
 
-Renders pairs, writes a manifest, starts the cluster, and runs ``rscd batch`` on it. Run again with the same folder it
-has nothing to do. On a cluster of your own, leave ``two_workers`` out and give your scheduler's address::
+Renders pairs, writes a manifest, starts the cluster, and runs ``rscd batch`` on it. Run again with the same folder,
+it has nothing to do. On a cluster of your own, leave ``two_workers`` out and give your scheduler's address::
 
     python examples/archive/run.py /tmp/archive --pairs 6
 """

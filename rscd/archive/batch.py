@@ -18,7 +18,7 @@ from rscd.archive.manifest import Manifest, read_manifest, write_manifest
 from rscd.archive.schedule import completed, workers
 from rscd.archive.summary import write_summary
 from rscd.config import BatchConfig
-from rscd.errors import ModelError, OutputError, UsageError
+from rscd.errors import Interrupted, ModelError, OutputError, UsageError
 from rscd.inference.predictor import choose_window
 from rscd.model.contract import Contract
 from rscd.model.registry import trained_model
@@ -101,7 +101,7 @@ def run_batch(
         UsageError: An option cannot be meant, or no worker can be had.
         ModelError: The model was refused.
         OutputError: The folder, ledger or summary cannot be written.
-        Interrupted: The scheduler is gone.
+        Interrupted: By the user, or the scheduler is gone.
     """
     started = perf_counter()
     manifest, jobs, _ = _jobs(config)
@@ -111,8 +111,12 @@ def run_batch(
         todo = _todo(ledger, jobs)
         tell(f"{len(jobs)} pairs, {len(jobs) - len(todo)} of them done already")
         chosen = todo[: config.max_pairs]
-        if chosen:
-            _run(config, ledger, chosen, on_pair)
+        try:
+            if chosen:
+                _run(config, ledger, chosen, on_pair)
+        except KeyboardInterrupt as error:
+            done = sum(entry.state == "done" for entry in ledger.entries())
+            raise Interrupted(f"interrupted; {done} of {len(jobs)} pairs are done and stay so") from error
         entries = ledger.entries()
         summary, index = config.output / SUMMARY, config.output / INDEX
         write_summary(summary, config.output, entries)

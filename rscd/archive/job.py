@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CHANGES, PROBABILITY, REPORT = "changes.gpkg", "probability.tif", "report.html"
 """Names of a pair's outputs in its folder."""
 _PATHS = ("before", "after", "aoi", "output", "probability", "report", "model")
-_NOT_RESULT = ("overwrite", "device", "remote")
+_NOT_RESULT = ("overwrite", "device", "remote", "resume", "keep_journal")
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def run_pair(job: PairJob) -> PairOutcome:
     try:
         known = _fingerprint(job)
         job.config.output.parent.mkdir(exist_ok=True)
-        result = detect(job.config, model=_model(job.config.model, job.model_sha256))
+        result = detect(job.config, model=worker_model(job.config.model, job.model_sha256))
     except (DataError, UsageError, ModelError) as error:
         seconds = perf_counter() - started
         why = " ".join(str(error).split())
@@ -170,7 +170,7 @@ def _fingerprint(job: PairJob) -> str:
 
 
 @lru_cache(maxsize=1)
-def _model(path: str, sha256: str) -> tuple[ChangeNetwork, Contract]:
+def worker_model(path: str, sha256: str) -> tuple[ChangeNetwork, Contract]:
     """The model, loaded once a worker."""
     from rscd.model.registry import load_model
 

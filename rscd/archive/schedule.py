@@ -93,7 +93,7 @@ def completed(
     events = as_completed(loop=client.loop)
 
     def give() -> None:
-        while len(given) < max(1, sum(map(bool, _offers(client)))):
+        while len(given) < slots(client):
             item = next(waiting, None)
             if item is None:
                 return
@@ -112,6 +112,11 @@ def completed(
         yield item, future.result() if error is None else error
         del future
         give()
+
+
+def slots(client: Client) -> int:
+    """How many calls can be at work at once; at least 1, for workers may yet come."""
+    return max(1, sum(map(bool, _offers(client))))
 
 
 def _offers(client: Client) -> list[float]:

@@ -20,9 +20,6 @@ MOST_LISTED = 50
 """So many pairs are listed on the screen; all of them are in the ledger, and with --json."""
 
 Folder = Annotated[Path, typer.Option("-o", "--output", help="Folder of the archive: DIR/<id>/ and the summary.")]
-Scheduler = Annotated[
-    str | None, typer.Option(help="Dask scheduler, e.g. tcp://host:8786; default: workers on this machine.")
-]
 
 
 def batch(
@@ -39,7 +36,7 @@ def batch(
         bool, typer.Option("--allow-remote", help="Let the manifest point anywhere, also to https:// and s3://.")
     ] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would run and how long, and run nothing.")] = False,
-    scheduler: Scheduler = None,
+    scheduler: options.Scheduler = None,
     retries: Annotated[int, typer.Option(help="Tries again where not the pair was at fault.")] = 1,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first pair that fails.")] = False,
     max_pairs: Annotated[int | None, typer.Option(help="Run so many pairs at most.")] = None,
@@ -153,11 +150,7 @@ def _run(config: BatchConfig, *, as_json: bool, quiet: bool) -> None:
         what = f"{outcome.polygons} changes" if outcome.state == "done" else f"FAILED: {outcome.error}"
         say(f"[{number}/{total}] {outcome.id}: {what}, {outcome.seconds:.1f} s", quiet=quiet)
 
-    try:
-        result = run_batch(config, on_pair=told, tell=lambda line: say(line, quiet=quiet))
-    except KeyboardInterrupt:
-        say("\nrscd: interrupted; pairs that are done stay done, and the same command runs the rest")
-        raise typer.Exit(5) from None
+    result = run_batch(config, on_pair=told, tell=lambda line: say(line, quiet=quiet))
     if as_json:
         print_json(result)
     elif not quiet or result.failed:

@@ -12,6 +12,7 @@ from rscd.cli.console import exit_codes, megapixels, print_json, print_table, sa
 from rscd.cli.signals import stopping
 
 if TYPE_CHECKING:
+    from rscd.config import DetectConfig
     from rscd.output.outputs import Written
     from rscd.result import Result
 
@@ -44,13 +45,13 @@ def detect(
     overwrite: options.Overwrite = False,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on where an ended run was.")] = True,
     keep_journal: Annotated[bool, typer.Option(help="Keep finished bands in OUTPUT.rscd/ after the run.")] = False,
+    scheduler: options.Scheduler = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Map what changed between two GeoTIFFs into a GeoPackage."""
     with exit_codes():
         from rscd.config import DetectConfig
-        from rscd.detection import detect as run
 
         config = DetectConfig(
             before=before,
@@ -82,10 +83,7 @@ def detect(
             keep_journal=keep_journal,
         )
         quiet = quiet or as_json
-        with megapixels("detect", quiet=quiet) as progress, stopping() as interrupt:
-            result = run(
-                config, progress=progress, on_start=lambda line: say(line, quiet=quiet), interrupt=interrupt
-            )
+        result = _run(config, scheduler, quiet=quiet)
         if as_json:
             print_json(result)
         if not quiet:
@@ -101,6 +99,23 @@ def detect(
                     *cost_rows(result),
                 ],
             )
+
+
+def _run(config: DetectConfig, scheduler: str | None, *, quiet: bool) -> Result:
+    """Detect here, or on the workers of a cluster."""
+
+    def told(line: str) -> None:
+        say(line, quiet=quiet)
+
+    with megapixels("detect", quiet=quiet) as progress:
+        if scheduler is not None:
+            from rscd.archive.split import detect_split
+
+            return detect_split(config, scheduler, progress=progress, on_start=told)
+        from rscd.detection import detect as run
+
+        with stopping() as interrupt:
+            return run(config, progress=progress, on_start=told, interrupt=interrupt)
 
 
 def cost_rows(result: Result) -> list[tuple[str, str]]:

@@ -19,6 +19,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda:N.")]
 Model = Annotated[str, typer.Option(help="Name of an embedded model, or a checkpoint file.")]
 
+Scheduler = Annotated[str | None, typer.Option(help="Dask scheduler, e.g. tcp://host:8786; default: this machine.")]
 WindowSide = Annotated[int | None, typer.Option("--window", help="Window side in px, a multiple of 32.")]
 Overlap = Annotated[int | None, typer.Option(help="Overlap of windows in px.")]
 ForwardPrecision = Annotated[str, typer.Option("--precision", help="auto, fp32 or bf16.")]
