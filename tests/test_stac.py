@@ -20,7 +20,7 @@ def item(name, date, west=10.0, href=None, **more):
         "bbox": [west, 50.0, west + 0.01, 50.01],
         "properties": {"datetime": date},
         "links": [],
-        "assets": {"B": {"href": href or f"./{name}.tif", "type": TIFF}, "thumb": {"href": "t.png"}},
+        "assets": {"B": {"href": href or f"./{name}.tif", "type": TIFF}, "thumb": {"href": f"{name}.png"}},
     } | more
 
 
@@ -101,6 +101,6 @@ def test_an_item_that_cannot_be_used_is_named(tmp_path, change, words):
 
 def test_the_asset_is_chosen_by_its_key(tmp_path):
     path = collection(tmp_path, item("x", "2020-01-01T00:00:00Z"), item("y", "2021-01-01T00:00:00Z"))
-    assert read_manifest(path, asset="thumb").pairs[0].before == tmp_path / "t.png"
+    assert read_manifest(path, asset="thumb").pairs[0].before == tmp_path / "x.png"
     with pytest.raises(DataError, match="no asset 'C'"):
         read_manifest(path, asset="C")
