@@ -21,7 +21,7 @@ from rscd.cli.app import app
 from rscd.config import BatchConfig, DetectConfig
 from rscd.errors import UsageError
 
-SMALL = {"window": 64, "overlap": 16, "batch_size": 2, "threshold": 0.3}
+SMALL = {"window": 64, "overlap": 16, "batch_size": 2, "threshold": 0.02}
 OPTIONS = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()] + ["--no-report"]
 
 

@@ -76,11 +76,11 @@ def seconds_per_window(config: DetectConfig) -> tuple[float, str]:
     device = choose_device(config.device)
     predictor = Predictor(network, contract.temperature, device, config.precision, config.batch_size)
     side, _ = choose_window(config.window, config.overlap, contract)
-    shape = config.batch_size, len(contract.bands), side, side
+    shape = predictor.batch_size, len(contract.bands), side, side
     images = np.random.default_rng(0).integers(0, 256, (2, *shape), dtype=np.uint8)
     taken = []
     for _ in range(1 + TRIALS):
         start = perf_counter()
         predictor(images[0], images[1])
         taken.append(perf_counter() - start)
-    return min(taken[1:]) / config.batch_size, str(device)
+    return min(taken[1:]) / predictor.batch_size, str(device)

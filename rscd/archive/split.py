@@ -63,6 +63,8 @@ class Start:
     """Those that are not finished."""
     pixels: int
     """Pixels of the common grid."""
+    batch_size: int
+    """Windows a forward pass: bytes depend on it, so all workers take this one."""
     lines: tuple[str, ...]
     """What the user should know."""
 
@@ -107,10 +109,12 @@ def detect_split(
         (config.before, config.after), overwrite=config.overwrite, record=publication_record(config.output)
     )
     path, contract = trained_model(config.model)
-    scene = Scene(dataclasses.replace(config, model=str(path.absolute())), contract.sha256)
+    config = dataclasses.replace(config, model=str(path.absolute()))
+    scene = Scene(config, contract.sha256)
     with workers(scheduler) as client:
         with locked(config.output) as folder:
-            start = _one(client, begin, scene)
+            start: Start = _one(client, begin, scene)
+            scene = dataclasses.replace(scene, config=dataclasses.replace(config, batch_size=start.batch_size))
             for line in start.lines:
                 on_start(line)
             with _token(folder) as token:
@@ -183,7 +187,13 @@ def begin(scene: Scene) -> Start:
         )
         missing = tuple(k for k in range(run.plan.rows.count) if k not in journal)
         height, width = run.pair.grid.shape
-        return Start(run.plan.rows.count, missing, height * width, (*run.lines, *told))
+        return Start(
+            bands=run.plan.rows.count,
+            missing=missing,
+            pixels=height * width,
+            batch_size=run.predictor.batch_size,
+            lines=(*run.lines, *told),
+        )
 
 
 def finish(stretch: Stretch) -> int:
@@ -215,7 +225,7 @@ def finish(stretch: Stretch) -> int:
                 rows,
                 plan,
                 interruptible(run.forward, interrupt),
-                batch_size=run.config.batch_size,
+                batch_size=run.predictor.batch_size,
                 threshold=run.threshold,
                 grid=run.pair.grid,
                 areas=PixelAreas(run.pair.grid),

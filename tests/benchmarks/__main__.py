@@ -4,9 +4,14 @@ import argparse
 import json
 from pathlib import Path
 
-from tests.benchmarks import accuracy, memory
+from tests.benchmarks import accuracy, archive, memory
 
-BENCHMARKS = {"accuracy": accuracy.run, "memory": memory.run}
+BENCHMARKS = {
+    "accuracy": accuracy.run,
+    "archive": archive.run,
+    "memory": memory.run,
+    "split": archive.run_split,
+}
 
 
 def main() -> None:
@@ -15,9 +20,10 @@ def main() -> None:
     parser.add_argument("name", choices=sorted(BENCHMARKS))
     parser.add_argument("--folder", type=Path, default=None, help="where scenes are made; default: a temporary one")
     parser.add_argument("--model", default=None, help="accuracy: model to measure; default: buildings")
+    parser.add_argument("--side", type=int, default=None, help="archive, split: side of a scene in px")
     parser.add_argument("--json", type=Path, default=None, help="write the figures to this file")
     options = parser.parse_args()
-    more = {"model": options.model} if options.model else {}
+    more = {name: value for name in ("model", "side") if (value := getattr(options, name)) is not None}
     figures = BENCHMARKS[options.name](options.folder, **more)
     for name, value in figures.items():
         print(f"{name:40} {value:.3f}" if isinstance(value, float) else f"{name:40} {value}")
