@@ -52,8 +52,7 @@ def detect(
 
     Raises:
         UsageError: An option out of range, or an output that exists.
-        DataError: The pair was refused.
-        ModelError: The model was refused.
+        DataError, ModelError: The pair, or the model, was refused.
         Interrupted: The device was lost.
         OutputError: An output could not be written, or another run is writing it.
     """
@@ -116,8 +115,7 @@ def detect(
         )
         interrupt()
         publication.publish()
-        if not config.keep_journal:
-            journal.remove()
+        journal.close(keep=config.keep_journal)
     return Result(
         written=written,
         inspection=prepared.inspection,

@@ -44,7 +44,10 @@ def end_at_once(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def stopping() -> Iterator[Callable[[], None]]:
-    """Yield what a run calls between batches: it raises Interrupted once a signal came. A second one ends it at once."""
+    """Yield what a run calls between batches: once a signal came, it raises Interrupted.
+
+    A second signal ends the run at once.
+    """
     heard: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:

@@ -121,9 +121,10 @@ class Journal:
         expected = self._plan.rows.overlap, self._plan.cols.size
         return found["tail"] if found is not None and found["tail"].shape == expected else None
 
-    def remove(self) -> None:
-        """Remove all of it."""
-        clear(self._folder)
+    def close(self, *, keep: bool) -> None:
+        """Once all is published: remove the files, unless they are to be kept."""
+        if not keep:
+            clear(self._folder)
 
     def _path(self, index: int, kind: str) -> Path:
         return self._folder / f"{index:06}.{kind}"
@@ -193,7 +194,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
     """In words, where two keys differ: ``options.batch_size was 8, is 4``."""
     found: list[str] = []
     for name in [*new, *(name for name in old if name not in new)]:
-        was, now = old.get(name), new.get(name)
+        was, now = old.get(name, "absent"), new.get(name, "absent")
         if isinstance(was, dict) and isinstance(now, dict):
             found += differences(was, now, f"{prefix}{name}.")
         elif was != now:
