@@ -64,7 +64,8 @@ def test_pairs_of_one_crs_keep_it_and_of_several_come_to_wgs84(made, tmp_path):
     assert shapely.equals_exact(both.geometry[2:].to_numpy(), source.geometry.to_numpy(), 1e-9).all()
     pairs = pyogrio.read_dataframe(tmp_path / "both.gpkg", layer="pairs")
     assert list(pairs.status) == ["done", "done", "failed"]
-    assert shapely.equals_exact(pairs.geometry[2], pairs.geometry[0], 1e-3)  # the failed one's before image
+    apart = shapely.symmetric_difference(pairs.geometry[2], pairs.geometry[0])  # the failed one's before image
+    assert apart.area < 0.01 * pairs.geometry[0].area
     with closing(sqlite3.connect(tmp_path / "both.gpkg")) as database:
         assert database.execute("SELECT f_table_name FROM layer_styles").fetchall() == [("changes",), ("pairs",)]
 
