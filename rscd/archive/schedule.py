@@ -141,6 +141,7 @@ def _local_cluster(device: str) -> Iterator[SpecCluster]:
                 "nthreads": 1,
                 "resources": {SLOT: 1},
                 "memory_limit": 0,  # pairs are held outside Dask's accounts
+                "silence_logs": logging.CRITICAL,
                 "env": {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
                 | ({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}),
             },
