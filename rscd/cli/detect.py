@@ -15,6 +15,7 @@ SHOWN = 10
 """So many of the blocks that could not be read are listed."""
 
 if TYPE_CHECKING:
+    from rscd.config import DetectConfig
     from rscd.output.outputs import Written
     from rscd.result import Result
 
@@ -48,13 +49,13 @@ def detect(
     overwrite: options.Overwrite = False,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on where an ended run was.")] = True,
     keep_journal: Annotated[bool, typer.Option(help="Keep finished bands in OUTPUT.rscd/ after the run.")] = False,
+    scheduler: options.Scheduler = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Map what changed between two GeoTIFFs into a GeoPackage."""
     with exit_codes():
         from rscd.config import DetectConfig
-        from rscd.detection import detect as run
 
         config = DetectConfig(
             before=before,
@@ -87,10 +88,7 @@ def detect(
             keep_journal=keep_journal,
         )
         quiet = quiet or as_json
-        with megapixels("detect", quiet=quiet) as progress, stopping() as interrupt:
-            result = run(
-                config, progress=progress, on_start=lambda line: say(line, quiet=quiet), interrupt=interrupt
-            )
+        result = _run(config, scheduler, quiet=quiet)
         if as_json:
             print_json(result)
         if not quiet:
@@ -106,6 +104,23 @@ def detect(
                     *cost_rows(result),
                 ],
             )
+
+
+def _run(config: DetectConfig, scheduler: str | None, *, quiet: bool) -> Result:
+    """Detect here, or on the workers of a cluster."""
+
+    def told(line: str) -> None:
+        say(line, quiet=quiet)
+
+    with megapixels("detect", quiet=quiet) as progress:
+        if scheduler is not None:
+            from rscd.archive.split import detect_split
+
+            return detect_split(config, scheduler, progress=progress, on_start=told)
+        from rscd.detection import detect as run
+
+        with stopping() as interrupt:
+            return run(config, progress=progress, on_start=told, interrupt=interrupt)
 
 
 def cost_rows(result: Result) -> list[tuple[str, str]]:

@@ -19,6 +19,12 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda:N.")]
 Model = Annotated[str, typer.Option(help="Name of an embedded model, or a checkpoint file.")]
 
+Scheduler = Annotated[str | None, typer.Option(help="Dask scheduler, e.g. tcp://host:8786; default: this machine.")]
+WindowSide = Annotated[int | None, typer.Option("--window", help="Window side in px, a multiple of 32.")]
+Overlap = Annotated[int | None, typer.Option(help="Overlap of windows in px.")]
+ForwardPrecision = Annotated[str, typer.Option("--precision", help="auto, fp32 or bf16.")]
+BatchSize = Annotated[int, typer.Option(help="Windows a forward pass.")]
+
 Bands = Annotated[str | None, typer.Option(help="Bands of both files, e.g. 1,2,3.")]
 CommonGrid = Annotated[str, typer.Option("--grid", help="Whose pixel grid is the common one: before or after.")]
 Align = Annotated[str, typer.Option(help="auto corrects a consistent shift between the dates; off measures only.")]

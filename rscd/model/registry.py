@@ -45,12 +45,22 @@ def load_model(name: str = "buildings") -> tuple[ChangeNetwork, Contract]:
     Raises:
         ModelError: There is none, it is not valid, or its change head has not been trained.
     """
+    path, _ = trained_model(name)
+    return load_checkpoint(path)
+
+
+def trained_model(name: str) -> tuple[Path, Contract]:
+    """Where a model that can detect lies, and its contract; the weights are not read.
+
+    Raises:
+        ModelError: There is none, its contract is not valid, or its change head has not been trained.
+    """
     path = find_model(name)
     contract = read_contract(path)
     if not contract.trained_on:
         remedy = f"train it first: rscd train TILES --init {path} --encoder {contract.encoder} -o MODEL.safetensors"
         raise ModelError("holds an imported encoder, and no trained change head", path=path, remedy=remedy)
-    return load_checkpoint(path)
+    return path, contract
 
 
 def _check_archive(path: Path) -> None:

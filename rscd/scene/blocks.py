@@ -6,6 +6,7 @@ Here such blocks are *not observable*, as nodata is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -100,7 +101,7 @@ def find_blocks(path: Path, dataset: Any, bands: tuple[int, ...], *, cut: Litera
     height, width = dataset.block_shapes[bands[0] - 1]
     shape = -(-dataset.height // height), -(-dataset.width // width)
     stored, beyond = np.ones(shape, bool), np.zeros(shape, bool)
-    end = path.stat().st_size
+    end = path.stat().st_size if path.exists() else math.inf  # nothing is known of an address
     for band in bands[:1] if _joined(dataset) else sorted(set(bands)):
         for i, j in np.ndindex(shape):
             offset = int(dataset.get_tag_item(f"BLOCK_OFFSET_{j}_{i}", "TIFF", band) or 0)

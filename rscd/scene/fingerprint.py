@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rscd.errors import DataError
+from rscd.scene.remote import gdal_name, remote_fingerprint
 
 SAMPLES = 32
 SAMPLE_BYTES = 1 << 16
@@ -16,7 +17,10 @@ def fingerprint(path: Path) -> dict[str, Any]:
     """Name, size in bytes, modification time (ns since 1970) and sha256 over the size and sampled bytes.
 
     The samples are SAMPLES stretches of SAMPLE_BYTES, evenly spread, the first and the last bytes among them.
+    Of an address, see ``remote_fingerprint``.
     """
+    if gdal_name(path) is not None:
+        return remote_fingerprint(path)
     stat = path.stat()
     digest = hashlib.sha256(str(stat.st_size).encode())
     with path.open("rb") as file:

@@ -82,7 +82,11 @@ def open_pair(config: PairConfig, names: tuple[str, ...] = RGB) -> Iterator[Pair
     for path in paths:
         check_sidecars(path, wanted=config.sidecars)
     options = GDAL_OPTIONS | (WITH_SIDECARS if config.sidecars else {})
-    with rasterio.Env(**options), open_raster(paths[0]) as first, open_raster(paths[1]) as second:
+    with (
+        rasterio.Env(**options),
+        open_raster(paths[0], remote=config.remote) as first,
+        open_raster(paths[1], remote=config.remote) as second,
+    ):
         known = [_crs(path, dataset) for path, dataset in zip(paths, (first, second), strict=True)]
         if config.assume_same_crs:
             known = [known[0] or known[1], known[1] or known[0]]

@@ -15,6 +15,7 @@ from rasterio.windows import Window as RasterWindow
 
 from rscd.errors import DataError, UsageError
 from rscd.scene.blocks import GDAL_ERRORS, BadBlocks, Blocks, check_blocks, gdal_errors, words_of
+from rscd.scene.remote import REMOTE_OPTIONS, gdal_name, open_remote
 from rscd.scene.sidecars import is_file, told_beside
 from rscd.scene.validity import read_validity
 from rscd.types import BoolArray, Grid, ImageArray, Window
@@ -107,28 +108,40 @@ def _inside(part: Window, window: Window) -> tuple[slice, slice]:
 
 
 @contextmanager
-def open_raster(path: Path) -> Iterator[Any]:
+def open_raster(path: Path, *, remote: bool = False) -> Iterator[Any]:
     """Open a GeoTIFF, and nothing else that GDAL might make of the file.
+
+    Args:
+        path: The file.
+        remote: Whether it may be an ``https://`` or ``s3://`` address.
 
     Raises:
         DataError: It is missing, not a GeoTIFF, or claims more than could be read.
     """
-    if not is_file(path):
-        state = "is a folder" if path.is_dir() else "no such file"
-        raise DataError(state, path=path, remedy="give the path of a GeoTIFF")
-    try:
-        dataset = rasterio.open(
-            path.absolute(), driver="GTiff"
-        )  # a relative name might be a prefix that GDAL knows
-    except (*GDAL_ERRORS, ValueError) as error:
-        remedy = "convert it: gdal_translate -of GTiff IN OUT.tif"
-        raise DataError(f"cannot be opened as a GeoTIFF: {words_of(error)}", path=path, remedy=remedy) from error
-    with dataset:
+    with _opened(path, remote=remote) as dataset:
         if dataset.count > MOST_BANDS:
             remedy = "take out the bands that you need: gdal_translate -b 1 -b 2 -b 3 IN OUT.tif"
             raise DataError(f"claims {dataset.count:,} bands", path=path, remedy=remedy)
         with gdal_errors(path):
             check_blocks(path, dataset)
+        yield dataset
+
+
+@contextmanager
+def _opened(path: Path, *, remote: bool) -> Iterator[Any]:
+    if remote and gdal_name(path) is not None:
+        with rasterio.Env(**REMOTE_OPTIONS), open_remote(path) as dataset:
+            yield dataset
+        return
+    if not is_file(path):
+        state = "is a folder" if path.is_dir() else "no such file"
+        raise DataError(state, path=path, remedy="give the path of a GeoTIFF")
+    try:
+        dataset = rasterio.open(path.absolute(), driver="GTiff")  # a relative name might be a prefix of GDAL's
+    except (*GDAL_ERRORS, ValueError) as error:
+        remedy = "convert it: gdal_translate -of GTiff IN OUT.tif"
+        raise DataError(f"cannot be opened as a GeoTIFF: {words_of(error)}", path=path, remedy=remedy) from error
+    with dataset:
         yield dataset
 
 
