@@ -136,6 +136,10 @@ class DetectConfig(PairConfig):
     """Windows a forward pass."""
     overwrite: bool = False
     """Replace existing outputs."""
+    resume: bool = True
+    """Take bands that an interrupted run on this output had finished; False begins anew."""
+    keep_journal: bool = False
+    """Keep the finished bands beside the output, so that another threshold forwards nothing."""
 
 
 @dataclass(frozen=True)

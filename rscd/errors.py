@@ -45,3 +45,9 @@ class OutputError(RscdError):
     """An output could not be written."""
 
     exit_code = 7
+
+
+class Interrupted(RscdError):
+    """The run was asked to stop, or lost its device; run again, it goes on where it was."""
+
+    exit_code = 5

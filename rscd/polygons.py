@@ -7,12 +7,14 @@ from datetime import UTC, datetime
 from functools import partial
 
 from rscd.config import PolygonsConfig
+from rscd.inference.lock import locked
 from rscd.inference.stream import ahead
 from rscd.output.area import PixelAreas
 from rscd.output.components import band_record, threshold_value
 from rscd.output.outputs import Outputs, Progress, Written
 from rscd.output.probability import KeptProbability
 from rscd.output.provenance import provenance
+from rscd.output.publish import Publication
 from rscd.scene.grid import gsd_m
 
 MINIMUM_PX = 4
@@ -45,6 +47,16 @@ def polygons(config: PolygonsConfig, *, progress: Progress = lambda done, total:
         for i, (row, values) in enumerate(kept.strips())
     )
     facts = partial(provenance, started, inputs, config)
-    with closing(ahead(records)) as stream:
-        minimum = MINIMUM_PX * gsd_m(kept.grid) ** 2 * 0.999
-        return outputs.write(stream, kept.grid, areas, minimum_m2=minimum, provenance=facts, progress=progress)
+    minimum = MINIMUM_PX * gsd_m(kept.grid) ** 2 * 0.999
+    with locked(config.output), Publication() as publication, closing(ahead(records)) as stream:
+        written = outputs.write(
+            stream,
+            kept.grid,
+            areas,
+            minimum_m2=minimum,
+            provenance=facts,
+            publication=publication,
+            progress=progress,
+        )
+        publication.publish()
+    return written

@@ -25,6 +25,7 @@ from rscd.output.components import band_record
 from rscd.output.evidence import REVIEW_STATES
 from rscd.output.geopackage import FeatureSpool, ObservedExtent, write_geopackage
 from rscd.output.polygons import FEATURE_SCHEMA, PolygonTracer
+from rscd.output.publish import Publication
 from rscd.output.style import STEPS, changes_qml
 from rscd.types import NOT_OBSERVABLE, Grid
 
@@ -58,7 +59,9 @@ def write(path: Path, probability: NDArray[np.uint8], grid: Grid | None = None, 
             extent.add(record)
             spool.write(tracer.add(record))
         spool.write(tracer.finish())
-        write_geopackage(path, grid, spool, extent, provenance=PROVENANCE)
+        with Publication() as publication:
+            write_geopackage(path, grid, spool, extent, provenance=PROVENANCE, publication=publication)
+            publication.publish()
     return extent
 
 

@@ -6,37 +6,41 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from rscd.errors import RscdError
-
-INTERRUPTED = 5
+from rscd.cli.signals import end_at_once, handling, resume_command
+from rscd.errors import Interrupted, RscdError
 
 
 @contextmanager
 def exit_codes() -> Iterator[None]:
-    """Turn an RscdError into one line and its exit code, Ctrl-C into exit code 5.
+    """Turn an RscdError into one line and its exit code; Ctrl-C, SIGTERM and SIGHUP into exit code 5.
 
     Anything else is a defect of ours: its traceback is shown, and Python exits with 1.
     """
     try:
-        yield
+        with handling(end_at_once):
+            yield
     except RscdError as error:
-        sys.stderr.write(f"rscd: {' '.join(str(error).split())}\n")
+        say(f"rscd: {' '.join(str(error).split())}")
+        if isinstance(error, Interrupted):
+            say(f"rscd: to go on where it was: {resume_command()}")
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
-        sys.stderr.write("\nrscd: interrupted; no output was changed. Run the same command again.\n")
-        raise typer.Exit(INTERRUPTED) from error
+        say(f"\nrscd: interrupted; no output was changed. Run it again: {resume_command()}")
+        raise typer.Exit(Interrupted.exit_code) from error
 
 
 def say(text: str, *, quiet: bool = False) -> None:
-    """Write a line to standard error, unless quiet."""
+    """Write a line to standard error, unless quiet or nobody is there to read it: the terminal may be closed."""
     if not quiet:
-        sys.stderr.write(text + "\n")
+        with suppress(OSError):
+            sys.stderr.write(text + "\n")
+            sys.stderr.flush()
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401 - anything that JSON or a dataclass holds
@@ -71,13 +75,15 @@ def megapixels(label: str, *, quiet: bool) -> Iterator[Callable[[int, int], None
     bar = tqdm(desc=label, unit="Mpx", file=sys.stderr, disable=quiet or None, bar_format=_BAR)
 
     def update(done: int, total: int) -> None:
-        bar.total = round(total / 1e6, 2)
-        bar.update(round(done / 1e6, 2) - bar.n)
+        with suppress(OSError):  # the terminal may be closed
+            bar.total = round(total / 1e6, 2)
+            bar.update(round(done / 1e6, 2) - bar.n)
 
     try:
         yield update
     finally:
-        bar.close()
+        with suppress(OSError):
+            bar.close()
 
 
 _BAR = "{desc}: {percentage:3.0f}% |{bar}| {n:.1f}/{total:.1f} Mpx, {remaining} left, {rate_fmt}"

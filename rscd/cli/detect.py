@@ -9,10 +9,11 @@ import typer
 
 from rscd.cli import options
 from rscd.cli.console import exit_codes, megapixels, print_json, print_table, say
+from rscd.cli.signals import stopping
 
 if TYPE_CHECKING:
-    from rscd.detection import Result
     from rscd.output.outputs import Written
+    from rscd.result import Result
 
 
 def detect(
@@ -41,6 +42,8 @@ def detect(
     batch_size: Annotated[int, typer.Option(help="Windows a forward pass.")] = 8,
     force_gsd: options.ForceGsd = False,
     overwrite: options.Overwrite = False,
+    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on where an ended run was.")] = True,
+    keep_journal: Annotated[bool, typer.Option(help="Keep finished bands in OUTPUT.rscd/ after the run.")] = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -75,10 +78,14 @@ def detect(
             batch_size=batch_size,
             force_gsd=force_gsd,
             overwrite=overwrite,
+            resume=resume,
+            keep_journal=keep_journal,
         )
         quiet = quiet or as_json
-        with megapixels("detect", quiet=quiet) as progress:
-            result = run(config, progress=progress, on_start=lambda line: say(line, quiet=quiet))
+        with megapixels("detect", quiet=quiet) as progress, stopping() as interrupt:
+            result = run(
+                config, progress=progress, on_start=lambda line: say(line, quiet=quiet), interrupt=interrupt
+            )
         if as_json:
             print_json(result)
         if not quiet:
@@ -86,6 +93,10 @@ def detect(
                 [
                     *summary(result.written, result.threshold),
                     ("windows", f"{result.windows} forwarded, {result.windows_skipped} without a valid pixel"),
+                    *(
+                        [("resumed", f"{result.bands_resumed} bands of an earlier run")]
+                        * (result.bands_resumed > 0)
+                    ),
                     *([("", str(report))] if report else []),
                     *cost_rows(result),
                 ],

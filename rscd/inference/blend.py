@@ -13,11 +13,23 @@ from rscd.types import NOT_OBSERVABLE, P_SCALE, BoolArray, ByteArray, FloatArray
 
 
 class BandBlender:
-    """Weighted sum of windows, a row of windows at a time, from the top."""
+    """Weighted sum of windows, a row of windows at a time, from the top.
 
-    def __init__(self, plan: WindowPlan) -> None:
+    Args:
+        plan: The windows.
+        tail: What an earlier blender had left when it finished the band before the one that comes first here.
+    """
+
+    def __init__(self, plan: WindowPlan, tail: FloatArray | None = None) -> None:
         self._plan = plan
         self._sum: FloatArray = np.zeros((plan.rows.window, plan.cols.size), np.float32)
+        if tail is not None:
+            self._sum[: len(tail)] = tail
+
+    @property
+    def tail(self) -> FloatArray:
+        """What finished bands leave to the next: sums (overlap, columns)."""
+        return self._sum[: self._plan.rows.overlap]
 
     def add(self, k: int, j: int, probability: FloatArray) -> None:
         """Add window (row k, column j): probabilities (window, window) in 0..1."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import torch
 
-from rscd.errors import UsageError
+from rscd.errors import Interrupted, ModelError, UsageError
 from rscd.model.contract import Contract
 from rscd.model.network import STRIDE
 from rscd.types import ByteArray, FloatArray, Precision
@@ -41,6 +43,19 @@ def cpu_has_bf16() -> bool:
     except OSError:
         return False
     return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+@dataclass
+class Faults:
+    """What went wrong on the device and was mended; each may move a probability by 1/254."""
+
+    halvings: int = 0
+    """Times that the batch was halved, for it did not fit in the device's memory."""
+    fp32_batches: int = 0
+    """Batches that gave NaN or Inf in bf16 and were forwarded again in fp32."""
+
+
+_OUT_OF_MEMORY = re.compile("CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED")
 
 
 class Predictor:
@@ -78,16 +93,66 @@ class Predictor:
         if precision == "auto":
             self.precision = "bf16" if self.device.type == "cuda" else "fp32"
         self.batch_size = batch_size
+        self.faults = Faults()
+
+    def __call__(self, before: ByteArray, after: ByteArray) -> FloatArray:
+        """Probabilities (n, H, W) in 0..1 of window pairs (n, 3, H, W) on the 0..255 scale.
+
+        Raises:
+            UsageError: The device's memory does not hold a single window.
+            ModelError: The network gives NaN or Inf, in fp32 too.
+            Interrupted: The device is gone.
+        """
+        found: list[FloatArray] = []
+        while (done := sum(map(len, found))) < len(before):
+            part = slice(done, done + self.batch_size)
+            p = self._within_memory(before[part], after[part])
+            if p is None:
+                self._halve()
+            else:
+                found.append(p)
+        return np.concatenate(found)
+
+    def _within_memory(self, before: ByteArray, after: ByteArray) -> FloatArray | None:
+        """One forward pass; None if the device's memory does not hold it."""
+        try:
+            return self._forward(before, after)
+        except RuntimeError as error:
+            if isinstance(error, torch.cuda.OutOfMemoryError) or _OUT_OF_MEMORY.search(str(error)):
+                return None  # leaving here lets go of what the failed pass held
+            if isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error):
+                raise Interrupted(
+                    f"lost {self.device}: {str(error).splitlines()[0]}", remedy="run again to go on where it was"
+                ) from error
+            raise
+
+    def _halve(self) -> None:
+        """Take smaller batches from now on."""
+        if self.batch_size == 1:
+            raise UsageError(
+                f"a single window does not fit in the memory of {self.device}",
+                remedy="free its memory, or use a smaller --window, or --device cpu",
+            )
+        self.batch_size //= 2
+        self.faults.halvings += 1
+        torch.cuda.empty_cache()
 
     @torch.inference_mode()
-    def __call__(self, before: ByteArray, after: ByteArray) -> FloatArray:
-        """Probabilities (n, H, W) in 0..1 of n <= batch_size window pairs (n, 3, H, W) on the 0..255 scale."""
-        n = len(before)
+    def _forward(self, before: ByteArray, after: ByteArray) -> FloatArray:
         pair = [self._to_device(images) for images in (before, after)]
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            logits = self.network(*pair)
-        p: FloatArray = (logits.float() / self.temperature).sigmoid().cpu().numpy()
-        return p[:n]
+        logits = self._logits(pair, self.precision)
+        if self.precision == "bf16" and not logits.isfinite().all():
+            self.faults.fp32_batches += 1
+            logits = self._logits(pair, "fp32")
+        if not logits.isfinite().all():
+            raise ModelError("gives NaN or Inf instead of probabilities", remedy="use another checkpoint")
+        p: FloatArray = (logits / self.temperature).sigmoid().cpu().numpy()
+        return p[: len(before)]
+
+    def _logits(self, pair: list[torch.Tensor], precision: Precision) -> torch.Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            logits: torch.Tensor = self.network(*pair)
+        return logits.float()
 
     def _to_device(self, images: ByteArray) -> torch.Tensor:
         """Pad the batch with copies of its first window and move it as it is (normalising is the network's)."""

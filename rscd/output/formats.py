@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,8 @@ import shapely
 from pyproj import CRS
 
 from rscd.errors import UsageError
-from rscd.output.geopackage import FeatureSpool, ObservedExtent, output_errors, write_geopackage
-from rscd.output.publish import publishing
+from rscd.output.geopackage import FeatureSpool, ObservedExtent, vector_writing, write_geopackage
+from rscd.output.publish import Publication
 from rscd.types import Grid
 
 SUFFIXES = (".gpkg", ".fgb", ".geojson", ".parquet")
@@ -60,8 +59,9 @@ def write_vectors(
     extent: ObservedExtent,
     *,
     provenance: Mapping[str, object],
+    publication: Publication,
 ) -> None:
-    """Write the vector file in the format of its suffix, check it and put it in place, and its siblings first.
+    """Write the vector file in the format of its suffix, and its siblings, beside their targets; check them.
 
     Args:
         path: The target; may exist, its folder must.
@@ -69,19 +69,17 @@ def write_vectors(
         changes: The polygons.
         extent: What was observed.
         provenance: Names, and values that JSON can hold.
+        publication: Puts them in place.
 
     Raises:
         OutputError: It could not be written, or what was written is not sound.
     """
     if path.suffix.lower() == ".gpkg":
-        write_geopackage(path, grid, changes, extent, provenance=provenance)
+        write_geopackage(path, grid, changes, extent, provenance=provenance, publication=publication)
         return
-    extent_path, provenance_path = siblings(path)
+    beside, told, main = (publication.beside(each) for each in (*siblings(path), path))
     area = extent.batch()
-    with output_errors(path), ExitStack() as stack:  # left in reverse: the vector file comes last
-        main, beside, told = (
-            stack.enter_context(publishing(each)) for each in (path, extent_path, provenance_path)
-        )
+    with vector_writing(path):
         with changes.read() as stream:
             _write(main, stream, grid, "Polygon", "changes")
         _check(main, changes.features)

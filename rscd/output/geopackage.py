@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from types import TracebackType
 
@@ -17,16 +17,15 @@ import numpy as np
 import pyarrow as pa
 import pyogrio
 import shapely
-from pyogrio.errors import DataLayerError, DataSourceError
+from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
 from scipy.ndimage import binary_erosion
 from skimage.measure import label
 
-from rscd.errors import OutputError
 from rscd.output.area import PixelAreas
 from rscd.output.datadict import add_data_dictionary
 from rscd.output.evidence import GEOMETRY_METADATA, REVIEW_STATES, columns
 from rscd.output.polygons import FEATURE_SCHEMA, find_corners, trace
-from rscd.output.publish import publishing
+from rscd.output.publish import Publication, writing
 from rscd.output.style import changes_qml
 from rscd.types import NOT_OBSERVABLE, BandRecord, Grid
 
@@ -60,13 +59,15 @@ class FeatureSpool:
     Args:
         path: A file to write; the caller removes it.
         schema: Columns of the features.
+        target: What errors call the file; default: ``path``.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema = FEATURE_SCHEMA) -> None:
+    def __init__(self, path: Path, schema: pa.Schema = FEATURE_SCHEMA, target: Path | None = None) -> None:
         self.path = path
+        self._target = target or path
         self.schema = schema
         self.features = 0
-        with output_errors(path):
+        with vector_writing(self._target):
             self._file = pa.OSFile(str(path), "wb")
             self._writer = pa.ipc.new_stream(self._file, schema)
 
@@ -84,14 +85,14 @@ class FeatureSpool:
         Raises:
             OutputError: The disk did not take them.
         """
-        with output_errors(self.path):
+        with vector_writing(self._target):
             for start in range(0, features.num_rows, BATCH_FEATURES):
                 self._writer.write_batch(features.slice(start, BATCH_FEATURES))
         self.features += features.num_rows
 
     def close(self) -> None:
         """End the stream; doing so twice is harmless."""
-        with output_errors(self.path):
+        with vector_writing(self._target):
             if not self._file.closed:
                 self._writer.close()
                 self._file.close()
@@ -160,9 +161,10 @@ def write_geopackage(
     extent: ObservedExtent,
     *,
     provenance: Mapping[str, object],
+    publication: Publication,
     style: str | None = None,
 ) -> None:
-    """Write the GeoPackage, check it, and put it at ``path``, over whatever file is there.
+    """Write the GeoPackage beside its target and check it.
 
     Args:
         path: The target; may exist, its folder must.
@@ -170,26 +172,23 @@ def write_geopackage(
         changes: Features of the layer ``changes``.
         extent: Feature of the layer ``extent``.
         provenance: Names, and values that JSON can hold: the metadata of the layer ``changes``.
+        publication: Puts it in place.
         style: QML of the layer ``changes``; ours if None.
 
     Raises:
         OutputError: It could not be written, or what was written is not sound.
     """
-    with output_errors(path), publishing(path) as temporary:
+    temporary = publication.beside(path)
+    with vector_writing(path):
         _write_layers(temporary, grid, changes, extent, provenance)
         _add_style(temporary, style if style is not None else changes_qml())
         _describe(temporary, changes.schema.names)
         _check(temporary, changes.features)
 
 
-@contextmanager
-def output_errors(path: Path) -> Iterator[None]:
+def vector_writing(path: Path) -> AbstractContextManager[None]:
     """Turn what the file system, GDAL or SQLite says into an OutputError about ``path``."""
-    try:
-        yield
-    except (OSError, DataSourceError, DataLayerError, sqlite3.Error) as error:
-        remedy = "see that the folder exists, is writable and has room, then run again"
-        raise OutputError(f"could not be written ({error})", path=path, remedy=remedy) from error
+    return writing(path, DataSourceError, DataLayerError, FeatureError, sqlite3.Error)
 
 
 def _write_layers(

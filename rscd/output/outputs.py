@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from rscd.config import DetectConfig
 from rscd.errors import UsageError
 from rscd.output.area import PixelAreas
 from rscd.output.evidence import Evidence
@@ -16,7 +17,7 @@ from rscd.output.formats import check_name, siblings, write_vectors
 from rscd.output.geopackage import FeatureSpool, ObservedExtent
 from rscd.output.polygons import PolygonTracer
 from rscd.output.probability import ProbabilityRaster
-from rscd.output.publish import check_target, publishing, scratch
+from rscd.output.publish import Publication, check_target, placed_by_dead_run
 from rscd.output.report import Report
 from rscd.telemetry import Stopwatch
 from rscd.types import BandRecord, Grid
@@ -64,8 +65,19 @@ class Outputs:
     regularize: bool = False
     """Bring outlines to right angles."""
 
-    def check(self, inputs: Iterable[Path], *, overwrite: bool) -> None:
+    @classmethod
+    def of(cls, config: DetectConfig) -> Outputs:
+        """Those of a run of ``detect``."""
+        shaping = config.min_area_m2, config.simplify_m, config.fill_holes_m2, config.regularize
+        return cls(config.output, config.probability, config.report, *shaping)
+
+    def check(self, inputs: Iterable[Path], *, overwrite: bool, record: Path | None = None) -> None:
         """Refuse, before any work, what could not be published in the end.
+
+        Args:
+            inputs: Files that are read.
+            overwrite: Existing outputs may be replaced.
+            record: That of an earlier run's publication: what it put in place, dying in the middle, may be too.
 
         Raises:
             UsageError: An output exists and ``overwrite`` is off, or is an input, or both outputs have one path;
@@ -80,7 +92,7 @@ class Outputs:
             if path.resolve() in taken:
                 raise UsageError("is an input or another output too", path=path, remedy="name another file")
             taken.add(path.resolve())
-            check_target(path, overwrite=overwrite)
+            check_target(path, overwrite=overwrite or (record is not None and placed_by_dead_run(path, record)))
         areas = ("--min-area", self.min_area_m2 or 0.0), ("--fill-holes", self.fill_holes_m2)
         for option, value in (*areas, ("--simplify", self.simplify_m)):
             if not value >= 0:
@@ -98,12 +110,13 @@ class Outputs:
         *,
         minimum_m2: float,
         provenance: Callable[[], Mapping[str, object]],
+        publication: Publication,
         progress: Progress = lambda done, total: None,
         evidence: Evidence | None = None,
         report: Report | None = None,
         watch: Stopwatch | None = None,
     ) -> Written:
-        """Consume all records and publish: every output complete at its path, or the old ones untouched.
+        """Consume all records and write every output but the report beside its target.
 
         Args:
             records: Every band of the grid, from the top.
@@ -111,6 +124,7 @@ class Outputs:
             areas: Its pixels' areas.
             minimum_m2: Smallest polygon in m2, where ``min_area_m2`` is None.
             provenance: Asked once all bands are done, for the GeoPackage's metadata.
+            publication: Puts the outputs in place, later.
             progress: Called after each band.
             evidence: Makes the polygons' columns; default: those that need no image.
             report: Looks on.
@@ -132,10 +146,9 @@ class Outputs:
         extent = ObservedExtent(grid, areas)
         report, watch = report or Report(None, grid), watch or Stopwatch()
         with ExitStack() as stack:
-            raster = self._raster(grid, stack)
-            spool = stack.enter_context(
-                FeatureSpool(stack.enter_context(scratch(self.geopackage)), evidence.schema)
-            )
+            raster = self._raster(grid, publication, stack)
+            spool_path = publication.scratch(self.geopackage)
+            spool = stack.enter_context(FeatureSpool(spool_path, evidence.schema, self.geopackage))
 
             def keep(features: pa.RecordBatch) -> None:
                 report.digest.add(features)
@@ -158,7 +171,9 @@ class Outputs:
             with watch.stage("write"):
                 if raster is not None:
                     raster.finish()
-                write_vectors(self.geopackage, grid, spool, extent, provenance=provenance())
+                write_vectors(
+                    self.geopackage, grid, spool, extent, provenance=provenance(), publication=publication
+                )
         return Written(
             geopackage=self.geopackage,
             probability=self.probability,
@@ -169,9 +184,9 @@ class Outputs:
             min_area_m2=min_area,
         )
 
-    def _raster(self, grid: Grid, stack: ExitStack) -> ProbabilityRaster | None:
+    def _raster(self, grid: Grid, publication: Publication, stack: ExitStack) -> ProbabilityRaster | None:
         if self.probability is None:
             return None
-        raster = ProbabilityRaster(stack.enter_context(publishing(self.probability)), grid)
+        raster = ProbabilityRaster(publication.beside(self.probability), grid, self.probability)
         stack.callback(raster.discard)
         return raster

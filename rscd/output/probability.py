@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rasterio
 import rasterio.shutil
+from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
 from rscd.errors import DataError, OutputError
 from rscd.output.geotiff import BLOCK, new_geotiff, write_rows
+from rscd.output.publish import REMEDY, writing
 from rscd.scene.grid import grid_of
 from rscd.scene.raster import GDAL_OPTIONS, open_raster
 from rscd.types import NOT_OBSERVABLE, P_SCALE, BandRecord, ByteArray, Grid
 
-REMEDY = "free some space or choose another folder, and run again"
+GDAL_ERRORS = RasterioError, CPLE_BaseError
+"""What rasterio raises; on a full disk, the copy to a COG raises the second, which is not one of the first."""
 
 
 class ProbabilityRaster:
@@ -28,16 +31,21 @@ class ProbabilityRaster:
 
     Rows are written in whole blocks, each block once, to a plain GeoTIFF ``<path>.rows.tif``; the COG is a copy of
     it. Both paths are the caller's temporaries.
+
+    Args:
+        path: The COG to write.
+        grid: The records' grid.
+        target: What errors call the file; default: ``path``.
     """
 
-    def __init__(self, path: Path, grid: Grid) -> None:
-        self._path, self._grid = path, grid
+    def __init__(self, path: Path, grid: Grid, target: Path | None = None) -> None:
+        self._path, self._grid, self._target = path, grid, target or path
         self._rows_path = path.with_name(path.name + ".rows.tif")
         self._hashes: list[str] = []
         self._held: list[ByteArray] = []
         self._written = 0
         self._files = ExitStack()
-        with _writing(path):
+        with self._writing():
             opened = new_geotiff(self._rows_path, grid, bands=1, nodata=NOT_OBSERVABLE)
             self._dataset: Any = self._files.enter_context(opened)
             self._dataset.scales = (1 / P_SCALE,)
@@ -59,7 +67,7 @@ class ProbabilityRaster:
             self._held = [rows[held - keep :]]
 
     def _write(self, rows: ByteArray) -> None:
-        with _writing(self._path):
+        with self._writing():
             for start in range(0, len(rows), BLOCK):
                 strip = rows[start : start + BLOCK]
                 self._hashes.append(_digest(strip))
@@ -73,9 +81,9 @@ class ProbabilityRaster:
             OutputError: It cannot be written, or does not read back as it was computed.
         """
         assert self._written == self._grid.height
-        with _writing(self._path):
+        with self._writing():
             self._files.close()
-        with _writing(self._path), rasterio.Env(**GDAL_OPTIONS):
+        with self._writing(), rasterio.Env(**GDAL_OPTIONS):
             rasterio.shutil.copy(
                 self._rows_path,
                 self._path,
@@ -86,42 +94,55 @@ class ProbabilityRaster:
                 bigtiff="IF_SAFER",
             )
             self._rows_path.unlink()
-            verify(self._path, self._hashes)
+            verify(self._path, self._hashes, self._target)
 
     def discard(self) -> None:
         """Close and remove what was written so far; harmless after ``finish``."""
-        with suppress(RasterioError, OSError):
+        with suppress(*GDAL_ERRORS, OSError):
             self._files.close()
         self._rows_path.unlink(missing_ok=True)
 
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turn what rasterio and the system raise while writing into an OutputError."""
-    try:
-        yield
-    except (RasterioError, OSError) as error:
-        raise OutputError(f"cannot be written: {error}", path=path, remedy=REMEDY) from error
+    def _writing(self) -> AbstractContextManager[None]:
+        return writing(self._target, *GDAL_ERRORS)
 
 
-def verify(path: Path, hashes: list[str]) -> None:
-    """Read every block of a COG back and compare.
+def verify(path: Path, hashes: list[str], target: Path | None = None) -> None:
+    """Read every block of a COG back and compare; of overviews, see that none is missing or cannot be decoded.
 
     Args:
         path: The COG.
         hashes: Digest of each strip of BLOCK rows, from the top.
+        target: What errors call the file; default: ``path``.
 
     Raises:
         OutputError: The layout is not a COG's, or a strip differs.
     """
+    target = target or path
     with rasterio.open(path, driver="GTiff") as dataset:
         if dataset.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") != "COG":
-            raise OutputError("is not laid out as a COG", path=path, remedy=REMEDY)
+            raise OutputError("is not laid out as a COG", path=target, remedy=REMEDY)
         for i, expected in enumerate(hashes):
             rows = min(BLOCK, dataset.height - i * BLOCK)
             strip = dataset.read(1, window=RasterWindow(0, i * BLOCK, dataset.width, rows))
             if _digest(strip) != expected:
-                raise OutputError(f"rows from {i * BLOCK} read back wrong", path=path, remedy=REMEDY)
+                raise OutputError(f"rows from {i * BLOCK} read back wrong", path=target, remedy=REMEDY)
+        levels = len(dataset.overviews(1))
+    for level in range(levels):
+        _decode(path, level, target)
+
+
+def _decode(path: Path, level: int, target: Path) -> None:
+    """Read every block of an overview: one that was never written reads as zeros, which say "no change".
+
+    Raises:
+        OutputError: A block is missing. What cannot be decoded raises one of GDAL_ERRORS.
+    """
+    with rasterio.open(path, driver="GTiff", overview_level=level) as dataset:
+        for (row, col), window in dataset.block_windows(1):
+            if dataset.get_tag_item(f"BLOCK_OFFSET_{col}_{row}", "TIFF", bidx=1) is None:
+                problem = f"overview {level} lacks its block {row}, {col}"
+                raise OutputError(problem, path=target, remedy=REMEDY)
+            dataset.read(1, window=window)
 
 
 def _digest(strip: ByteArray) -> str:

@@ -16,14 +16,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from rscd.errors import OutputError
 from rscd.output import sections
 from rscd.output.chart import shares
 from rscd.output.digest import Digest, svg_paths
 from rscd.output.evidence import columns
 from rscd.output.facts import Facts
 from rscd.output.preview import Previews
-from rscd.output.publish import publishing
+from rscd.output.publish import Publication, writing
 from rscd.output.style import STEPS
 from rscd.scene.grid import gsd_m, name_of
 from rscd.scene.reader import BandInput
@@ -54,8 +53,8 @@ class Report:
         if self._previews is not None:
             self._previews.note(record)
 
-    def publish(self, facts: Facts) -> None:
-        """Write the page, if one is wanted, and put it in place.
+    def write(self, facts: Facts, publication: Publication) -> None:
+        """Write the page beside its target, if one is wanted.
 
         Raises:
             OutputError: It cannot be written.
@@ -63,12 +62,8 @@ class Report:
         if self.path is None or self._previews is None:
             return
         page = report_html(self._grid, self._previews, self.digest, facts)
-        try:
-            with publishing(self.path) as temporary:
-                temporary.write_text(page, encoding="utf-8")
-        except OSError as error:
-            remedy = "see that the folder exists, is writable and has room, then run again"
-            raise OutputError(f"could not be written ({error})", path=self.path, remedy=remedy) from error
+        with writing(self.path):
+            publication.beside(self.path).write_text(page, encoding="utf-8")
 
 
 def report_html(grid: Grid, previews: Previews, digest: Digest, facts: Facts) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,12 +53,16 @@ class RowReader:
     def rows(self, start: int, stop: int) -> tuple[ByteArray, BoolArray]:
         """Pixels (bands, rows, columns), validity (rows, columns) of rows [start, stop) of the crop; never back.
 
+        What lies between is not read.
+
         Raises:
             DataError: A block cannot be decoded.
         """
         start, stop = start + self._crop.row, stop + self._crop.row
         while self._chunks and self._chunks[0][0] + len(self._chunks[0][2]) <= start:
             self._chunks.popleft()
+        if not self._chunks:
+            self._next = max(self._next, start)
         while self._next < stop:
             self._chunks.append(self._read_chunk())
         assert self._chunks[0][0] <= start
@@ -87,15 +91,20 @@ class RowReader:
         return row, pixels, valid
 
 
-def read_bands(pair: Pair, plan: WindowPlan) -> Iterator[BandInput]:
+def read_bands(pair: Pair, plan: WindowPlan, wanted_rows: Iterable[int] | None = None) -> Iterator[BandInput]:
     """Yield the rows of each row of windows, from top to bottom.
 
     Beyond what both dates cover, a window's length is still read for context, and no more.
+
+    Args:
+        pair: The two dates.
+        plan: The windows.
+        wanted_rows: Which rows of windows, ascending; default: all.
     """
     reach, box = plan.rows.window, pair.region
     region = Window(box.row - reach, box.col - reach, box.height + 2 * reach, box.width + 2 * reach)
     before, after = (RowReader(date, pair.crop, region) for date in (pair.before, pair.after))
-    for k in range(plan.rows.count):
+    for k in range(plan.rows.count) if wanted_rows is None else wanted_rows:
         start = plan.rows.start(k)
         stop = min(start + plan.rows.window, plan.rows.size)
         (first, first_valid), (second, second_valid) = before.rows(start, stop), after.rows(start, stop)

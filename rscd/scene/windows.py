@@ -14,6 +14,7 @@ blended, wherever the last row was shifted to; and the shifted window is used fa
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -42,6 +43,15 @@ class Axis:
     def count(self) -> int:
         """Windows: ceil((n - w) / stride) + 1."""
         return max(0, -(-(self.size - self.window) // self.stride)) + 1
+
+    @property
+    def reach(self) -> int:
+        """How many windows before window k still count in band k: 1 unless windows overlap by more than half."""
+        return -(-self.window // self.stride) - 1
+
+    def completing(self, bands: Iterable[int]) -> frozenset[int]:
+        """The windows that these bands need: their own, and those before that reach into them."""
+        return frozenset(k for band in bands for k in range(max(0, band - self.reach), band + 1))
 
     def start(self, k: int) -> int:
         """Where window k is read, px. It may reach beyond the end only where the axis is shorter than it."""

@@ -1,0 +1,214 @@
+"""The journal: finished bands on disk, so that a run that was killed goes on where it was.
+
+It lies in the run folder beside the output: ``journal.json`` says of which run it is, ``<k>.band`` is a band's
+record, and ``<k>.tail`` what blending had left for the next band (float32; only the newest is kept, and without it
+the windows above are forwarded again). Each file is one zstd stream behind the sha256 of it: what does not match is
+as good as missing. A band is on disk, synced, before anything downstream sees it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from rscd.output.components import label_changes, record_digest
+from rscd.output.publish import write_durably, writing
+from rscd.scene.windows import WindowPlan
+from rscd.types import BandRecord, ComponentTable, FloatArray
+
+FORMAT = 1
+"""Version of the files' layout."""
+KEY_NAME = "journal.json"
+RECORD_NAME = "published.json"
+"""Where a publication notes what it puts in place."""
+_COLUMNS = tuple(field.name for field in dataclasses.fields(ComponentTable))
+_CODEC = pa.Codec("zstd", compression_level=1)
+_HEAD = 64 + 1 + 16 + 1  # the digest in hex, the size of the arrays in hex, a line each
+
+
+class Journal:
+    """The finished bands of a run; a band's number gives its record.
+
+    Args:
+        folder: The run folder; it exists.
+        plan: Says which rows a band is.
+    """
+
+    def __init__(self, folder: Path, plan: WindowPlan) -> None:
+        self._folder, self._plan = folder, plan
+        self._thresholds: dict[int, int] = {}
+        self._damaged: list[int] = []
+        for path in sorted(folder.glob("*.band")):
+            self._look_at(path)
+
+    def _look_at(self, path: Path) -> None:
+        index = int(path.stem) if path.stem.isdecimal() else -1
+        found = _unpack(path)
+        if found is not None and 0 <= index < self._plan.rows.count and self._fits(index, found):
+            self._thresholds[index] = int(found["threshold"])
+        else:
+            self._damaged.append(index)
+            path.unlink(missing_ok=True)
+
+    def _fits(self, index: int, found: Mapping[str, Any]) -> bool:
+        start, stop = self._plan.rows.band(index)
+        return int(found["row"]) == start and found["probability"].shape == (stop - start, self._plan.cols.size)
+
+    def __contains__(self, index: object) -> bool:
+        return index in self._thresholds
+
+    def __len__(self) -> int:
+        return len(self._thresholds)
+
+    @property
+    def damaged(self) -> tuple[int, ...]:
+        """Bands that were there and could not be used."""
+        return tuple(self._damaged)
+
+    def threshold(self, index: int) -> int:
+        """The threshold (1..254) with which a band's components were made."""
+        return self._thresholds[index]
+
+    def __getitem__(self, index: int) -> BandRecord:
+        """The record of a band."""
+        found = _unpack(self._path(index, "band"))
+        assert found is not None, "a band of the journal changed under a run that holds its lock"
+        row, threshold, probability = int(found["row"]), int(found["threshold"]), found["probability"]
+        return BandRecord(
+            index,
+            row,
+            probability,
+            threshold,
+            label_changes(probability, threshold),
+            ComponentTable(**{name: found[name] for name in _COLUMNS}),
+            tuple(json.loads(str(found["read_errors"]))),
+            record_digest(index, row, probability),
+        )
+
+    def keep(self, record: BandRecord, tail: FloatArray) -> None:
+        """Put a finished band on disk, with what blending has left for the next.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        k = record.index
+        path = self._path(k, "tail")
+        with writing(path):
+            path.write_bytes(_pack({"tail": tail}))  # not synced: after a loss of power it is done without
+        arrays = {name: getattr(record.table, name) for name in _COLUMNS}
+        arrays |= {"row": np.int64(record.row), "threshold": np.int64(record.threshold)}
+        arrays |= {"read_errors": np.str_(json.dumps(record.read_errors)), "probability": record.probability}
+        write_durably(self._path(k, "band"), _pack(arrays))
+        self._path(k - 1, "tail").unlink(missing_ok=True)
+        self._thresholds[k] = record.threshold
+
+    def tail(self, index: int) -> FloatArray | None:
+        """What blending left when it had finished a band: sums (overlap, columns), if they are here."""
+        found = _unpack(self._path(index, "tail"))
+        expected = self._plan.rows.overlap, self._plan.cols.size
+        return found["tail"] if found is not None and found["tail"].shape == expected else None
+
+    def close(self, *, keep: bool) -> None:
+        """Once all is published: remove the files, unless they are to be kept."""
+        if not keep:
+            clear(self._folder)
+
+    def _path(self, index: int, kind: str) -> Path:
+        return self._folder / f"{index:06}.{kind}"
+
+
+def open_journal(
+    folder: Path,
+    plan: WindowPlan,
+    key: Mapping[str, Any],
+    *,
+    resume: bool = True,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Journal:
+    """Open the journal of a run, or begin one if there is none, or it is of another run.
+
+    Args:
+        folder: The run folder, locked.
+        plan: The windows.
+        key: All that a band's bytes depend on, as JSON holds it.
+        resume: Whether to use what is there.
+        tell: Called with a line on what was found.
+
+    Raises:
+        OutputError: The folder cannot be written.
+    """
+    key = {"format": FORMAT, **json.loads(json.dumps(key))}
+    old = _read_key(folder)
+    if old != key or not resume:
+        if old is not None:
+            why = ", ".join(differences(old, key)) if resume else "--no-resume"
+            tell(f"starting anew, not from {folder.name}: {why}")
+        clear(folder)
+        write_durably(folder / KEY_NAME, json.dumps(key, indent=1).encode())
+    journal = Journal(folder, plan)
+    if journal.damaged:
+        tell(f"{folder.name}: {len(journal.damaged)} bands are damaged and computed again")
+    if len(journal):
+        tell(f"resuming: {len(journal)} of {plan.rows.count} bands are finished in {folder.name}")
+    return journal
+
+
+def clear(folder: Path) -> None:
+    """Remove a journal's files from its folder."""
+    with writing(folder):
+        for pattern in (KEY_NAME, RECORD_NAME, "*.band", "*.tail", ".*.tmp"):
+            for path in folder.glob(pattern):
+                path.unlink(missing_ok=True)
+
+
+def _read_key(folder: Path) -> dict[str, Any] | None:
+    try:
+        key = json.loads((folder / KEY_NAME).read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        key = None
+    return key if isinstance(key, dict) else {"journal.json": "damaged"}
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """In words, where two keys differ: ``options.batch_size was 8, is 4``."""
+    found: list[str] = []
+    for name in [*new, *(name for name in old if name not in new)]:
+        was, now = old.get(name, "absent"), new.get(name, "absent")
+        if isinstance(was, dict) and isinstance(now, dict):
+            found += differences(was, now, f"{prefix}{name}.")
+        elif was != now:
+            short = max(len(str(was)), len(str(now))) <= 40
+            found.append(f"{prefix}{name} " + (f"was {was}, is {now}" if short else "differs"))
+    return found
+
+
+def _pack(arrays: Mapping[str, Any]) -> bytes:
+    """Arrays as the bytes of a file."""
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    plain = buffer.getbuffer()
+    body: bytes = f"{len(plain):016x}\n".encode() + _CODEC.compress(plain, asbytes=True)
+    return hashlib.sha256(body).hexdigest().encode() + b"\n" + body
+
+
+def _unpack(path: Path) -> dict[str, Any] | None:
+    """The arrays of a file; None if it is missing, or not what was written."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    if hashlib.sha256(data[65:]).hexdigest().encode() != data[:64]:
+        return None
+    plain = _CODEC.decompress(memoryview(data)[_HEAD:], int(data[65:81], 16), asbytes=True)
+    with np.load(io.BytesIO(plain), allow_pickle=False) as found:
+        return dict(found)
