@@ -17,6 +17,7 @@ from rscd.inference.predictor import Predictor, choose_device, choose_window
 from rscd.inference.rescale import fit_to, window_on_grid
 from rscd.inference.runkey import run_key
 from rscd.inference.stream import ahead
+from rscd.inference.tune import tune
 from rscd.inference.work import plan_work
 from rscd.model.contract import Contract
 from rscd.model.registry import load_model
@@ -89,17 +90,17 @@ def detect(
         on_start(prepared.inspection.line)
         pair, forward = prepared.pair, fit_to(predictor, window, prepared.factor)
         plan = WindowPlan.over(*pair.grid.shape, *window_on_grid(window, overlap, prepared.factor))
+        tune(predictor, window, plan)
         key = run_key(config, contract, predictor, plan, prepared.factor)
         journal = open_journal(folder, plan, key, resume=config.resume, tell=on_start)
         work = plan_work(plan, threshold, journal=journal, all_pixels=config.report is not None)
-        areas, tally = PixelAreas(pair.grid), Tally(resumed=len(journal))
-        report = Report(config.report, pair.grid)
+        areas, tally, report = PixelAreas(pair.grid), Tally(resumed=len(journal)), Report(config.report, pair.grid)
         names = band_names(contract.bands, len(pair.before.raster.bands))
         records = band_records(
             watch.each("wait", ahead(report.watch(watch.each("read", read_bands(pair, plan, work.read))))),
             plan,
             interruptible(watch.call("forward", forward), interrupt),
-            batch_size=config.batch_size,
+            batch_size=predictor.batch_size,
             threshold=threshold,
             grid=pair.grid,
             areas=areas,

@@ -52,3 +52,17 @@ def band_list(text: str | None) -> tuple[int, ...] | None:
         return tuple(int(part) for part in text.split(","))
     except ValueError as error:
         raise typer.BadParameter(f"--bands {text!r}: give numbers from 1, such as 1,2,3") from error
+
+
+def auto_or_number(option: str, value: str) -> int | None:
+    """Parse a whole number; None for ``auto``.
+
+    Raises:
+        typer.BadParameter: Neither.
+    """
+    if value == "auto":
+        return None
+    try:
+        return int(value)
+    except ValueError as error:
+        raise typer.BadParameter(f"{option} {value!r}: use auto, or 1 or more") from error

@@ -10,7 +10,7 @@ only because ``nn.Conv2d`` pads all sides alike; zeros in the kernel do the same
 from __future__ import annotations
 
 import copy
-from itertools import chain
+from itertools import chain, pairwise
 
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -32,7 +32,7 @@ def folded(network: nn.Module) -> nn.Module:
 def _fold(layers: nn.Sequential) -> None:
     """Join what follows one another in place; what is joined away becomes an identity and keeps its name."""
     names = list(layers._modules)
-    for name, following in zip(names, names[1:], strict=False):
+    for name, following in pairwise(names):
         one, two = layers._modules[name], layers._modules[following]
         if isinstance(one, nn.Conv2d) and isinstance(two, nn.BatchNorm2d):
             layers._modules[name], layers._modules[following] = fuse_conv_bn_eval(one, two), nn.Identity()
