@@ -110,7 +110,7 @@ def detect(
 
         def facts() -> dict[str, Any]:
             about = {"model": asdict(contract), "pair": asdict(prepared.inspection), "device": str(device)}
-            ran = {"bands_resumed": tally.resumed, **asdict(predictor.faults)}
+            ran = {"batch_size": predictor.batch_size, "bands_resumed": tally.resumed, **asdict(predictor.faults)}
             return provenance(started, inputs, config, **about, run=ran)
 
         def on_band(done: int, total: int) -> None:

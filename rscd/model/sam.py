@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from rscd.model.attention import transform
 
@@ -100,6 +101,8 @@ class SamEncoder(nn.Module):
         super().__init__()
         shape = SHAPES[variant]
         self.shape = shape
+        self.checkpointing = False
+        """Training: keep each block's input alone, and compute the rest again for the gradients."""
         self.vit = image_encoder(shape)
         w = shape.width
         self.channels = (w // 4, w // 2, w, 256)
@@ -125,7 +128,10 @@ class SamEncoder(nn.Module):
         get_rel_pos = sam_modeling().image_encoder.get_rel_pos
         found = []
         for i, block in enumerate(self.vit.blocks):
-            x = transform(block, x, get_rel_pos)
+            if self.checkpointing and self.training:
+                x = checkpoint(transform, block, x, get_rel_pos, use_reentrant=False)
+            else:
+                x = transform(block, x, get_rel_pos)
             if i in self.shape.taps:
                 found.append(x.permute(0, 3, 1, 2))
         return [*found[:-1], self.vit.neck(found[-1])]

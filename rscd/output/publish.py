@@ -6,7 +6,6 @@ and put in place, one ``os.replace`` after the other; until then older outputs a
 
 from __future__ import annotations
 
-import errno
 import glob
 import json
 import os
@@ -166,16 +165,15 @@ def check_target(path: Path, *, overwrite: bool) -> None:
     """Refuse a target before any work is done.
 
     Raises:
-        UsageError: It exists and ``overwrite`` is off, or it is a folder, or its name is too long.
-        OutputError: Its folder does not exist or cannot be written.
+        UsageError: It exists and ``overwrite`` is off, or it is a folder.
+        OutputError: Its folder does not exist or cannot be written, or the system takes no such name.
     """
     try:
-        os.lstat(path.with_name(f".{path.name}.{'0' * 16}"))  # temporary names are a little longer
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            raise UsageError("has too long a name", path=path, remedy="choose a shorter one") from error
+        path.with_name(f".{path.name}.{os.getpid()}.scratch.rows.tif").is_file()  # the longest that we make of it
+        str(path).encode()
+    except (OSError, UnicodeEncodeError) as error:
+        remedy = "choose a shorter, plain name"
+        raise OutputError(f"cannot be a file's name here: {error}", path=path, remedy=remedy) from error
     if path.is_dir():
         raise UsageError("is a folder", path=path, remedy="name a file")
     if not path.parent.is_dir():

@@ -4,9 +4,9 @@ import argparse
 import json
 from pathlib import Path
 
-from tests.benchmarks import accuracy, memory
+from tests.benchmarks import accuracy, memory, train
 
-BENCHMARKS = {"accuracy": accuracy.run, "memory": memory.run}
+BENCHMARKS = {"accuracy": accuracy.run, "memory": memory.run, "train": train.run}
 
 
 def main() -> None:
@@ -16,8 +16,12 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=None, help="where scenes are made; default: a temporary one")
     parser.add_argument("--model", default=None, help="accuracy: model to measure; default: buildings")
     parser.add_argument("--json", type=Path, default=None, help="write the figures to this file")
+    parser.add_argument(
+        "--train", nargs="*", type=train.option, default=[], help="train: e.g. encoder=vit_b crop=448"
+    )
     options = parser.parse_args()
     more = {"model": options.model} if options.model else {}
+    more |= dict(options.train)
     figures = BENCHMARKS[options.name](options.folder, **more)
     for name, value in figures.items():
         print(f"{name:40} {value:.3f}" if isinstance(value, float) else f"{name:40} {value}")

@@ -1,0 +1,141 @@
+"""The program that the fault tests kill: detect with a stand-in network, its points announced on standard output.
+
+Points are calls of rscd's own functions, wrapped here; at the one asked for, the thread that is there says HOLD and
+waits to be killed, or fills a file system until nothing more goes in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+
+import rscd.detection
+import rscd.inference.journal as journal
+import rscd.output.geopackage as geopackage
+import rscd.output.probability as probability
+import rscd.output.publish as publish
+from faults.scenario import STAND_IN
+from rscd import DetectConfig, detect
+from rscd.errors import RscdError
+from rscd.inference.blend import BandBlender
+from rscd.inference.predictor import Predictor
+from rscd.output.report import Report
+
+TOLD = json.loads(sys.argv[1]) if __name__ == "__main__" else {}
+REACHED: Counter[str] = Counter()
+LOCK = threading.Lock()
+
+
+def tell(line: str) -> None:
+    with LOCK:
+        os.write(1, (line + "\n").encode())
+
+
+def point(name: str) -> None:
+    REACHED[name] += 1
+    tell(name)
+    if name == TOLD["hold"] and REACHED[name] == TOLD["nth"]:
+        if TOLD["fill"]:
+            fill(Path(TOLD["fill"]))
+        else:
+            tell("HOLD")
+            sys.stdin.readline()  # until told to go on, or killed
+
+
+def fill(folder: Path) -> None:
+    """Leave no byte."""
+    with (folder / "filler").open("wb", buffering=0) as file:
+        for size in (1 << 16, 1 << 12, 1 << 8, 1):
+            try:
+                while file.write(b"\0" * size) == size:
+                    pass
+            except OSError:
+                continue
+
+
+def around(owner: object, name: str, before: str = "", after: str = "") -> None:
+    """Announce a function's calls."""
+    function = getattr(owner, name)
+
+    def announced(*args, **kwargs):
+        if before:
+            point(before)
+        result = function(*args, **kwargs)
+        if after:
+            point(after)
+        return result
+
+    setattr(owner, name, announced)
+
+
+def count_windows(call):
+    def counted(self, before, after):
+        point("forward")
+        found = call(self, before, after)
+        tell(f"windows {len(before)}")
+        return found
+
+    return counted
+
+
+def wrap() -> None:
+    Predictor.__call__ = count_windows(Predictor.__call__)
+    around(BandBlender, "finish", after="blended")
+    around(journal, "write_durably", before="tail-written")
+    around(journal.Journal, "keep", before="keep", after="kept")
+    around(journal.Journal, "close", before="placed", after="journal-removed")
+    around(probability.ProbabilityRaster, "_write", after="cog-rows")
+    around(probability.ProbabilityRaster, "finish", before="cog")
+    around(probability.rasterio.shutil, "copy", before="cog-copy", after="cog-copied")
+    around(probability, "verify", after="cog-verified")
+    around(geopackage, "_write_layers", before="gpkg", after="gpkg-layers")
+    around(geopackage, "_add_style", after="gpkg-style")
+    around(geopackage, "_describe", after="gpkg-described")
+    around(geopackage, "_check", after="gpkg-checked")
+    around(Report, "write", before="report")
+    around(publish.Publication, "publish", before="publish")
+    around(publish, "write_durably", after="recorded")
+    replace = Path.replace
+
+    def announced(self: Path, target: Path):
+        name = "replace-band" if target.suffix in (".band", ".json") else "replace"
+        point(name)
+        done = replace(self, target)
+        point(name + "d")
+        return done
+
+    Path.replace = announced
+
+
+def command_line(words: list[str]) -> int:
+    """Run the real command line, with the stand-in for a model."""
+    from rscd.cli.app import app
+
+    rscd.detection.load_model = lambda name: STAND_IN
+    sys.argv = ["rscd", *words]
+    app()
+    return 0
+
+
+def main() -> int:
+    wrap()
+    if TOLD["command"]:
+        return command_line(TOLD["command"])
+    kinds = {f.name: f.type for f in dataclasses.fields(DetectConfig)}
+    config = {k: Path(v) if v is not None and "Path" in str(kinds[k]) else v for k, v in TOLD["config"].items()}
+    try:
+        result = detect(DetectConfig(**config), model=STAND_IN, on_start=lambda line: tell(f"said {line}"))
+    except RscdError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    tell(f"done {result.windows}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

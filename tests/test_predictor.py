@@ -1,0 +1,94 @@
+"""What goes wrong on a device: memory that is short, numbers that are none, a device that is gone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import Pointwise
+
+from rscd.errors import Interrupted, ModelError, UsageError
+from rscd.inference.predictor import Predictor
+
+BEFORE, AFTER = np.random.default_rng(0).integers(0, 255, (2, 8, 3, 32, 32), dtype=np.uint8)
+DEVICE = torch.device("cpu")
+
+
+class Limited(Pointwise):
+    """Memory holds so many windows."""
+
+    def __init__(self, holds: int, error: Exception) -> None:
+        super().__init__()
+        self.holds, self.error, self.batches = holds, error, []
+
+    def forward(self, before, after):
+        self.batches.append(len(before))
+        if len(before) > self.holds:
+            raise self.error
+        return super().forward(before, after)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.cuda.OutOfMemoryError("CUDA out of memory"), torch.AcceleratorError("CUDA error: out of memory")],
+)
+def test_a_batch_that_does_not_fit_is_halved_and_that_is_remembered(error):
+    network = Limited(3, error)
+    predictor = Predictor(network, batch_size=8)
+    expected = Predictor(Pointwise(), batch_size=8)(BEFORE, AFTER)
+    np.testing.assert_array_equal(predictor(BEFORE, AFTER), expected)
+    assert network.batches == [8, 4, 2, 2, 2, 2]
+    np.testing.assert_array_equal(predictor(BEFORE[:5], AFTER[:5]), expected[:5])
+    assert network.batches[6:] == [2, 2, 2]
+    assert (predictor.batch_size, predictor.faults.halvings) == (2, 2)
+
+
+def test_a_window_that_does_not_fit_alone_is_told():
+    with pytest.raises(UsageError, match=r"single window does not fit.*--window"):
+        Predictor(Limited(0, torch.cuda.OutOfMemoryError("CUDA out of memory")))(BEFORE, AFTER)
+
+
+class Overflowing(Pointwise):
+    """Gives what is no number: in bf16, or always, or for one window."""
+
+    def __init__(self, value: float, *, always: bool = False) -> None:
+        super().__init__()
+        self.value, self.always = value, always
+
+    def forward(self, before, after):
+        logits = super().forward(before, after)
+        if self.always or torch.is_autocast_enabled("cpu"):
+            logits[0, 3, 3] = self.value
+        return logits
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_number_in_bf16_is_forwarded_again_in_fp32(value):
+    predictor = Predictor(Overflowing(value), precision="bf16", batch_size=4)
+    expected = Predictor(Pointwise(), batch_size=4)(BEFORE, AFTER)
+    np.testing.assert_array_equal(predictor(BEFORE, AFTER), expected)
+    assert predictor.faults.fp32_batches == 2
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_what_is_no_number_in_fp32_either_is_refused_not_zero(precision):
+    with pytest.raises(ModelError, match="NaN or Inf"):
+        Predictor(Overflowing(float("inf"), always=True), precision=precision)(BEFORE, AFTER)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.AcceleratorError("CUDA error: unspecified launch failure\nmore"),
+        RuntimeError("CUDA error: device-side"),
+    ],
+)
+def test_a_device_that_is_gone_interrupts_the_run(error):
+    with pytest.raises(Interrupted, match=r"lost cpu: CUDA error: .*run again") as caught:
+        Predictor(Limited(0, error))(BEFORE, AFTER)
+    assert caught.value.exit_code == 5
+
+
+def test_other_errors_are_ours():
+    with pytest.raises(RuntimeError, match="shapes"):
+        Predictor(Limited(0, RuntimeError("shapes do not match")))(BEFORE, AFTER)
