@@ -4,9 +4,9 @@ import argparse
 import json
 from pathlib import Path
 
-from tests.benchmarks import accuracy, memory, train
+from tests.benchmarks import accuracy, memory, speed, train
 
-BENCHMARKS = {"accuracy": accuracy.run, "memory": memory.run, "train": train.run}
+BENCHMARKS = {"accuracy": accuracy.run, "memory": memory.run, "speed": speed.run, "train": train.run}
 
 
 def main() -> None:
@@ -19,8 +19,10 @@ def main() -> None:
     parser.add_argument(
         "--train", nargs="*", type=train.option, default=[], help="train: e.g. encoder=vit_b crop=448"
     )
+    parser.add_argument("--rows", help="speed: rows of its table, such as 1,3,4; default: all of the device")
+    parser.add_argument("--device", help="speed: cpu, the default, or cuda")
     options = parser.parse_args()
-    more = {"model": options.model} if options.model else {}
+    more = {name: getattr(options, name) for name in ("model", "rows", "device") if getattr(options, name)}
     more |= dict(options.train)
     figures = BENCHMARKS[options.name](options.folder, **more)
     for name, value in figures.items():
