@@ -4,7 +4,7 @@ The stages, in the order in which a pair passes through them::
 
     pair -> grid -> windows -> read -> normalise -> forward -> blend -> BandRecord -> probability raster
                                                                           |   \-----> polygons -> GeoPackage
-                                                                          \---------> report
+                                                                          \---------> journal, report
 
 ``rscd/detection.py`` tells the story; one folder a room: ``scene`` (files to arrays), ``model``, ``inference``
 (arrays to band records), ``output`` (band records to files), ``training``, ``archive``, ``simulate``, ``cli``.

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,8 @@ def print_table(rows: list[tuple[str, str]], *, stdout: bool = False) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in rows:
         table.add_row(Text(printable(name), style="bold"), Text(printable(value)))
-    Console(stderr=not stdout).print(table)
+    with nullcontext() if stdout else suppress(OSError):  # nobody may be there any more to read the second
+        Console(stderr=not stdout).print(table)
 
 
 def print_columns(header: Sequence[str], rows: Sequence[Sequence[str]], *, stdout: bool = False) -> None:

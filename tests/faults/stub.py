@@ -128,7 +128,7 @@ def command_line(words: list[str]) -> int:
 def be(told: dict, pipe: Connection, errors: str) -> None:
     """What a victim does with its life."""
     os.setsid()
-    os.dup2(os.open(errors, os.O_WRONLY), 2)  # a terminal becomes the session's
+    os.dup2(os.open(errors, os.O_RDWR), 2)  # a terminal becomes the session's
     TOLD.update(told)
     PIPE.append(pipe)
     torch.set_num_threads(told["threads"])
