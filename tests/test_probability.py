@@ -6,7 +6,7 @@ from conftest import utm_grid, write_image
 from rscd.errors import DataError, OutputError
 from rscd.output.area import PixelAreas
 from rscd.output.components import band_record
-from rscd.output.probability import KeptProbability, ProbabilityRaster, verify
+from rscd.output.probability import KeptProbability, ProbabilityRaster, _decode, verify
 
 
 def written(path, values, heights):
@@ -60,6 +60,14 @@ def test_a_block_that_reads_back_wrong_is_noticed(tmp_path, values):
     path.write_bytes(whole[: len(whole) * 9 // 10])
     with pytest.raises((OutputError, rasterio.errors.RasterioError)):
         verify(path, hashes)
+
+
+def test_a_block_that_an_overview_lacks_is_noticed(tmp_path, values):
+    path = write_image(tmp_path / "p.tif", np.zeros((1, 1024, 1024), np.uint8), sparse_ok=True)
+    with rasterio.Env(SPARSE_OK_OVERVIEW="YES"), rasterio.open(path, "r+") as dataset:
+        dataset.build_overviews([2], rasterio.enums.Resampling.average)
+    with pytest.raises(OutputError, match="overview 0 lacks its block 0, 0"):
+        _decode(path, 0, path)
 
 
 def test_a_plain_tiff_is_no_cog(tmp_path, values):

@@ -24,7 +24,8 @@ class Publication:
     """The outputs of one run.
 
     Args:
-        record: Where to note, while files are put in place, which they are; see ``placed_by_dead_run``.
+        record: Where to note which files are put in place; the caller removes it when the run is over. See
+            ``placed_by_dead_run``.
     """
 
     def __init__(self, record: Path | None = None) -> None:
@@ -73,8 +74,6 @@ class Publication:
         for folder in {target.parent for target in self._files}:
             with writing(folder):
                 _sync(folder)
-        if self._record is not None:
-            self._record.unlink()
 
 
 @contextmanager

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import torch
 
-import rscd.detection
 import rscd.inference.journal as journal
 import rscd.output.geopackage as geopackage
 import rscd.output.probability as probability
 import rscd.output.publish as publish
+import rscd.setup
 from faults.scenario import STAND_IN
 from rscd import DetectConfig, detect
 from rscd.errors import RscdError
@@ -92,12 +92,12 @@ def wrap() -> None:
     around(journal, "write_durably", before="tail-written")
     around(journal.Journal, "keep", before="keep", after="kept")
     around(journal.Journal, "close", before="placed", after="journal-removed")
-    around(probability.ProbabilityRaster, "_write", after="cog-rows")
+    around(probability.ProbabilityRaster, "add", after="cog-rows")
     around(probability.ProbabilityRaster, "finish", before="cog")
     around(probability.rasterio.shutil, "copy", before="cog-copy", after="cog-copied")
     around(probability, "verify", after="cog-verified")
     around(geopackage, "_write_layers", before="gpkg", after="gpkg-layers")
-    around(geopackage, "_add_style", after="gpkg-style")
+    around(geopackage, "add_styles", after="gpkg-style")
     around(geopackage, "_describe", after="gpkg-described")
     around(geopackage, "_check", after="gpkg-checked")
     around(Report, "write", before="report")
@@ -119,7 +119,7 @@ def command_line(words: list[str]) -> int:
     """Run the real command line, with the stand-in for a model."""
     from rscd.cli.app import app
 
-    rscd.detection.load_model = lambda name: STAND_IN
+    rscd.setup.load_model = lambda name: STAND_IN
     sys.argv = ["rscd", *words]
     app()
     return 0

@@ -15,7 +15,7 @@ PHASES = {
     "first band": [("forward", range(1, 3)), ("blended", [1]), ("keep", [1]), ("replace-band", [2]), ("kept", [1])],
     "middle": [("forward", range(5, 2 * BANDS - 2)), ("keep", MIDDLE), ("replace-band", MIDDLE), ("kept", MIDDLE)],
     "seam tail": [("blended", MIDDLE), ("tail-written", MIDDLE), ("replace-bandd", MIDDLE)],
-    "COG": [(name, [1]) for name in ("cog-rows", "cog", "cog-copy", "cog-copied", "cog-verified")],
+    "COG": [("cog-rows", [BANDS]), *((name, [1]) for name in ("cog", "cog-copy", "cog-copied", "cog-verified"))],
     "GPKG": [(name, [1]) for name in ("gpkg", "gpkg-layers", "gpkg-style", "gpkg-described", "gpkg-checked")],
     "replace": [("publish", [1]), ("recorded", [1]), ("replace", [1, 2, 3]), ("replaced", [2, 3]), ("placed", [1])],
 }

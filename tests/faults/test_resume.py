@@ -61,7 +61,7 @@ class Shifted(Pointwise):
 
 OTHERS = {
     "options.grid": {"grid": "after"},
-    "options.batch_size": {"batch_size": 2},
+    "batch_size": {"batch_size": 2},
     "options.force_gsd": {"force_gsd": True},
     "windows.rows.window": {"window": 96},
     "windows.rows.overlap": {"overlap": 8},
