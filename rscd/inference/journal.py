@@ -123,7 +123,9 @@ class Journal:
 
     def close(self, *, keep: bool) -> None:
         """Once all is published: remove the files, unless they are to be kept."""
-        if not keep:
+        if keep:
+            (self._folder / RECORD_NAME).unlink(missing_ok=True)
+        else:
             clear(self._folder)
 
     def _path(self, index: int, kind: str) -> Path:
@@ -172,9 +174,9 @@ def plain_key(key: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def clear(folder: Path) -> None:
-    """Remove a journal's files from its folder."""
+    """Remove a journal's files from its folder, and last what lets the next run replace what this one published."""
     with writing(folder):
-        for pattern in (KEY_NAME, RECORD_NAME, SPLIT_NAME, "*.band", "*.tail", ".*.tmp"):
+        for pattern in (KEY_NAME, SPLIT_NAME, "*.band", "*.tail", ".*.tmp", RECORD_NAME):
             for path in folder.glob(pattern):
                 path.unlink(missing_ok=True)
 
