@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import sys
 import threading
 from collections import Counter
@@ -128,6 +129,11 @@ def command_line(words: list[str]) -> int:
 def be(told: dict, pipe: Connection, errors: str) -> None:
     """What a victim does with its life."""
     os.setsid()
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background jobs ignore it, and we heed that
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
     os.dup2(os.open(errors, os.O_RDWR), 2)  # a terminal becomes the session's
     TOLD.update(told)
     PIPE.append(pipe)
