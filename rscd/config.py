@@ -10,15 +10,34 @@ from rscd.types import Precision
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """Options of ``rscd train``."""
+class LabelledConfig:
+    """Labelled data, and how pairs of GeoTIFFs among it are read: what train and evaluate share."""
 
     data: tuple[Path, ...]
-    """Folders with ``A/``, ``B/`` and ``label/``."""
+    """Folders of tiles, folders of scenes, and lists of scenes (.csv)."""
+    _: KW_ONLY
+    pair: tuple[Path, Path, Path] | None = None
+    """GeoTIFFs of both dates, and labels: polygons of change, or a raster on the pair's grid."""
+    aoi: Path | None = None
+    """Vector file: outside it the labels of ``pair``, or of reviews, say nothing."""
+    bands: tuple[int, ...] | None = None
+    """Bands of GeoTIFFs to use, from 1; default: by colour, else 1, 2, 3."""
+    grid: Literal["before", "after"] = "before"
+    """Whose pixel grid is a pair's common grid."""
+    align: Literal["auto", "off"] = "auto"
+    """``auto`` corrects a consistent shift between the dates of a pair; ``off`` only measures it."""
+
+
+@dataclass(frozen=True)
+class TrainConfig(LabelledConfig):
+    """Options of ``rscd train``."""
+
     output: Path
     """Checkpoint to write."""
     validation: tuple[Path, ...] = ()
-    """Folders to choose epoch, threshold and temperature on; without any, a tenth of the tiles is held out."""
+    """Data to choose epoch, threshold and temperature on; without any, a tenth of ``data`` is held out."""
+    reviews: tuple[Path, ...] = ()
+    """GeoPackages of ``rscd detect`` whose column ``review`` was filled in."""
     name: str = "custom"
     """Name in the contract."""
     encoder: str = "lite"
@@ -31,6 +50,10 @@ class TrainConfig:
     """CEM: unchanged pixels with p below this are masked, 0..1."""
     floor: float = 0.1
     """CEM: fraction of the masked pixels that is kept, 0..1."""
+    warmup_steps: int = 100
+    """CEM: steps of plain cross-entropy first."""
+    normalise: str = "kept"
+    """CEM: ``kept`` divides by the pixels that are kept, ``all`` by all of them."""
     epochs: int = 12
     """Epochs."""
     crops: int = 960
@@ -38,19 +61,30 @@ class TrainConfig:
     crop: int = 256
     """Side of a crop in px, a multiple of 32."""
     batch_size: int = 8
-    """Crops a step."""
+    """Crops a step, over all processes."""
+    micro_batch: int = 0
+    """Crops that a process forwards at once, their gradients accumulated; 0 takes its share of the batch."""
+    tune: str = "full"
+    """What of the encoder learns: ``full``, ``lora`` (SAM encoders: low-rank parts of attention), ``frozen``."""
+    lora_rank: int = 8
+    """Rank of the low-rank parts."""
+    checkpointing: bool = False
+    """SAM encoders: keep each block's input alone and compute the rest again: less memory, a third more time."""
     rate: float = 1e-3
     """Peak learning rate of STFE and MSDF."""
     encoder_factor: float = 0.1
     """The encoder's learning rate as a share of ``rate``."""
+    layer_decay: float = 1.0
+    """SAM encoders: the rate of a block is this times that of the block above it."""
     ema: float = 0.998
     """Decay a step of the moving average of weights, which is what is validated and written; 0 takes the last."""
     scale: tuple[float, float] = (0.5, 2.0)
     """Range of random zoom."""
     simulated: float = 0.0
     """Share of crops from rendered scenes (``rscd.simulate``), 0..1."""
-    gsd_m: tuple[float, float] = (0.3, 1.2)
-    """Ground sample distances in m to promise in the contract."""
+    gsd_m: tuple[float, float] | None = None
+    """Ground sample distances in m to promise in the contract; default: those of the GeoTIFFs and half of the zoom
+    beyond, else those of the checkpoint that training started from."""
     class_name: str = "change"
     """What a polygon means, for the contract."""
     minimum_mapping_m2: float = 0.0
@@ -65,6 +99,12 @@ class TrainConfig:
     """CPU threads; 0 leaves torch's choice."""
     device: str = "auto"
     """``auto``, ``cpu`` or ``cuda:N``."""
+    save_every: int = 200
+    """Steps after which the state of the run is saved: what is lost at most when it is killed."""
+    limit_minutes: float = 0.0
+    """Stop after so many minutes, best checkpoint written and state kept; 0 is no limit."""
+    overwrite: bool = False
+    """Replace an existing output, and begin anew where the state of another run lies beside it."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +182,34 @@ class DetectConfig(PairConfig):
     """Take bands that an interrupted run on this output had finished; False begins anew."""
     keep_journal: bool = False
     """Keep the finished bands beside the output, so that another threshold forwards nothing."""
+
+
+@dataclass(frozen=True)
+class EvaluateConfig(LabelledConfig):
+    """Options of ``rscd evaluate``."""
+
+    model: str = "buildings"
+    """Name of an embedded model, or path of a checkpoint."""
+    output: Path | None = None
+    """Folder for pictures and the table of scenes."""
+    split: str | None = None
+    """Part of the folders: train, val or test; default: all that is there."""
+    gsd_m: float | None = None
+    """Ground sample distance of tiles that are no GeoTIFFs, m; default: the middle of the contract's range."""
+    threshold: float | None = None
+    """Calibrated p from which a pixel counts as changed, 0..1; default: the contract's."""
+    force_gsd: bool = False
+    """Go on although a scene's ground sample distance is outside the contract's range."""
+    window: int | None = None
+    """Side of a window in px, a multiple of 32; default: the contract's."""
+    overlap: int | None = None
+    """Overlap of windows in px; default: the contract's."""
+    device: str = "auto"
+    """``auto``, ``cpu`` or ``cuda:N``."""
+    precision: Precision = "auto"
+    """``auto`` is bf16 on CUDA and fp32 on the CPU."""
+    batch_size: int = 8
+    """Windows a forward pass."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from rscd.training.augment import augment, random_crop
+from rscd.training.tiles import CHANGED, IGNORED
 
 
 @pytest.fixture
@@ -10,7 +11,7 @@ def tile():
     changed[200:230, 40:90] = True
     before = np.full((3, 300, 300), 90, np.uint8)
     after = np.where(changed, 200, 90).astype(np.uint8)[None].repeat(3, 0)
-    return before, after, changed
+    return before, after, changed.astype(np.uint8)
 
 
 def test_crops_have_the_size_asked_for_at_any_zoom(tile):
@@ -35,7 +36,8 @@ def test_zoom_scales_what_is_seen(tile):
 def test_label_and_images_stay_together(tile):
     rng = np.random.default_rng(2)
     for _ in range(30):
-        before, after, changed = augment(random_crop(tile, 96, (0.7, 1.5), rng), rng)
+        before, after, label = augment(random_crop(tile, 96, (0.7, 1.5), rng), rng)
+        changed = label == CHANGED
         if changed.sum() < 200:
             continue
         difference = np.abs(after.astype(int) - before).mean(0)
@@ -50,6 +52,21 @@ def test_changed_ground_is_sought_and_dates_swap(tile):
     lit = [augment(crop, rng) for crop in crops if crop[2].sum() > 500]
     brighter_after = [(a[:, c].mean() > b[:, c].mean()) for b, a, c in lit]
     assert 0.2 < np.mean(brighter_after) < 0.8
+
+
+def test_ignored_ground_stays_ignored_through_zoom_turn_and_flip(tile):
+    before, after, label = tile
+    label = label.copy()
+    label[195:235, 35:95][label[195:235, 35:95] == 0] = IGNORED  # a ring around all that changed
+    after[:, label == IGNORED] = 150
+    rng = np.random.default_rng(4)
+    for zoom in (0.5, 0.8, 1.0, 1.7):
+        for _ in range(10):
+            made = random_crop((before, after, label), 96, (zoom, zoom), rng)
+            turned = augment(made, rng)[2]
+            assert (np.bincount(turned.ravel(), minlength=3) == np.bincount(made[2].ravel(), minlength=3)).all()
+            assert (made[1][0][made[2] == 0] == 90).all()  # no shade of ring or building is called unchanged
+            assert (made[1][0][made[2] == CHANGED] == 200).all()
 
 
 def test_one_generator_makes_it_repeatable(tile):

@@ -1,19 +1,28 @@
 """Training on real (tiny) tiles, and detect with what came out."""
 
+import csv
 import dataclasses
+import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from conftest import write_image
+from conftest import REPOSITORY, write_image
 from PIL import Image
 
+import rscd
 from rscd import DetectConfig, detect
 from rscd.config import TrainConfig
 from rscd.errors import DataError, UsageError
 from rscd.model.checkpoint import load_checkpoint, read_contract, save_checkpoint
 from rscd.model.registry import import_sam
 from rscd.training.loop import train
+from rscd.training.record import data_sha256
+from rscd.training.tiles import find_tiles
 
 
 def config(tiles, output, **changes):
@@ -23,8 +32,6 @@ def config(tiles, output, **changes):
 
 def detected(tiles, folder, model):
     """Detect with a checkpoint on one of the tiles."""
-    import numpy as np
-
     for part in ("A", "B"):
         pixels = np.moveaxis(np.asarray(Image.open(tiles / part / "0.png")), 2, 0)
         write_image(folder / f"{part}.tif", pixels)
@@ -76,18 +83,42 @@ def test_lite_starts_from_imagenet_and_goes_on_from_a_checkpoint(tiny_tiles, tmp
         train(config(tiny_tiles, tmp_path / "x.safetensors", init=first))
 
 
-def test_sam_vit_b_from_pth_to_import_to_train_to_detect(tiny_tiles, tmp_path):
-    """README's way for users' own SAM weights, with an official-style file of random weights."""
+@pytest.fixture(scope="module")
+def sam_vit_b(tmp_path_factory):
+    """An official-style file of random weights, imported."""
     from rscd.model.sam import SHAPES, image_encoder
 
+    folder = tmp_path_factory.mktemp("sam")
     torch.manual_seed(0)
     state = {f"image_encoder.{k}": v for k, v in image_encoder(SHAPES["vit_b"]).state_dict().items()}
-    torch.save(state, tmp_path / "sam_vit_b.pth")
-    import_sam(tmp_path / "sam_vit_b.pth", tmp_path / "vit_b.safetensors")
+    torch.save(state, folder / "sam_vit_b.pth")
+    import_sam(folder / "sam_vit_b.pth", folder / "vit_b.safetensors")
+    return folder / "vit_b.safetensors"
+
+
+def test_sam_vit_b_from_pth_to_import_to_train_to_detect(tiny_tiles, tmp_path, sam_vit_b):
+    """README's way for users' own SAM weights."""
     model = tmp_path / "mine.safetensors"
-    told = train(config(tiny_tiles, model, encoder="vit_b", init=tmp_path / "vit_b.safetensors", crops=2))
+    told = train(config(tiny_tiles, model, encoder="vit_b", init=sam_vit_b, crops=2, rate=0.01))
     assert told.encoder == "vit_b"
+    moved = moved_tensors(sam_vit_b, model)
+    assert {"encoder.vit.blocks.5.attn.qkv.weight", "encoder.vit.blocks.5.mlp.lin1.weight"} <= moved
     assert detected(tiny_tiles, tmp_path, model).windows == 4
+
+
+def test_sam_vit_b_with_low_rank_parts_that_are_merged_into_plain_weights(tiny_tiles, tmp_path, sam_vit_b):
+    model = tmp_path / "mine.safetensors"
+    options = dict(encoder="vit_b", init=sam_vit_b, crops=4, rate=0.05, tune="lora", checkpointing=True, ema=0.0)
+    assert train(config(tiny_tiles, model, **options)).training["tune"] == "lora"
+    inside = {name for name in moved_tensors(sam_vit_b, model) if name.startswith("encoder.vit.")}
+    assert inside == {f"encoder.vit.blocks.{i}.attn.qkv.weight" for i in range(12)}
+
+
+def moved_tensors(one, other):
+    """Names of the tensors in which two checkpoints differ by more than float16 rounds."""
+    first, second = (load_checkpoint(path)[0].state_dict() for path in (one, other))
+    assert first.keys() == second.keys()
+    return {k for k in first if not torch.equal(first[k].half(), second[k].half())}
 
 
 def test_rendered_scenes_may_be_mixed_in_and_the_contract_says_so(tiny_tiles, tmp_path):
@@ -102,6 +133,11 @@ def test_what_cannot_be_trained_on_is_refused(tiny_tiles, tmp_path):
         ({"encoder": "resnet"}, "resnet"),
         ({"loss": "hinge"}, "hinge"),
         ({"simulated": 2.0}, "--simulated"),
+        ({"tune": "half"}, "--tune half"),
+        ({"normalise": "some"}, "--normalise some"),
+        ({"layer_decay": 0.0}, "--layer-decay"),
+        ({"save_every": 0}, "--save-every 0"),
+        ({"limit_minutes": -1.0}, "--limit-minutes"),
     ):
         with pytest.raises(UsageError, match=words):
             train(dataclasses.replace(good, **changes))
@@ -120,3 +156,68 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny_tiles, tmp_path):
     with pytest.raises(DataError, match="loss is"):
         train(config(tiny_tiles, tmp_path / "m.safetensors", init=first))
     assert not (tmp_path / "m.safetensors").exists()
+
+
+def test_training_on_folders_needs_no_gdal(tiny_tiles, tmp_path):
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom rscd.config import TrainConfig\n"
+        "from rscd.training.loop import train\n"
+        f"train(TrainConfig((Path({str(tiny_tiles)!r}),), Path({str(tmp_path / 'm.safetensors')!r}), crops=2,"
+        " crop=64, epochs=1, batch_size=2, threads=1, device='cpu', encoder='vit_t'))\n"
+        "loaded = [m for m in ('rasterio', 'geopandas', 'pyogrio', 'shapely', 'osgeo') if m in sys.modules]\n"
+        "assert not loaded, loaded\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY)
+
+
+def test_history_and_curves_lie_beside_the_model_and_the_contract_says_how_it_came_about(tiny_tiles, tmp_path):
+    epochs = []
+    told = train(config(tiny_tiles, tmp_path / "m.safetensors", epochs=2, seed=4), on_epoch=epochs.append)
+    with (tmp_path / "m.history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["number"]) for row in rows] == [1, 2]
+    for row, epoch in zip(rows, epochs, strict=True):
+        for name in ("loss", "f1", "precision", "recall", "iou", "ece", "threshold", "temperature", "crops_per_s"):
+            assert float(row[name]) == getattr(epoch, name)
+    with Image.open(tmp_path / "m.curves.png") as curves:
+        assert curves.width > 2 * curves.height
+        assert len(set(curves.convert("L").resize((60, 30)).tobytes())) > 5  # something is drawn
+    figures = {"validation_precision", "validation_recall", "validation_f1", "validation_iou", "validation_ece"}
+    assert set(told.figures) == figures
+    assert told.training["seed"] == 4
+    assert told.training["versions"] == {"rscd": rscd.__version__, "torch": torch.__version__}
+    assert len(told.training["data_sha256"]) == 64
+    assert told.training["data_sha256"] != told.training["validation_sha256"]
+    assert told.licence
+
+
+def test_the_data_have_a_fingerprint_that_a_changed_label_changes_and_a_move_does_not(tiny_tiles, tmp_path):
+    moved = tmp_path / "elsewhere" / tiny_tiles.name
+    shutil.copytree(tiny_tiles, moved)
+    assert data_sha256(find_tiles([moved])) == data_sha256(find_tiles([tiny_tiles]))
+    label = moved / "label" / "3.png"
+    Image.fromarray(255 - np.asarray(Image.open(label))).save(label)
+    assert data_sha256(find_tiles([moved])) != data_sha256(find_tiles([tiny_tiles]))
+
+
+def test_the_command_line_tells_epochs_and_prints_json(tiny_tiles, tmp_path):
+    from typer.testing import CliRunner
+
+    from rscd.cli.app import app
+
+    command = ["train", tiny_tiles, "-o", tmp_path / "m.safetensors", "--encoder", "vit_t", "--crops", 2]
+    command += ["--crop", 64, "--batch-size", 2, "--epochs", 2, "--device", "cpu", "--tune", "frozen"]
+    short = CliRunner().invoke(app, [str(c) for c in [*command, "--limit-minutes", "1e-9"]])
+    assert short.exit_code == 0, short.output
+    assert "epoch 1: loss " in short.stderr
+    assert "crops/s" in short.stderr
+    assert "min left" in short.stderr
+    assert "run the same command again to go on" in short.stderr
+    rest = CliRunner().invoke(app, [str(c) for c in [*command, "--json"]])
+    assert rest.exit_code == 0, rest.output
+    told = json.loads(rest.stdout)
+    assert told["finished"] is True
+    assert told["training"]["epochs"] == 2
+    again = CliRunner().invoke(app, [str(c) for c in command])
+    assert again.exit_code == 2
+    assert "--overwrite" in again.stderr

@@ -3,6 +3,7 @@ import torch
 
 from rscd.errors import UsageError
 from rscd.training.losses import CemOptions, bce, cem, cem_mask, dice, focal, make_loss, ohem
+from rscd.training.tiles import IGNORED
 
 # p:            0.9  0.5  0.1  0.01 | 0.9  0.5  0.1  0.01
 P = torch.tensor([[0.9, 0.5, 0.1, 0.01, 0.9, 0.5, 0.1, 0.01]])
@@ -14,6 +15,17 @@ NO_FLOOR = CemOptions(tau=0.2, floor=0, warmup_steps=0)
 def test_cem_masks_easy_unchanged_pixels_and_no_changed_one():
     kept = cem_mask(LOGITS, CHANGED, NO_FLOOR, step=0)
     assert kept[0, 0].tolist() == [True, True, True, True, True, True, False, False]
+
+
+def test_no_changed_pixel_ever_goes():
+    torch.manual_seed(1)
+    logits, changed = 6 * torch.randn(2, 40, 40), (torch.rand(2, 40, 40) < 0.3).float()
+    for tau in (0.01, 0.5, 1.0):
+        for floor in (0.0, 0.5):
+            for step in (0, 7):
+                kept = cem_mask(logits, changed, CemOptions(tau=tau, floor=floor, warmup_steps=0), step)
+                assert kept[changed == 1].all()
+                assert not kept[changed == 0].all()
 
 
 def test_masked_pixels_get_no_gradient():
@@ -66,3 +78,27 @@ def test_sums_are_sums_and_other_names_are_refused():
     torch.testing.assert_close(both, cem(LOGITS, CHANGED, 0, NO_FLOOR) + dice(LOGITS, CHANGED))
     with pytest.raises(UsageError, match="hinge"):
         make_loss("hinge", NO_FLOOR)
+
+
+@pytest.mark.parametrize("name", ["cem", "bce", "focal", "ohem", "dice", "cem+dice"])
+@pytest.mark.parametrize("step", [0, 500])
+def test_ignored_pixels_count_nowhere(name, step):
+    options = CemOptions(tau=0.2, floor=0, warmup_steps=100)
+    loss = make_loss(name, options)
+    label = CHANGED.to(torch.uint8)
+    alone = loss(LOGITS, label, step)
+    # the same pixels beside others, wrong and right, that are not to be judged
+    logits = torch.cat([LOGITS, torch.tensor([[[9.0, -9, 0, 3]]])], dim=2).requires_grad_()
+    beside = loss(logits, torch.cat([label, torch.full((1, 1, 4), IGNORED, dtype=torch.uint8)], dim=2), step)
+    torch.testing.assert_close(beside, alone)
+    beside.backward()
+    assert (logits.grad[0, 0, 8:] == 0).all()
+    assert (logits.grad[0, 0, :8] != 0).any()
+
+
+def test_a_batch_without_a_judged_pixel_moves_nothing():
+    logits = LOGITS.clone().requires_grad_()
+    nothing = make_loss("cem+dice", NO_FLOOR)(logits, torch.full_like(LOGITS, IGNORED).to(torch.uint8), 0)
+    nothing.backward()
+    assert nothing == 0
+    assert (logits.grad == 0).all()

@@ -57,7 +57,7 @@ def test_imagenet_weights_fill_the_whole_lite_encoder():
 
 def test_encoder_parameters_are_the_pretrained_ones_alone():
     net = network("vit_t")
-    own = {id(p) for p in net.encoder_parameters()}
+    own = {id(p) for p in net.backbone.parameters()}
     names = {n.split(".")[1] for n, p in net.named_parameters() if id(p) in own}
     assert names == {"vit"}
     assert {n.split(".")[0] for n, p in net.named_parameters() if id(p) not in own} == {"encoder", "stfe", "msdf"}

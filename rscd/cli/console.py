@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,40 @@ def print_table(rows: list[tuple[str, str]], *, stdout: bool = False) -> None:
     for name, value in rows:
         table.add_row(Text(name, style="bold"), Text(value))
     Console(stderr=not stdout).print(table)
+
+
+def print_columns(header: Sequence[str], rows: Sequence[Sequence[str]], *, stdout: bool = False) -> None:
+    """Print a table with a header, on standard error unless it is what was asked for."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 1), header_style="bold")
+    for i, name in enumerate(header):
+        table.add_column(name, justify="right" if i else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console = Console(stderr=not stdout)
+    if not console.is_terminal:
+        console.width = 200  # a file has no width, and nothing is to be cut
+    console.print(table)
+
+
+@contextmanager
+def counted(label: str, unit: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar by count; yields a callback of things done and things in all."""
+    from tqdm import tqdm
+
+    bar = tqdm(desc=label, unit=unit, file=sys.stderr, disable=quiet or None)
+
+    def update(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    try:
+        yield update
+    finally:
+        bar.close()
 
 
 @contextmanager

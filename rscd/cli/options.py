@@ -34,6 +34,13 @@ AssumeSameCrs = Annotated[bool, typer.Option("--assume-same-crs", help="A file w
 Sidecars = Annotated[bool, typer.Option("--sidecars", help="Read .aux.xml, .tfw, .msk, .ovr beside the inputs.")]
 ForceGsd = Annotated[bool, typer.Option("--force-gsd", help="Go on outside the model's pixel sizes.")]
 
+DATA = "Folders of tiles (A/, B/, label/), folders of scenes (before, after, labels), lists of scenes (.csv)."
+LabelledPair = Annotated[
+    tuple[Path, Path, Path] | None,
+    typer.Option("--pair", metavar="BEFORE AFTER LABELS", help="GeoTIFFs, and polygons of change or a raster."),
+]
+LabelledArea = Annotated[Path | None, typer.Option("--aoi", help="Vector file: outside it labels say nothing.")]
+
 
 def one_of(option: str, value: str, *allowed: str) -> str:
     """Check a value against those allowed.

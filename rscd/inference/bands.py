@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from rscd.inference.blend import BandBlender, to_values
-from rscd.inference.stream import give_back_memory
+from rscd.inference.stream import drawn_from, give_back_memory
 from rscd.inference.work import Work, plan_work
 from rscd.output.area import PixelAreas
 from rscd.output.components import band_record
@@ -75,28 +75,29 @@ def band_records(
     work, tally = work or plan_work(plan, threshold), tally or Tally()
     label = partial(band_record, threshold=threshold, grid_shape=grid.shape, pixel_areas=areas)
     blender, reached = BandBlender(plan), work.bands.start
-    for rows in inputs:
-        k = rows.index
-        yield from work.finished(reached, k)
-        reached = max(reached, k + (k in work.bands))
-        give_back_memory()
-        if k in work.forwarded:
-            if k - 1 not in work.forwarded:
-                blender = BandBlender(plan, work.tail(k - 1))
-            values = _forward_row(rows, plan, forward, blender, batch_size, tally)
-        if k not in work.bands:
-            continue
-        record = work.kept(k)
-        if record is None or record.threshold != threshold:
-            start, stop = plan.rows.band(k)
-            before, after = (date[:, start - rows.row : stop - rows.row] for date in (rows.before, rows.after))
-            if record is None:
-                record = label(k, start, values, before=before, after=after)
-                work.keep(record, blender.tail)
-            else:
-                errors = record.read_errors
-                record = label(k, start, record.probability, before=before, after=after, read_errors=errors)
-        yield record
+    with drawn_from(inputs) as source:
+        for rows in source:
+            k = rows.index
+            yield from work.finished(reached, k)
+            reached = max(reached, k + (k in work.bands))
+            give_back_memory()
+            if k in work.forwarded:
+                if k - 1 not in work.forwarded:
+                    blender = BandBlender(plan, work.tail(k - 1))
+                values = _forward_row(rows, plan, forward, blender, batch_size, tally)
+            if k not in work.bands:
+                continue
+            record = work.kept(k)
+            if record is None or record.threshold != threshold:
+                start, stop = plan.rows.band(k)
+                before, after = (date[:, start - rows.row : stop - rows.row] for date in (rows.before, rows.after))
+                if record is None:
+                    record = label(k, start, values, before=before, after=after)
+                    work.keep(record, blender.tail)
+                else:
+                    errors = record.read_errors
+                    record = label(k, start, record.probability, before=before, after=after, read_errors=errors)
+            yield record
     yield from work.finished(reached, work.bands.stop)
 
 

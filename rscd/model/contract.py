@@ -57,6 +57,8 @@ class Contract:
     """Terms of the weights."""
     figures: dict[str, float] = field(default_factory=dict)
     """Measured figures, name -> value."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """How the weights came about: fingerprints of the data, seed, options, versions of rscd and torch."""
     sha256: str = ""
     """Over the tensors: name, dtype, shape and bytes of each, in name order."""
 

@@ -55,7 +55,8 @@ class ChangeNetwork(nn.Module):
         )
         return full[:, 0]
 
-    def encoder_parameters(self) -> list[nn.Parameter]:
-        """Parameters of the encoder proper, which train at a lower rate than the rest."""
+    @property
+    def backbone(self) -> nn.Module:
+        """The encoder proper, whose weights come from elsewhere: without the pyramid that is made of its taps."""
         module = self.encoder if isinstance(self.encoder, lite.LiteEncoder) else self.encoder.vit
-        return list(cast(nn.Module, module).parameters())
+        return cast(nn.Module, module)

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
@@ -98,6 +99,8 @@ class SamEncoder(nn.Module):
         super().__init__()
         shape = SHAPES[variant]
         self.shape = shape
+        self.checkpointing = False
+        """Training: keep each block's input alone, and compute the rest again for the gradients."""
         self.vit = image_encoder(shape)
         w = shape.width
         self.channels = (w // 4, w // 2, w, 256)
@@ -121,7 +124,7 @@ class SamEncoder(nn.Module):
         x = x + self._positions(x.shape[1], x.shape[2])
         found = []
         for i, block in enumerate(self.vit.blocks):
-            x = block(x)
+            x = checkpoint(block, x, use_reentrant=False) if self.checkpointing and self.training else block(x)
             if i in self.shape.taps:
                 found.append(x.permute(0, 3, 1, 2))
         return [*found[:-1], self.vit.neck(found[-1])]

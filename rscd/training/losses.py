@@ -1,4 +1,8 @@
-"""Losses under one interface: ``loss(logits, changed, rng_step) -> scalar``, both (N, H, W)."""
+"""Losses under one interface, ``loss(logits, label, step) -> scalar``, made by ``make_loss``.
+
+``make_loss`` takes ignored pixels out before any loss sees them: the losses below are given judged pixels alone, in
+any shape, with ``changed`` 1.0 or 0.0 for each.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rscd.errors import UsageError
+from rscd.training.tiles import CHANGED, IGNORED
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,7 @@ class CemOptions:
 
 
 Loss = Callable[[Tensor, Tensor, int], Tensor]
+"""Logits (N, H, W), label (N, H, W) as in ``tiles``, step from 0 -> mean loss of the judged pixels."""
 
 
 def cem_mask(logits: Tensor, changed: Tensor, options: CemOptions, step: int) -> Tensor:
@@ -36,8 +42,8 @@ def cem_mask(logits: Tensor, changed: Tensor, options: CemOptions, step: int) ->
     """
     with torch.no_grad():
         easy = (changed < 0.5) & (logits.sigmoid() < options.tau)
-        generator = torch.Generator(device="cpu").manual_seed(step)
-        lucky = torch.rand(logits.shape, generator=generator).to(logits.device) < options.floor
+        generator = torch.Generator(device=logits.device).manual_seed(step)
+        lucky = torch.rand(logits.shape, generator=generator, device=logits.device) < options.floor
         return ~easy | lucky
 
 
@@ -93,4 +99,19 @@ def make_loss(name: str, options: CemOptions) -> Loss:
     for part in parts:
         if part not in known:
             raise UsageError(f"--loss {name!r}", remedy=f"use a sum of {', '.join(NAMES)}, e.g. cem+dice")
-    return lambda logits, changed, step: torch.stack([known[p](logits, changed, step) for p in parts]).sum()
+
+    def loss(logits: Tensor, label: Tensor, step: int) -> Tensor:
+        logits, changed = _judged(logits, label)
+        if not logits.numel():
+            return logits.sum()  # nothing to learn from, and a mean of nothing is not a number
+        return torch.stack([known[part](logits, changed, step) for part in parts]).sum()
+
+    return loss
+
+
+def _judged(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits and truth (1.0 changed, 0.0 unchanged) of the pixels that are not ignored."""
+    judged = label != IGNORED
+    if not judged.all():
+        logits, label = logits[judged], label[judged]
+    return logits, (label == CHANGED).to(logits.dtype)

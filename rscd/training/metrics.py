@@ -31,6 +31,30 @@ def scores(tp: int, fp: int, fn: int) -> Scores:
     return Scores(precision, recall, f1, tp / (tp + fp + fn) if tp else 0.0)
 
 
+@dataclass(frozen=True)
+class Confusion:
+    """Pixels by what they are and what they were called."""
+
+    tp: int
+    """Changed, and called so."""
+    fp: int
+    """Unchanged, and called changed."""
+    fn: int
+    """Changed, and called unchanged."""
+    tn: int
+    """Unchanged, and called so."""
+
+    @property
+    def scores(self) -> Scores:
+        """Of the class *changed*."""
+        return scores(self.tp, self.fp, self.fn)
+
+    @property
+    def accuracy(self) -> float:
+        """Overall accuracy, 0..1: the share of pixels called right; 0 where there is no pixel."""
+        return (self.tp + self.tn) / max(self.tp + self.fp + self.fn + self.tn, 1)
+
+
 @dataclass
 class PixelCounts:
     """How many changed and unchanged pixels fell into each bin of predicted probability."""
@@ -62,11 +86,42 @@ class PixelCounts:
         seen = values <= P_SCALE
         self.add(values[seen], truth[seen])
 
-    def at(self, threshold: float) -> Scores:
-        """Scores where p >= threshold (0..1) is called changed."""
+    def merge(self, other: PixelCounts) -> None:
+        """Add counts of the same bins."""
+        self.changed += other.changed
+        self.unchanged += other.unchanged
+
+    def confusion(self, threshold: float) -> Confusion:
+        """Pixels right and wrong where p >= threshold (0..1) is called changed."""
         cut = int(np.searchsorted(self.p, threshold - 1e-9))
         tp, fp = int(self.changed[cut:].sum()), int(self.unchanged[cut:].sum())
-        return scores(tp, fp, int(self.changed[:cut].sum()))
+        return Confusion(tp, fp, int(self.changed[:cut].sum()), int(self.unchanged[:cut].sum()))
+
+    def at(self, threshold: float) -> Scores:
+        """Scores where p >= threshold (0..1) is called changed."""
+        return self.confusion(threshold).scores
+
+    def curve(self) -> tuple[DoubleArray, DoubleArray]:
+        """Precision and recall (n,) with each bin's p as threshold; precision is 1 where none is called."""
+        tp = np.cumsum(self.changed[::-1])[::-1]
+        called = tp + np.cumsum(self.unchanged[::-1])[::-1]
+        precision = np.where(called > 0, tp / np.maximum(called, 1), 1.0)
+        return precision, np.asarray(tp / max(int(self.changed.sum()), 1))
+
+    def average_precision(self) -> float:
+        """Area under precision over recall, as a sum of steps (as scikit-learn has it), 0..1."""
+        precision, recall = self.curve()
+        return float(-np.sum(np.diff(np.append(recall, 0.0)) * precision))
+
+    def reliability(self, bins: int = 15) -> tuple[DoubleArray, DoubleArray, LongArray]:
+        """Mean p, share changed, and pixels (bins,) of equally wide bins of p; NaN where there is no pixel."""
+        total = self.changed + self.unchanged
+        group = np.minimum((self.p * bins).astype(int), bins - 1)
+        pixels = np.bincount(group, total, bins)
+        with np.errstate(invalid="ignore"):
+            said = np.bincount(group, total * self.p, bins) / pixels
+            found = np.bincount(group, self.changed, bins) / pixels
+        return said, found, pixels.astype(np.int64)
 
     def best_threshold(self) -> float:
         """The bin probability with the highest F1 when used as threshold (0..1)."""
@@ -77,11 +132,8 @@ class PixelCounts:
 
     def calibration_error(self, bins: int = 15) -> float:
         """Expected calibration error over equally wide bins of p (Naeini et al. 2015), 0..1."""
-        total = self.changed + self.unchanged
-        group = np.minimum((self.p * bins).astype(int), bins - 1)
-        share = np.bincount(group, total, bins)
-        gap = np.abs(np.bincount(group, self.changed, bins) - np.bincount(group, total * self.p, bins))
-        return float(gap.sum() / max(share.sum(), 1))
+        said, found, pixels = self.reliability(bins)
+        return float(np.nansum(np.abs(found - said) * pixels) / max(int(pixels.sum()), 1))
 
 
 def logit_bins(logits: FloatArray) -> NDArray[np.integer]:

@@ -4,13 +4,14 @@ import argparse
 import json
 from pathlib import Path
 
-from tests.benchmarks import accuracy, archive, memory
+from tests.benchmarks import accuracy, archive, memory, train
 
 BENCHMARKS = {
     "accuracy": accuracy.run,
     "archive": archive.run,
     "memory": memory.run,
     "split": archive.run_split,
+    "train": train.run,
 }
 
 
@@ -22,8 +23,12 @@ def main() -> None:
     parser.add_argument("--model", default=None, help="accuracy: model to measure; default: buildings")
     parser.add_argument("--side", type=int, default=None, help="archive, split: side of a scene in px")
     parser.add_argument("--json", type=Path, default=None, help="write the figures to this file")
+    parser.add_argument(
+        "--train", nargs="*", type=train.option, default=[], help="train: e.g. encoder=vit_b crop=448"
+    )
     options = parser.parse_args()
     more = {name: value for name in ("model", "side") if (value := getattr(options, name)) is not None}
+    more |= dict(options.train)
     figures = BENCHMARKS[options.name](options.folder, **more)
     for name, value in figures.items():
         print(f"{name:40} {value:.3f}" if isinstance(value, float) else f"{name:40} {value}")

@@ -16,7 +16,7 @@ from conftest import Pointwise, utm_grid, write_image
 from faults.scenario import BANDS, COLUMNS, STAND_IN, Case, features_of, make_pair, same_result
 from rscd import detect
 from rscd.errors import OutputError, RscdError
-from rscd.model.checkpoint import build_network
+from rscd.model.registry import load_model
 
 
 @pytest.fixture
@@ -142,14 +142,12 @@ def test_another_threshold_or_shape_forwards_nothing(kept, pair, tmp_path):
 @pytest.mark.row("batch 1 against 32, threads 1 against 8, other band heights")
 @pytest.mark.faults
 def test_batch_and_threads_agree_within_a_step(pair, tmp_path):
-    contract = dataclasses.replace(STAND_IN[1], mean=(100.0,) * 3, std=(40.0,) * 3)
-    torch.manual_seed(0)
-    model, before = (build_network(contract).eval(), contract), torch.get_num_threads()
+    model, before = load_model("buildings"), torch.get_num_threads()
     values = []
     try:
         for i, (batch, threads) in enumerate([(1, 1), (32, 1), (1, 8), (32, 8)]):
             torch.set_num_threads(threads)
-            case = Case(*pair, tmp_path, {"report": None, "overwrite": True, "batch_size": batch})
+            case = Case(*pair, tmp_path, {"report": None, "overwrite": True, "batch_size": batch, "window": 96})
             detect(dataclasses.replace(case.config(), output=tmp_path / f"{i}.gpkg"), model=model)
             values.append(rasterio.open(case.outputs[1]).read(1).astype(int))
     finally:

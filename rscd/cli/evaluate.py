@@ -1,0 +1,105 @@
+"""``rscd evaluate``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rscd.cli import options
+from rscd.cli.console import counted, exit_codes, print_columns, print_json, say
+
+if TYPE_CHECKING:
+    from rscd.training.evaluate import Evaluation
+
+MOST_ROWS = 40
+"""Scenes in the printed table, at most."""
+
+
+def evaluate(
+    data: Annotated[list[Path] | None, typer.Argument(help=options.DATA)] = None,
+    model: options.Model = "buildings",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder for pictures and scenes.csv.")
+    ] = None,
+    pair: options.LabelledPair = None,
+    aoi: options.LabelledArea = None,
+    split: Annotated[str | None, typer.Option(help="Part of the folders: train, val or test.")] = None,
+    gsd: Annotated[float | None, typer.Option(help="Pixel side, in m, of tiles that are no GeoTIFFs.")] = None,
+    bands: options.Bands = None,
+    grid: options.CommonGrid = "before",
+    align: options.Align = "auto",
+    force_gsd: options.ForceGsd = False,
+    threshold: options.Threshold = None,
+    window: Annotated[int | None, typer.Option(help="Window side in px, a multiple of 32.")] = None,
+    overlap: Annotated[int | None, typer.Option(help="Overlap of windows in px.")] = None,
+    device: options.Device = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    batch_size: Annotated[int, typer.Option(help="Windows a forward pass.")] = 8,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure a model on labelled tiles and scenes, mapped as detect maps them."""
+    with exit_codes():
+        from rscd.config import EvaluateConfig
+        from rscd.training.evaluate import evaluate as run
+
+        config = EvaluateConfig(
+            data=tuple(data or ()),
+            pair=pair,
+            aoi=aoi,
+            bands=options.band_list(bands),
+            grid=options.one_of("--grid", grid, "before", "after"),  # type: ignore[arg-type]
+            align=options.one_of("--align", align, "auto", "off"),  # type: ignore[arg-type]
+            model=model,
+            output=output,
+            split=split,
+            gsd_m=gsd,
+            threshold=threshold,
+            force_gsd=force_gsd,
+            window=window,
+            overlap=overlap,
+            device=device,
+            precision=precision,  # type: ignore[arg-type]
+            batch_size=batch_size,
+        )
+        with counted("evaluate", "scene", quiet=quiet or as_json) as progress:
+            told = run(config, progress=progress)
+        if as_json:
+            print_json(told)
+        elif not quiet:
+            print_columns(HEADER, rows(told), stdout=True)
+            least = "-".join(map(str, sorted(set(told.minimum_px))))
+            say(
+                f"model {told.model}, p >= {told.threshold:.3f}; average precision {told.average_precision:.4f}; "
+                f"objects: 4-connected, IoU >= 0.5, those below {least} px left out on both sides"
+            )
+
+
+HEADER = ("", "Mpx", "P", "R", "F1", "IoU", "OA", "ECE", "objects", "found", "P", "R", "F1")
+
+
+def rows(told: Evaluation) -> list[tuple[str, ...]]:
+    """The table: scenes, the worst first where not all have room, and all together."""
+    scenes = list(told.scenes)
+    folder = os.path.commonpath([os.path.dirname(s.name) for s in scenes])  # noqa: PTH120
+    if len(scenes) > MOST_ROWS:
+        scenes = sorted(scenes, key=lambda s: s.f1)[:MOST_ROWS]
+    table = []
+    for s in (*scenes, told.total):
+        name = s.name if s is told.total else os.path.relpath(s.name, folder) if folder else s.name
+        pixels = (s.precision, s.recall, s.f1, s.iou, s.accuracy, s.ece)
+        things = (s.object_precision, s.object_recall, s.object_f1)
+        table.append(
+            (
+                name,
+                f"{s.pixels / 1e6:.2f}",
+                *(f"{v:.3f}" for v in pixels),
+                str(s.objects_there),
+                str(s.objects_found),
+                *(f"{v:.3f}" for v in things),
+            )
+        )
+    return table

@@ -1,0 +1,233 @@
+"""Evaluate: how right a model is on labelled tiles and scenes, by pixels and objects, mapped as by ``detect``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rscd.config import EvaluateConfig, PairConfig
+from rscd.errors import DataError, UsageError
+from rscd.inference.predictor import Predictor, choose_device, choose_window
+from rscd.model.contract import Contract
+from rscd.model.registry import load_model
+from rscd.output.components import is_changed, threshold_value
+from rscd.scene.grid import gsd_m
+from rscd.scene.pair import open_pair
+from rscd.scene.prepare import prepare
+from rscd.training.labels import open_label
+from rscd.training.maps import Mapper
+from rscd.training.metrics import PixelCounts
+from rscd.training.objects import ObjectCounts, match_objects
+from rscd.training.pictures import write_pictures
+from rscd.training.sources import PARTS, PairSource, find_sources
+from rscd.training.survey import raise_refused
+from rscd.training.tiles import CHANGED, IGNORED, FolderTile, find_part, find_tiles, has_layout
+from rscd.types import NOT_OBSERVABLE, P_SCALE, ByteArray
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class SceneScore:
+    """Figures of one tile or scene, or of all together. Shares are 0..1."""
+
+    name: str
+    """Its path, or ``all``."""
+    pixels: int
+    """Pixels that were judged: observable in both dates, and labelled."""
+    tp: int
+    """Changed pixels that were called so."""
+    fp: int
+    """Unchanged pixels that were called changed."""
+    fn: int
+    """Changed pixels that were called unchanged."""
+    tn: int
+    """Unchanged pixels that were called so."""
+    precision: float
+    """Of pixels."""
+    recall: float
+    """Of pixels."""
+    f1: float
+    """Of pixels."""
+    iou: float
+    """Of pixels, of the class *changed*."""
+    accuracy: float
+    """Overall accuracy: pixels called right."""
+    ece: float
+    """Expected calibration error of p, 15 bins."""
+    objects_there: int
+    """4-connected objects of the label, of the minimum mapping unit or larger."""
+    objects_found: int
+    """Likewise of the map."""
+    objects_matched: int
+    """Pairs of the two with an intersection over union of 0.5 or more."""
+    object_precision: float
+    """Of objects."""
+    object_recall: float
+    """Of objects."""
+    object_f1: float
+    """Of objects."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What ``rscd evaluate`` tells."""
+
+    model: str
+    """Name and version."""
+    threshold: float
+    """Calibrated p from which a pixel counted as changed."""
+    minimum_px: tuple[int, int]
+    """Least and largest minimum mapping unit over the scenes, px: smaller objects are left out on both sides."""
+    average_precision: float
+    """Area under the precision-recall curve of pixels, 0..1."""
+    total: SceneScore
+    """All pixels and objects together."""
+    scenes: tuple[SceneScore, ...]
+    """One by one."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A labelled map: what a model says of a tile or a scene, and what is so."""
+
+    name: str
+    """Its path."""
+    values: ByteArray
+    """Probability values (rows, columns)."""
+    label: ByteArray
+    """UNCHANGED, CHANGED and IGNORED."""
+    least_px: int
+    """The minimum mapping unit."""
+
+
+def evaluate(
+    config: EvaluateConfig,
+    *,
+    model: tuple[nn.Module, Contract] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Evaluation:
+    """Map labelled tiles and scenes with a model, through the stages of ``detect``, and compare.
+
+    Args:
+        config: Data and options.
+        model: A model from ``load_model``; default: ``config.model`` is loaded.
+        progress: Called with scenes done and scenes in all.
+
+    Raises:
+        UsageError: An option out of range, or no data.
+        DataError: Data that cannot be used, or a scene that the model does not take.
+        ModelError: The model was refused.
+        OutputError: Pictures could not be written.
+    """
+    mapper = _mapper(config, model or load_model(config.model))
+    tiles, pairs = _find(config)
+    counts, scenes, objects, least = PixelCounts.of_values(), list[SceneScore](), ObjectCounts(), set[int]()
+    for case in _cases(config, mapper, tiles, pairs):
+        judged = (case.label != IGNORED) & (case.values != NOT_OBSERVABLE)
+        changed = judged & (case.label == CHANGED)
+        own = PixelCounts.of_values()
+        own.add_values(case.values[judged], changed[judged])
+        matched = match_objects(changed, judged & is_changed(case.values, mapper.threshold), case.least_px)
+        scenes.append(_score(case.name, own, matched, mapper.threshold))
+        counts.merge(own)
+        objects += matched
+        least.add(case.least_px)
+        progress(len(scenes), len(tiles) + len(pairs))
+    told = Evaluation(
+        model=f"{mapper.contract.name} {mapper.contract.version}",
+        threshold=mapper.threshold / P_SCALE,
+        minimum_px=(min(least), max(least)),
+        average_precision=round(counts.average_precision(), 4),
+        total=_score("all", counts, objects, mapper.threshold),
+        scenes=tuple(scenes),
+    )
+    if config.output is not None:
+        write_pictures(config.output, counts, told)
+    return told
+
+
+def _mapper(config: EvaluateConfig, model: tuple[nn.Module, Contract]) -> Mapper:
+    network, contract = model
+    if config.gsd_m is not None and not config.gsd_m > 0:
+        raise UsageError(f"--gsd {config.gsd_m}", remedy="give the side of a pixel in m")
+    if config.split is not None and config.split not in PARTS:
+        raise UsageError(f"--split {config.split}", remedy=f"use one of {', '.join(PARTS)}")
+    threshold = threshold_value(contract.threshold if config.threshold is None else config.threshold)
+    device = choose_device(config.device)
+    predictor = Predictor(network, contract.temperature, device, config.precision, config.batch_size)
+    return Mapper(predictor, contract, *choose_window(config.window, config.overlap, contract), threshold)
+
+
+def _find(config: EvaluateConfig) -> tuple[list[FolderTile], list[PairSource]]:
+    """Tiles and pairs, each tile's label looked at before anything is mapped."""
+    refused: list[DataError] = []
+    found = find_sources(config, (), refused.append)
+    tiles: list[FolderTile] = []
+    for folder in found.folders:
+        parts = [part for part in PARTS if has_layout(folder / part)]
+        listed = None if config.split is None else find_part(folder, config.split, refused.append)
+        if listed is not None:
+            tiles += listed
+        elif config.split is not None:
+            problem = f"has no list/{config.split}.txt and no folder {config.split}/"
+            refused.append(DataError(problem, path=folder, remedy="leave --split out to take all tiles"))
+        elif parts and not has_layout(folder):
+            remedy = "name one of them, or give --split"
+            refused.append(DataError(f"holds tiles in {', '.join(parts)}", path=folder, remedy=remedy))
+        else:
+            tiles += find_tiles([folder], refused.append)
+    for tile in tiles:
+        try:
+            tile.truth()
+        except DataError as error:
+            refused.append(error)
+    raise_refused(refused)
+    return tiles, found.pairs
+
+
+def _cases(
+    config: EvaluateConfig, mapper: Mapper, tiles: list[FolderTile], pairs: list[PairSource]
+) -> Iterator[Case]:
+    """Map one after the other."""
+    low, high = mapper.contract.gsd_m
+    gsd = config.gsd_m or (low * high) ** 0.5
+    for tile in tiles:
+        before, after, label = tile.read()
+        yield Case(tile.name, mapper.of_tile(before, after, gsd), label, mapper.least_px(gsd))
+    for source in pairs:
+        how: PairConfig = replace(source.config, force_gsd=config.force_gsd)
+        with open_pair(how, mapper.contract.bands) as opened:
+            prepared = prepare(opened, mapper.contract, how)
+            label = open_label(source, prepared.pair.full).read(prepared.pair.crop)
+            least = mapper.least_px(gsd_m(prepared.pair.grid))
+            yield Case(source.name, mapper.of_pair(prepared), label, least)
+
+
+def _score(name: str, counts: PixelCounts, objects: ObjectCounts, threshold: int) -> SceneScore:
+    pixels, things = counts.confusion(threshold / P_SCALE), objects.scores
+    of = pixels.scores
+    return SceneScore(
+        name=name,
+        pixels=int(np.sum(counts.changed) + np.sum(counts.unchanged)),
+        tp=pixels.tp,
+        fp=pixels.fp,
+        fn=pixels.fn,
+        tn=pixels.tn,
+        precision=round(of.precision, 4),
+        recall=round(of.recall, 4),
+        f1=round(of.f1, 4),
+        iou=round(of.iou, 4),
+        accuracy=round(pixels.accuracy, 4),
+        ece=round(counts.calibration_error(), 4),
+        objects_there=objects.there,
+        objects_found=objects.found,
+        objects_matched=objects.matched,
+        object_precision=round(things.precision, 4),
+        object_recall=round(things.recall, 4),
+        object_f1=round(things.f1, 4),
+    )

@@ -1,0 +1,190 @@
+"""Labels of a pair of GeoTIFFs: polygons burnt on its grid where they are asked for, or a raster."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyogrio
+import rasterio
+
+from rscd.config import PairConfig
+from rscd.errors import DataError
+from rscd.scene.aoi import burn, read_vectors, to_grid
+from rscd.scene.fingerprint import fingerprint
+from rscd.scene.grid import name_of
+from rscd.scene.mapping import Mapping
+from rscd.scene.raster import GDAL_OPTIONS, Raster, open_raster
+from rscd.training.sources import RASTERS, PairSource
+from rscd.training.tiles import CHANGED, IGNORED, UNCHANGED, check_values
+from rscd.types import ByteArray, Grid, Window
+
+LAYER = "changes"
+"""The layer that detect writes, and that is taken where a file has it."""
+ANSWERS = {
+    "yes": CHANGED,
+    "accepted": CHANGED,
+    "no": UNCHANGED,
+    "rejected": UNCHANGED,
+    "": IGNORED,
+    "unsure": IGNORED,
+}
+"""What may stand in the column ``review``, and what it makes of a polygon's pixels."""
+UNREADABLE = (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError)
+COLLAR_PX = 8
+"""So far around an answered polygon the ground was looked at too: what is in no polygon there is unchanged."""
+
+
+class Label(Protocol):
+    """Labels on a pair's grid."""
+
+    def read(self, window: Window) -> ByteArray:
+        """The label (h, w) of a window: UNCHANGED, CHANGED and IGNORED."""
+
+
+@dataclass(frozen=True)
+class VectorLabel:
+    """Shapes painted over one another."""
+
+    ground: int
+    """What a pixel is that no shape covers."""
+    layers: tuple[tuple[Any, int], ...]
+    """Shapely shapes in pixel coordinates of the grid, and what they make of their pixels; the last one wins."""
+
+    def read(self, window: Window) -> ByteArray:
+        """The label (h, w) of a window of the grid."""
+        label = np.full((window.height, window.width), self.ground, np.uint8)
+        for shape, value in self.layers:
+            label[burn(shape, window)] = value
+        return label
+
+
+@dataclass(frozen=True)
+class RasterLabel:
+    """A raster on the same grid: 0 unchanged, 1 or 255 changed; what its mask or nodata value hides is ignored."""
+
+    path: Path
+    """A GeoTIFF of one band."""
+    grid: Grid
+    """The grid."""
+
+    def read(self, window: Window) -> ByteArray:
+        """The label (h, w) of a window of the grid.
+
+        Raises:
+            DataError: It cannot be read, or holds other values.
+        """
+        with rasterio.Env(**GDAL_OPTIONS), open_raster(self.path) as dataset:
+            pixels, valid = Raster(self.path, dataset, (1,), self.grid).read(window)
+        check_values(np.unique(pixels[0][valid]), self.path)
+        return np.where(valid, np.where(pixels[0] > 0, CHANGED, UNCHANGED), IGNORED).astype(np.uint8)
+
+
+def open_label(source: PairSource, grid: Grid) -> Label:
+    """The labels of a pair whose full grid this is.
+
+    Raises:
+        DataError: A raster on another grid; a vector file without polygons, or with none on the grid; answers in
+            ``review`` that mean nothing, or none at all where a review was promised.
+    """
+    if source.labels.suffix.lower() in RASTERS:
+        return _raster_label(source.labels, grid)
+    return _vector_label(source.labels, grid, reviewed=source.reviewed, looked_over=source.config.aoi is not None)
+
+
+def _raster_label(path: Path, grid: Grid) -> RasterLabel:
+    with rasterio.Env(**GDAL_OPTIONS), open_raster(path) as dataset:
+        crs = dataset.crs.to_wkt() if dataset.crs else grid.crs
+        own = Grid(crs, tuple(dataset.transform)[:6], dataset.width, dataset.height)
+    if own.shape != grid.shape:
+        sizes = f"{own.width} x {own.height} px, and the pair's grid {grid.width} x {grid.height}"
+        raise DataError(f"has {sizes}", path=path, remedy="make it on the pair's grid, or give polygons")
+    if Mapping(grid, own).offset != (0, 0):
+        remedy = f"gdalwarp it onto the pair's grid ({name_of(grid)}), or give polygons"
+        raise DataError("does not lie on the pair's grid", path=path, remedy=remedy)
+    return RasterLabel(path, grid)
+
+
+def _vector_label(path: Path, grid: Grid, *, reviewed: bool, looked_over: bool) -> VectorLabel:
+    layer = LAYER if path.is_file() and LAYER in _layers(path) else None
+    frame = read_vectors(path, layer=layer)
+    answers = _answers(path, frame, IGNORED if reviewed else CHANGED)
+    if reviewed and not np.any(answers != IGNORED):
+        remedy = "open it in QGIS and fill the column review of layer changes with yes or no"
+        raise DataError("no polygon of it is reviewed", path=path, remedy=remedy)
+    shapes = {
+        value: to_grid(frame.geometry.to_numpy()[answers == value], frame.crs, grid)
+        for value in (IGNORED, UNCHANGED, CHANGED)
+    }
+    found = {value: shape for value, shape in shapes.items() if shape is not None}
+    if len(frame) and not found:
+        raise DataError("holds no polygon", path=path, remedy="draw changes as polygons")
+    if found and not any(shape.area > 0 for shape in found.values()):
+        raise DataError("lies outside the scene", path=path, remedy="give the labels of this pair")
+    if np.all(answers == CHANGED) and not reviewed:
+        return VectorLabel(UNCHANGED, tuple((shape, CHANGED) for shape in found.values()))
+    around = tuple((found[v].buffer(COLLAR_PX), UNCHANGED) for v in (UNCHANGED, CHANGED) if v in found)
+    return VectorLabel(
+        UNCHANGED if looked_over else IGNORED, (*around, *((shape, value) for value, shape in found.items()))
+    )
+
+
+def _layers(path: Path) -> list[str]:
+    try:
+        return [str(name) for name, _ in pyogrio.list_layers(path)]
+    except pyogrio.errors.DataSourceError:
+        return []  # read_vectors says it better
+
+
+def _answers(path: Path, frame: Any, without: int) -> np.ndarray:  # noqa: ANN401
+    """What each polygon of a frame is; where nothing is reviewed, all are ``without``.
+
+    Raises:
+        DataError: Answers beyond ANSWERS.
+    """
+    if "review" not in frame.columns:
+        return np.full(len(frame), without)
+    said = frame["review"].fillna("").astype(str).str.strip().str.lower()
+    if not (said != "").any():
+        return np.full(len(frame), without)
+    odd = sorted(set(said) - ANSWERS.keys())
+    if odd:
+        remedy = "use yes (or accepted), no (or rejected), or leave it empty"
+        raise DataError(f"column review holds {', '.join(map(repr, odd[:5]))}", path=path, remedy=remedy)
+    return np.asarray(said.map(ANSWERS))
+
+
+def detected_from(path: Path, aoi: Path | None) -> PairConfig:
+    """How detect read the pair that it made this GeoPackage from, by the provenance in it.
+
+    Raises:
+        DataError: It is no output of detect, or a date is gone, or is not the file that it was.
+    """
+    other = f"or name them: --pair BEFORE AFTER '{path}'"
+    try:
+        told = pyogrio.read_info(path, layer=LAYER)["layer_metadata"] or {}
+        inputs, options = json.loads(told["inputs"]), json.loads(told["options"])
+        dates = {role: Path(inputs[role]["path"]) for role in ("before", "after")}
+    except (*UNREADABLE, KeyError, TypeError, ValueError) as error:
+        remedy = "give a GeoPackage that rscd detect wrote, " + other
+        raise DataError("does not say which pair it was made from", path=path, remedy=remedy) from error
+    for role, date in dates.items():
+        if not date.is_file():
+            raise DataError(f"{role} image {date} is not there", path=path, remedy=f"put it back, {other}")
+        if fingerprint(date)["sampled_sha256"] != inputs[role]["sampled_sha256"]:
+            problem = f"{role} image {date} is not the file that it was made from"
+            raise DataError(problem, path=path, remedy=f"put that file back, {other}")
+    return PairConfig(
+        dates["before"],
+        dates["after"],
+        bands=tuple(options["bands"]) if options.get("bands") else None,
+        grid=options.get("grid", "before"),
+        align=options.get("align", "auto"),
+        match=options.get("match", "off"),
+        assume_same_crs=options.get("assume_same_crs", False),
+        sidecars=options.get("sidecars", False),
+        aoi=aoi,
+    )

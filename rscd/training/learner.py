@@ -1,0 +1,155 @@
+"""One step of learning: forward, loss, gradients in micro-batches, clip, update, moving average."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import compress
+
+import torch
+from torch import Tensor
+
+from rscd.config import TrainConfig
+from rscd.errors import DataError, UsageError
+from rscd.inference.predictor import cpu_has_bf16
+from rscd.model.network import ChangeNetwork
+from rscd.training.batches import Batch
+from rscd.training.losses import CemOptions, make_loss
+from rscd.training.optimiser import make_optimiser, prepare_tuning, set_rates, training_mode
+from rscd.training.parallel import Group
+
+CLIP = 5.0
+"""Largest norm of the gradient."""
+
+
+class Learner:
+    """The network, its moving average and the optimiser.
+
+    Args:
+        network: Its weights are changed in place.
+        config: The options of the run.
+        group: This process among those that train together.
+        steps: Steps of the whole run, which the learning rate's course depends on.
+        on_notice: Told what the user should know.
+
+    Attributes:
+        network: What learns.
+        average: The moving average of its weights: what is validated and written.
+        micro_batch: Crops that are forwarded at once; halved when memory runs out.
+        bf16: Whether products are taken in bfloat16.
+
+    Raises:
+        UsageError: ``--tune`` or ``--checkpointing`` does not fit the encoder, or a loss is unknown.
+    """
+
+    def __init__(
+        self,
+        network: ChangeNetwork,
+        config: TrainConfig,
+        group: Group,
+        steps: int,
+        on_notice: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self.config, self.group, self.steps, self.on_notice = config, group, steps, on_notice
+        self.loss_of = make_loss(
+            config.loss, CemOptions(config.tau, config.floor, config.warmup_steps, config.normalise)
+        )
+        prepare_tuning(network, config)
+        network.to(group.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        group.copy_leader(network.state_dict().values())
+        self.network, self.average = network, copy.deepcopy(network)
+        self.optimiser = make_optimiser(network, config)
+        share = config.batch_size // group.size
+        self.micro_batch = min(config.micro_batch or share, share)
+        self.bf16 = group.device.type == "cuda" or cpu_has_bf16()
+
+    def learn(self, batch: Batch, step: int) -> float:
+        """Take step ``step`` (from 0) with this process's share of the batch; returns the loss over all shares.
+
+        Raises:
+            DataError: The loss is not finite.
+            UsageError: Out of memory with a single crop.
+        """
+        set_rates(self.optimiser, step, self.steps)
+        training_mode(self.network, self.config)
+        loss = self._gradients(batch, step)
+        if not loss.isfinite():
+            named = ", ".join(sorted(set(batch.names)))
+            remedy = f"lower --rate, or look for odd values in one of: {named}"
+            raise DataError(f"loss is {loss.item()} at step {step}", remedy=remedy)
+        learning = [p for p in self.network.parameters() if p.grad is not None]
+        statistics = [b for name, b in self.network.named_buffers() if "running_" in name]
+        self.group.average([loss, *(p.grad for p in learning if p.grad is not None), *statistics])
+        torch.nn.utils.clip_grad_norm_(learning, CLIP)
+        self.optimiser.step()
+        self._blend_into_average(min(self.config.ema, (step + 1) / (step + 10)))
+        return loss.item()
+
+    def _gradients(self, batch: Batch, step: int) -> Tensor:
+        """Gradients of the mean loss, in micro-batches that fit into memory; returns that loss."""
+        while True:
+            self.optimiser.zero_grad(set_to_none=True)
+            with suppress(torch.OutOfMemoryError):
+                return self._accumulate(batch, step)
+            torch.cuda.empty_cache()  # out of the handler, whose traceback held the tensors
+            if self.micro_batch == 1:
+                remedy = "lower --crop, or with a SAM encoder add --checkpointing or --tune lora"
+                raise UsageError(f"out of memory with one crop of {self.config.crop} px", remedy=remedy)
+            self.micro_batch = math.ceil(self.micro_batch / 2)
+            self.on_notice(
+                f"out of memory: going on with {self.micro_batch} crop(s) at a time; a step still learns from "
+                f"{self.config.batch_size}"
+            )
+
+    def _accumulate(self, batch: Batch, step: int) -> Tensor:
+        device, crops = self.group.device, len(batch.label)
+        total = torch.zeros((), device=device)
+        for start in range(0, crops, self.micro_batch):
+            part = slice(start, start + self.micro_batch)
+            before, after, label = (t[part].to(device) for t in (batch.before, batch.after, batch.label))
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+                logits = self.network(before, after)
+            loss = self.loss_of(logits.float(), label, step) * (len(label) / crops)
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total
+
+    @torch.no_grad()
+    def _blend_into_average(self, decay: float) -> None:
+        """Move the average towards the network by 1 - decay, batch norm's statistics too."""
+        kept, new = (list(module.state_dict().values()) for module in (self.average, self.network))
+        floating = [tensor.is_floating_point() for tensor in kept]
+        torch._foreach_lerp_(list(compress(kept, floating)), list(compress(new, floating)), 1 - decay)
+        for count, value in zip(kept, new, strict=True):
+            if not count.is_floating_point():
+                count.copy_(value)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that a resumed run needs, by name: weights, their average, the optimiser's moments."""
+        return {name: tensor.detach() for name, tensor in self._stored()}
+
+    @torch.no_grad()
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Take over what ``tensors`` gave."""
+        fused = self.optimiser.defaults["fused"]
+        for name, parameter in self._learning():
+            if f"moments.{name}.step" in tensors:
+                # laid out in memory as the optimiser does it
+                like = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+                count = torch.zeros((), device=parameter.device if fused else "cpu")
+                self.optimiser.state[parameter] = {"step": count, "exp_avg": like, "exp_avg_sq": like.clone()}
+        for name, own in self._stored():
+            own.copy_(tensors[name])
+
+    def _stored(self) -> Iterator[tuple[str, Tensor]]:
+        for prefix, module in (("network", self.network), ("average", self.average)):
+            for name, tensor in module.state_dict().items():
+                yield f"{prefix}.{name}", tensor
+        for name, parameter in self._learning():
+            for key, tensor in self.optimiser.state.get(parameter, {}).items():
+                yield f"moments.{name}.{key}", tensor
+
+    def _learning(self) -> list[tuple[str, torch.nn.Parameter]]:
+        return [(n, p) for n, p in self.network.named_parameters() if p.requires_grad]

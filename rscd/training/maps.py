@@ -1,0 +1,97 @@
+"""Probability maps of labelled tiles and pairs, through the very stages that ``detect`` uses."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+import pyproj
+
+from rscd.inference.bands import band_records
+from rscd.inference.predictor import Predictor
+from rscd.inference.rescale import fit_to, window_on_grid
+from rscd.inference.stream import ahead
+from rscd.model.contract import Contract
+from rscd.output.area import PixelAreas
+from rscd.scene.prepare import Prepared
+from rscd.scene.reader import BandInput, read_bands
+from rscd.scene.windows import WindowPlan
+from rscd.types import ByteArray, Grid
+
+FLAT = pyproj.CRS.from_user_input("+proj=aeqd +lat_0=0 +lon_0=0 +datum=WGS84 +units=m +type=crs").to_wkt()
+"""Where a tile without a place lies: around a point where a metre is a metre."""
+
+
+@dataclass(frozen=True)
+class Mapper:
+    """A model with the windows and the threshold that ``detect`` would use."""
+
+    predictor: Predictor
+    """The network, with its calibration."""
+    contract: Contract
+    """What it promises."""
+    window: int
+    """Side of its window, px of the model."""
+    overlap: int
+    """Overlap of windows, px of the model."""
+    threshold: int
+    """Smallest probability value (1..254) that counts as changed."""
+
+    def of_tile(self, before: ByteArray, after: ByteArray, gsd_m: float) -> ByteArray:
+        """Probability values (rows, columns) of a tile's images (3, rows, columns) of pixels of ``gsd_m`` m.
+
+        Raises:
+            DataError: The model does not take such pixels.
+        """
+        height, width = before.shape[1:]
+        grid = Grid(FLAT, (gsd_m, 0.0, 0.0, 0.0, -gsd_m, 0.0), width, height)
+        factor = (self.contract.working_gsd(gsd_m, "--gsd") or gsd_m) / gsd_m
+        plan = self._plan(grid, factor)
+        return self._values(_rows(before, after, plan), plan, grid, factor)
+
+    def of_pair(self, prepared: Prepared) -> ByteArray:
+        """Probability values (rows, columns) of a pair's common grid; 255 is not observable.
+
+        Raises:
+            DataError: The model does not take such pixels, or a block cannot be decoded.
+        """
+        if prepared.refusal is not None:
+            raise prepared.refusal
+        plan = self._plan(prepared.pair.grid, prepared.factor)
+        with closing(ahead(read_bands(prepared.pair, plan))) as rows:
+            return self._values(rows, plan, prepared.pair.grid, prepared.factor)
+
+    def least_px(self, gsd_m: float) -> int:
+        """Pixels of the contract's minimum mapping unit."""
+        return math.ceil(self.contract.minimum_m2(gsd_m) / gsd_m**2)
+
+    def _plan(self, grid: Grid, factor: float) -> WindowPlan:
+        return WindowPlan.over(*grid.shape, *window_on_grid(self.window, self.overlap, factor))
+
+    def _values(self, rows: Iterable[BandInput], plan: WindowPlan, grid: Grid, factor: float) -> ByteArray:
+        # a batch never spans two rows of windows and is padded: a large one would be mostly padding on small tiles
+        predictor = copy.copy(self.predictor)
+        predictor.batch_size = min(predictor.batch_size, plan.cols.count)
+        records = band_records(
+            rows,
+            plan,
+            fit_to(predictor, self.window, factor),
+            batch_size=predictor.batch_size,
+            threshold=self.threshold,
+            grid=grid,
+            areas=PixelAreas(grid),
+        )
+        return np.concatenate([record.probability for record in records])
+
+
+def _rows(before: ByteArray, after: ByteArray, plan: WindowPlan) -> Iterator[BandInput]:
+    """The rows of each row of windows, of images that are in memory and valid all over."""
+    for k in range(plan.rows.count):
+        start = plan.rows.start(k)
+        part = slice(start, min(start + plan.rows.window, plan.rows.size))
+        seen = np.ones(before[0, part].shape, dtype=np.bool_)
+        yield BandInput(k, start, before[:, part], after[:, part], seen, seen)

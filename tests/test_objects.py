@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+
+from rscd.training.objects import ObjectCounts, match_objects
+
+
+def mask(*boxes):
+    m = np.zeros((40, 40), bool)
+    for row, col, height, width in boxes:
+        m[row : row + height, col : col + width] = True
+    return m
+
+
+def test_objects_match_at_an_iou_of_a_half():
+    there = mask((0, 0, 10, 10), (20, 20, 10, 10))
+    found = mask((0, 0, 10, 5), (20, 20, 10, 4), (0, 30, 3, 3))  # IoU 0.5, 0.4, none
+    counts = match_objects(there, found)
+    assert counts == ObjectCounts(there=2, found=3, matched=1)
+    assert (counts.scores.recall, counts.scores.precision) == (1 / 2, pytest.approx(1 / 3))
+
+
+def test_one_object_is_matched_once_and_by_the_better_one():
+    there = mask((0, 0, 10, 10))
+    assert match_objects(there, mask((0, 0, 4, 10), (5, 0, 5, 10))) == ObjectCounts(1, 2, 1)
+
+
+def test_a_touch_in_a_corner_joins_nothing():
+    assert match_objects(mask((0, 0, 4, 4), (4, 4, 4, 4)), mask()).there == 2
+
+
+def test_what_is_below_the_minimum_mapping_unit_is_left_out_on_both_sides():
+    there, found = mask((0, 0, 2, 2), (10, 10, 3, 3)), mask((0, 0, 2, 2), (10, 10, 3, 3), (30, 30, 1, 4))
+    assert match_objects(there, found, least_px=5) == ObjectCounts(1, 1, 1)
+    assert match_objects(there, found, least_px=4) == ObjectCounts(2, 3, 2)
+
+
+def test_counts_add_up_and_nothing_is_no_error():
+    assert match_objects(mask(), mask()) + ObjectCounts(1, 2, 1) == ObjectCounts(1, 2, 1)
+    assert ObjectCounts().scores.f1 == 0
