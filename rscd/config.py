@@ -130,6 +130,8 @@ class PairConfig:
     """Vector file, in any CRS: nothing outside it is forwarded or written."""
     sidecars: bool = False
     """Read ``.aux.xml``, ``.tfw``, ``.msk`` and ``.ovr`` files that lie beside an input."""
+    bad_blocks: Literal["stop", "mask"] = "stop"
+    """``stop`` ends the run at a block that cannot be decoded; ``mask`` makes it not observable and lists it."""
     force_gsd: bool = False
     """Go on although the scene's ground sample distance is outside the contract's range."""
     remote: bool = False
@@ -182,6 +184,11 @@ class DetectConfig(PairConfig):
     """Take bands that an interrupted run on this output had finished; False begins anew."""
     keep_journal: bool = False
     """Keep the finished bands beside the output, so that another threshold forwards nothing."""
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """All files that are read: none may be an output."""
+        return self.before, self.after, Path(self.model), *([self.aoi] if self.aoi else [])
 
 
 @dataclass(frozen=True)

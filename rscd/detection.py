@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from rscd.config import DetectConfig
@@ -23,6 +24,7 @@ from rscd.output.provenance import provenance
 from rscd.output.publish import Publication
 from rscd.output.report import Report
 from rscd.result import Result
+from rscd.scene.fingerprint import fingerprint
 from rscd.scene.grid import gsd_m
 from rscd.scene.reader import read_bands
 from rscd.setup import Model, Settings
@@ -59,13 +61,14 @@ def detect(
     watch, started = Stopwatch(), datetime.now(UTC)
     inputs = {"before": config.before, "after": config.after}
     outputs = Outputs.of(config)
-    outputs.check(inputs.values(), overwrite=config.overwrite, record=publication_record(config.output))
+    outputs.check(config.inputs, overwrite=config.overwrite, record=publication_record(config.output))
     settings = Settings(config, model)
     with (
         locked(config.output) as folder,
         Publication(publication_record(config.output)) as publication,
         settings.open() as run,
     ):
+        seen = {role: fingerprint(path) for role, path in inputs.items()}
         for line in run.lines:
             on_start(line)
         pair, plan, contract, threshold = run.pair, run.plan, run.contract, run.threshold
@@ -87,10 +90,11 @@ def detect(
             tally=tally,
         )
 
+        @cache
         def facts() -> dict[str, Any]:
             about = {"model": asdict(contract), "pair": asdict(prepared.inspection), "device": str(device)}
             ran = {"bands_resumed": tally.resumed, **asdict(run.predictor.faults)}
-            return provenance(started, inputs, config, **about, run=ran)
+            return provenance(started, seen, config, **about, run=ran)
 
         def on_band(done: int, total: int) -> None:
             progress(done, total)

@@ -11,6 +11,9 @@ from rscd.cli import options
 from rscd.cli.console import exit_codes, megapixels, print_json, print_table, say
 from rscd.cli.signals import stopping
 
+SHOWN = 10
+"""So many of the blocks that could not be read are listed."""
+
 if TYPE_CHECKING:
     from rscd.config import DetectConfig
     from rscd.output.outputs import Written
@@ -36,6 +39,7 @@ def detect(
     aoi: options.AreaOfInterest = None,
     assume_same_crs: options.AssumeSameCrs = False,
     sidecars: options.Sidecars = False,
+    bad_blocks: options.BadBlocks = "stop",
     window: Annotated[int | None, typer.Option(help="Window side in px, a multiple of 32.")] = None,
     overlap: Annotated[int | None, typer.Option(help="Overlap of windows in px.")] = None,
     device: options.Device = "auto",
@@ -72,6 +76,7 @@ def detect(
             aoi=aoi,
             assume_same_crs=assume_same_crs,
             sidecars=sidecars,
+            bad_blocks=options.one_of("--bad-blocks", bad_blocks, "stop", "mask"),  # type: ignore[arg-type]
             window=window,
             overlap=overlap,
             device=device,
@@ -141,4 +146,11 @@ def summary(written: Written, threshold: float) -> list[tuple[str, str]]:
         ("threshold", f"p >= {threshold:.3f}, at least {written.min_area_m2:.3g} m2"),
         ("written", str(written.geopackage)),
     ]
-    return rows + [("", str(written.probability))] * (written.probability is not None)
+    rows += [("", str(written.probability))] * (written.probability is not None)
+    if bad := written.read_errors:
+        rows += [("unreadable", f"{len(bad)} blocks of the inputs, masked: not observable")]
+        rows += [("", words) for words in bad[:SHOWN]]
+        rows += [("", f"and {len(bad) - SHOWN} more, in the provenance of {written.geopackage}")] * (
+            len(bad) > SHOWN
+        )
+    return rows

@@ -32,6 +32,9 @@ Match = Annotated[str, typer.Option(help="on fits the other date's radiometry to
 AreaOfInterest = Annotated[Path | None, typer.Option("--aoi", help="Vector file: nothing outside it is looked at.")]
 AssumeSameCrs = Annotated[bool, typer.Option("--assume-same-crs", help="A file without a CRS has the other's.")]
 Sidecars = Annotated[bool, typer.Option("--sidecars", help="Read .aux.xml, .tfw, .msk, .ovr beside the inputs.")]
+BadBlocks = Annotated[
+    str, typer.Option("--bad-blocks", help="Blocks that cannot be decoded: stop, or mask and list.")
+]
 ForceGsd = Annotated[bool, typer.Option("--force-gsd", help="Go on outside the model's pixel sizes.")]
 
 DATA = "Folders of tiles (A/, B/, label/), folders of scenes (before, after, labels), lists of scenes (.csv)."

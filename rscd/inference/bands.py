@@ -92,7 +92,7 @@ def band_records(
                 start, stop = plan.rows.band(k)
                 before, after = (date[:, start - rows.row : stop - rows.row] for date in (rows.before, rows.after))
                 if record is None:
-                    record = label(k, start, values, before=before, after=after)
+                    record = label(k, start, values, before=before, after=after, read_errors=rows.read_errors)
                     work.keep(record, blender.tail)
                 else:
                     errors = record.read_errors

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from rscd.errors import DataError
 from rscd.scene.remote import gdal_name, remote_fingerprint
 
 SAMPLES = 32
@@ -32,3 +33,25 @@ def fingerprint(path: Path) -> dict[str, Any]:
         "modified_ns": stat.st_mtime_ns,
         "sampled_sha256": digest.hexdigest(),
     }
+
+
+def unchanged(seen: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The fingerprints of files that are still as they were when these were taken.
+
+    Args:
+        seen: Role -> fingerprint.
+
+    Raises:
+        DataError: A file is not what it was, or gone.
+    """
+    for role, before in seen.items():
+        path = Path(before["path"])
+        try:
+            now = fingerprint(path)
+        except OSError as error:
+            now = {"path": str(path), "gone": str(error)}
+        if now != before:
+            differing = ", ".join(key for key in before if now.get(key) != before[key])
+            problem = f"the {role} file changed while it was read ({differing})"
+            raise DataError(problem, path=path, remedy="run again once it is complete; no output was changed")
+    return seen
