@@ -176,8 +176,8 @@ class DetectConfig(PairConfig):
     """``auto``, ``cpu`` or ``cuda:N``."""
     precision: Precision = "auto"
     """``auto`` is bf16 on CUDA and fp32 on the CPU."""
-    batch_size: int = 8
-    """Windows a forward pass."""
+    batch_size: int | None = None
+    """Windows a forward pass; None: one on a CPU, found by a short search on CUDA."""
     overwrite: bool = False
     """Replace existing outputs."""
     resume: bool = True

@@ -75,14 +75,13 @@ def detect(
         prepared, device = run.prepared, run.predictor.device
         journal = open_journal(folder, plan, run.key, resume=config.resume, tell=on_start)
         work = plan_work(plan, threshold, journal=journal, all_pixels=config.report is not None)
-        areas, tally = PixelAreas(pair.grid), Tally(resumed=len(journal))
-        report = Report(config.report, pair.grid)
+        areas, tally, report = PixelAreas(pair.grid), Tally(resumed=len(journal)), Report(config.report, pair.grid)
         names = band_names(contract.bands, len(pair.before.raster.bands))
         records = band_records(
             watch.each("wait", ahead(report.watch(watch.each("read", read_bands(pair, plan, work.read))))),
             plan,
             interruptible(watch.call("forward", run.forward), interrupt),
-            batch_size=config.batch_size,
+            batch_size=run.predictor.batch_size,
             threshold=threshold,
             grid=pair.grid,
             areas=areas,
@@ -93,8 +92,8 @@ def detect(
         @cache
         def facts() -> dict[str, Any]:
             about = {"model": asdict(contract), "pair": asdict(prepared.inspection), "device": str(device)}
-            ran = {"bands_resumed": tally.resumed, **asdict(run.predictor.faults)}
-            return provenance(started, seen, config, **about, run=ran)
+            ran = {"batch_size": run.predictor.batch_size, "bands_resumed": tally.resumed}
+            return provenance(started, seen, config, **about, run=ran | asdict(run.predictor.faults))
 
         def on_band(done: int, total: int) -> None:
             progress(done, total)

@@ -13,6 +13,7 @@ from rscd.inference.idle import idle_gpu
 from rscd.inference.predictor import Predictor, choose_device, choose_window
 from rscd.inference.rescale import fit_to, window_on_grid
 from rscd.inference.runkey import run_key
+from rscd.inference.tune import tune
 from rscd.model.contract import Contract
 from rscd.model.registry import load_model
 from rscd.output.components import threshold_value
@@ -99,12 +100,14 @@ class Settings:
             if prepared.refusal is not None:
                 raise prepared.refusal
             sides = window_on_grid(self.window, self.overlap, prepared.factor)
+            plan = WindowPlan.over(*prepared.pair.grid.shape, *sides)
+            tune(self.predictor, self.window, plan)
             yield Run(
                 config=self.config,
                 contract=self.contract,
                 predictor=self.predictor,
                 prepared=prepared,
-                plan=WindowPlan.over(*prepared.pair.grid.shape, *sides),
+                plan=plan,
                 forward=fit_to(self.predictor, self.window, prepared.factor),
                 threshold=self.threshold,
             )

@@ -61,7 +61,7 @@ def batch(
     overlap: options.Overlap = None,
     device: options.Device = "auto",
     precision: options.ForwardPrecision = "auto",
-    batch_size: options.BatchSize = 8,
+    batch_size: options.BatchSize = "auto",
     force_gsd: options.ForceGsd = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -93,7 +93,7 @@ def batch(
             overlap=overlap,
             device=device,
             precision=options.one_of("--precision", precision, "auto", "fp32", "bf16"),  # type: ignore[arg-type]
-            batch_size=batch_size,
+            batch_size=options.auto_or_number("--batch-size", batch_size),
             force_gsd=force_gsd,
         )
         config = BatchConfig(

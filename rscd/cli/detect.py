@@ -44,7 +44,7 @@ def detect(
     overlap: Annotated[int | None, typer.Option(help="Overlap of windows in px.")] = None,
     device: options.Device = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
-    batch_size: Annotated[int, typer.Option(help="Windows a forward pass.")] = 8,
+    batch_size: options.BatchSize = "auto",
     force_gsd: options.ForceGsd = False,
     overwrite: options.Overwrite = False,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on where an ended run was.")] = True,
@@ -81,7 +81,7 @@ def detect(
             overlap=overlap,
             device=device,
             precision=precision,  # type: ignore[arg-type]  # checked by the predictor
-            batch_size=batch_size,
+            batch_size=options.auto_or_number("--batch-size", batch_size),
             force_gsd=force_gsd,
             overwrite=overwrite,
             resume=resume,

@@ -23,7 +23,7 @@ Scheduler = Annotated[str | None, typer.Option(help="Dask scheduler, e.g. tcp://
 WindowSide = Annotated[int | None, typer.Option("--window", help="Window side in px, a multiple of 32.")]
 Overlap = Annotated[int | None, typer.Option(help="Overlap of windows in px.")]
 ForwardPrecision = Annotated[str, typer.Option("--precision", help="auto, fp32 or bf16.")]
-BatchSize = Annotated[int, typer.Option(help="Windows a forward pass.")]
+BatchSize = Annotated[str, typer.Option(help="Windows a forward pass: auto, or a number.")]
 
 Bands = Annotated[str | None, typer.Option(help="Bands of both files, e.g. 1,2,3.")]
 CommonGrid = Annotated[str, typer.Option("--grid", help="Whose pixel grid is the common one: before or after.")]
@@ -68,3 +68,17 @@ def band_list(text: str | None) -> tuple[int, ...] | None:
         return tuple(int(part) for part in text.split(","))
     except ValueError as error:
         raise typer.BadParameter(f"--bands {text!r}: give numbers from 1, such as 1,2,3") from error
+
+
+def auto_or_number(option: str, value: str) -> int | None:
+    """Parse a whole number; None for ``auto``.
+
+    Raises:
+        typer.BadParameter: Neither.
+    """
+    if value == "auto":
+        return None
+    try:
+        return int(value)
+    except ValueError as error:
+        raise typer.BadParameter(f"{option} {value!r}: use auto, or 1 or more") from error

@@ -12,6 +12,7 @@ import torch
 
 from rscd.errors import Interrupted, ModelError, UsageError
 from rscd.model.contract import Contract
+from rscd.model.fold import folded
 from rscd.model.network import STRIDE
 from rscd.types import ByteArray, FloatArray, Precision
 
@@ -67,7 +68,7 @@ class Predictor:
         device: Where to run.
         precision: ``auto`` is bf16 on CUDA, fp32 elsewhere.
         batch_size: Windows a forward pass; short batches are padded to it, so shapes never change and a
-            window's result does not depend on how many came with it.
+            window's result does not depend on how many came with it. None is one, until ``tune`` finds better.
 
     Raises:
         UsageError: ``batch_size`` below 1, or an unknown ``precision``.
@@ -79,20 +80,20 @@ class Predictor:
         temperature: float = 1.0,
         device: torch.device | None = None,
         precision: Precision = "auto",
-        batch_size: int = 8,
+        batch_size: int | None = None,
     ) -> None:
-        if batch_size < 1:
-            raise UsageError(f"--batch-size {batch_size}", remedy="use 1 or more")
+        if batch_size is not None and batch_size < 1:
+            raise UsageError(f"--batch-size {batch_size}", remedy="use auto, or 1 or more")
         if precision not in get_args(Precision):
             raise UsageError(f"--precision {precision}", remedy=f"use one of {', '.join(get_args(Precision))}")
         self.device = device or torch.device("cpu")
-        self.network = network.eval().to(self.device)
+        self.network = folded(network).to(self.device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.temperature = temperature
         self.precision: Precision = precision
         if precision == "auto":
             self.precision = "bf16" if self.device.type == "cuda" else "fp32"
-        self.batch_size = batch_size
+        self.batch_size, self.batch_chosen = batch_size or 1, batch_size is not None
         self.faults = Faults()
 
     def __call__(self, before: ByteArray, after: ByteArray) -> FloatArray:
@@ -106,14 +107,14 @@ class Predictor:
         found: list[FloatArray] = []
         while (done := sum(map(len, found))) < len(before):
             part = slice(done, done + self.batch_size)
-            p = self._within_memory(before[part], after[part])
+            p = self.attempt(before[part], after[part])
             if p is None:
                 self._halve()
             else:
                 found.append(p)
         return np.concatenate(found)
 
-    def _within_memory(self, before: ByteArray, after: ByteArray) -> FloatArray | None:
+    def attempt(self, before: ByteArray, after: ByteArray) -> FloatArray | None:
         """One forward pass; None if the device's memory does not hold it."""
         try:
             return self._forward(before, after)
@@ -159,7 +160,10 @@ class Predictor:
         short = self.batch_size - len(images)
         if short:
             images = np.concatenate([images, np.repeat(images[:1], short, axis=0)])
-        return torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
+        pixels = torch.from_numpy(np.ascontiguousarray(images))
+        if self.device.type == "cuda":  # from locked memory the copy does not wait for what the device is at
+            return pixels.pin_memory().to(self.device, non_blocking=True)
+        return pixels
 
 
 def choose_window(window: int | None, overlap: int | None, contract: Contract) -> tuple[int, int]:

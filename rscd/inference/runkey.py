@@ -21,7 +21,17 @@ from rscd.scene.windows import WindowPlan
 NOT_IN_BANDS = (
     *("output", "probability", "report", "overwrite", "resume", "keep_journal"),
     *("threshold", "min_area_m2", "simplify_m", "fill_holes_m2", "regularize"),
-    *("before", "after", "aoi", "model", "device", "precision", "window", "overlap"),  # told by what they come to
+    *(
+        "before",
+        "after",
+        "aoi",
+        "model",
+        "device",
+        "precision",
+        "window",
+        "overlap",
+        "batch_size",
+    ),  # told by what they come to
 )
 """Options that are not in the key. Any other is: a new one, too, until it is said here to be harmless."""
 
@@ -34,7 +44,7 @@ def run_key(
     Args:
         config: Inputs and options.
         contract: The model's; with the network's tensors it is the model.
-        predictor: Says what device and precision came out of ``auto``.
+        predictor: Says what device, precision and batch size came out of ``auto``.
         plan: The windows on the scene.
         factor: Model pixel size through scene pixel size.
     """
@@ -49,6 +59,7 @@ def run_key(
         "resampling": factor,
         "device": predictor.device.type,
         "precision": predictor.precision,
+        "batch_size": predictor.batch_size,
         "threads": torch.get_num_threads(),
         "versions": {"rscd": rscd.__version__, "torch": torch.__version__},
     }

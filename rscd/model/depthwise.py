@@ -45,7 +45,8 @@ class DepthwiseConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (N, C, H, W)."""
-        if x.device.type == "cpu" and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu"):
+        fast = self.bias is None and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")
+        if fast and x.device.type == "cpu":
             kind = torch.get_autocast_dtype("cpu")
             out: Tensor = _Depthwise.apply(  # type: ignore[no-untyped-call]
                 x.to(kind), self.weight.to(kind), self.stride[0], int(self.padding[0])

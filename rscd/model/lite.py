@@ -57,9 +57,9 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, channels_in, H, W) to (N, channels_out, H / stride, W / stride)."""
-        y = x if self.expand is None else nn.functional.relu6(self.expand(x))
-        y = self.project(nn.functional.relu6(self.depthwise(y)))
-        out: Tensor = x + y if self.shortcut else y
+        y = x if self.expand is None else nn.functional.relu6(self.expand(x), inplace=True)
+        y = self.project(nn.functional.relu6(self.depthwise(y), inplace=True))
+        out: Tensor = y.add_(x) if self.shortcut else y
         return out
 
 
@@ -81,7 +81,7 @@ class LiteEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the maps at strides 4, 8, 16, 32 with ``channels`` channels."""
-        x = nn.functional.relu6(self.stem(images))
+        x = nn.functional.relu6(self.stem(images), inplace=True)
         maps = []
         for i, block in enumerate(self.blocks):
             x = block(x)

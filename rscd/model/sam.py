@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from rscd.model.attention import transform
+
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
 PATCH = 16
@@ -119,12 +121,17 @@ class SamEncoder(nn.Module):
 
         The last equals the official ``ImageEncoderViT.forward`` where H = W = the stored image size; at other
         sizes the absolute position table is interpolated here, the relative ones by the official code.
+        Attention is that of ``rscd.model.attention``.
         """
         x = self.vit.patch_embed(images)
         x = x + self._positions(x.shape[1], x.shape[2])
+        get_rel_pos = sam_modeling().image_encoder.get_rel_pos
         found = []
         for i, block in enumerate(self.vit.blocks):
-            x = checkpoint(block, x, use_reentrant=False) if self.checkpointing and self.training else block(x)
+            if self.checkpointing and self.training:
+                x = checkpoint(transform, block, x, get_rel_pos, use_reentrant=False)
+            else:
+                x = transform(block, x, get_rel_pos)
             if i in self.shape.taps:
                 found.append(x.permute(0, 3, 1, 2))
         return [*found[:-1], self.vit.neck(found[-1])]

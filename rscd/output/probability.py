@@ -16,7 +16,8 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
 from rscd.errors import DataError, OutputError
-from rscd.output.geotiff import BLOCK, new_geotiff, write_rows
+from rscd.output.geotiff import BLOCK
+from rscd.output.overviews import Level
 from rscd.output.publish import REMEDY, writing
 from rscd.scene.blocks import find_blocks, words_of
 from rscd.scene.grid import grid_of
@@ -26,12 +27,17 @@ from rscd.types import NOT_OBSERVABLE, P_SCALE, BandRecord, ByteArray, Grid
 GDAL_ERRORS = RasterioError, CPLE_BaseError
 """What rasterio raises; on a full disk, the copy to a COG raises the second, which is not one of the first."""
 
+SIBLINGS = {"GDAL_DISABLE_READDIR_ON_OPEN": "FALSE"}
+"""While the COG is made, GDAL may find the overviews that lie beside the rows."""
+LEVEL = 1
+"""Of ZSTD: its default, 9, takes four times as long."""
+
 
 class ProbabilityRaster:
     """Takes BandRecords in order; ``finish`` makes the COG.
 
-    Rows are written in whole blocks, each block once, to a plain GeoTIFF ``<path>.rows.tif``; the COG is a copy of
-    it. Both paths are the caller's temporaries.
+    Rows are written in whole blocks, each block once, to a plain GeoTIFF ``<path>.rows.tif`` and its overviews; the
+    COG is a copy of them. All are the caller's temporaries.
 
     Args:
         path: The COG to write.
@@ -41,16 +47,12 @@ class ProbabilityRaster:
 
     def __init__(self, path: Path, grid: Grid, target: Path | None = None) -> None:
         self._path, self._grid, self._target = path, grid, target or path
-        self._rows_path = path.with_name(path.name + ".rows.tif")
         self._hashes: list[str] = []
-        self._held: list[ByteArray] = []
-        self._written = 0
         self._files = ExitStack()
         with self._writing():
-            opened = new_geotiff(self._rows_path, grid, bands=1, nodata=NOT_OBSERVABLE)
-            self._dataset: Any = self._files.enter_context(opened)
-            self._dataset.scales = (1 / P_SCALE,)
-            self._dataset.set_band_description(1, "probability of change")
+            self._rows = Level(path.with_name(path.name + ".rows.tif"), grid, self._files)
+            self._rows.dataset.scales = (1 / P_SCALE,)
+            self._rows.dataset.set_band_description(1, "probability of change")
 
     def add(self, record: BandRecord) -> None:
         """Take a band's rows.
@@ -58,22 +60,8 @@ class ProbabilityRaster:
         Raises:
             OutputError: They cannot be written.
         """
-        self._held.append(record.probability)
-        held = sum(len(rows) for rows in self._held)
-        last = self._written + held == self._grid.height
-        if held >= BLOCK or last:
-            rows = np.concatenate(self._held)
-            keep = 0 if last else held % BLOCK
-            self._write(rows[: held - keep])
-            self._held = [rows[held - keep :]]
-
-    def _write(self, rows: ByteArray) -> None:
         with self._writing():
-            for start in range(0, len(rows), BLOCK):
-                strip = rows[start : start + BLOCK]
-                self._hashes.append(_digest(strip))
-                write_rows(self._dataset, self._written, strip[None])
-                self._written += len(strip)
+            self._hashes += map(_digest, self._rows.add(record.probability))
 
     def finish(self) -> None:
         """Make the COG at ``path`` and read every block of it back.
@@ -81,27 +69,33 @@ class ProbabilityRaster:
         Raises:
             OutputError: It cannot be written, or does not read back as it was computed.
         """
-        assert self._written == self._grid.height
+        assert self._rows.complete
         with self._writing():
             self._files.close()
-        with self._writing(), rasterio.Env(**GDAL_OPTIONS):
+        with self._writing(), rasterio.Env(**(GDAL_OPTIONS | SIBLINGS)):
             rasterio.shutil.copy(
-                self._rows_path,
+                self._rows.path,
                 self._path,
                 driver="COG",
                 compress="ZSTD",
+                level=LEVEL,
                 blocksize=BLOCK,
-                overview_resampling="average",
+                overviews="FORCE_USE_EXISTING",
                 bigtiff="IF_SAFER",
             )
-            self._rows_path.unlink()
+        with self._writing(), rasterio.Env(**GDAL_OPTIONS):
+            self._remove()
             verify(self._path, self._hashes, self._target)
 
     def discard(self) -> None:
         """Close and remove what was written so far; harmless after ``finish``."""
         with suppress(*GDAL_ERRORS, OSError):
             self._files.close()
-        self._rows_path.unlink(missing_ok=True)
+        self._remove()
+
+    def _remove(self) -> None:
+        for path in self._rows.paths():
+            path.unlink(missing_ok=True)
 
     def _writing(self) -> AbstractContextManager[None]:
         return writing(self._target, *GDAL_ERRORS)

@@ -169,7 +169,8 @@ def check_target(path: Path, *, overwrite: bool) -> None:
         OutputError: Its folder does not exist or cannot be written, or the system takes no such name.
     """
     try:
-        path.with_name(f".{path.name}.{os.getpid()}.scratch.rows.tif").is_file()  # the longest that we make of it
+        longest = f".{path.name}.{os.getpid()}.scratch.rows.tif" + 8 * ".ovr"
+        path.with_name(longest).is_file()
         str(path).encode()
     except (OSError, UnicodeEncodeError) as error:
         remedy = "choose a shorter, plain name"

@@ -4,12 +4,13 @@ import argparse
 import json
 from pathlib import Path
 
-from tests.benchmarks import accuracy, archive, memory, train
+from tests.benchmarks import accuracy, archive, memory, speed, train
 
 BENCHMARKS = {
     "accuracy": accuracy.run,
     "archive": archive.run,
     "memory": memory.run,
+    "speed": speed.run,
     "split": archive.run_split,
     "train": train.run,
 }
@@ -26,8 +27,11 @@ def main() -> None:
     parser.add_argument(
         "--train", nargs="*", type=train.option, default=[], help="train: e.g. encoder=vit_b crop=448"
     )
+    parser.add_argument("--rows", help="speed: rows of its table, such as 1,3,4; default: all of the device")
+    parser.add_argument("--device", help="speed: cpu, the default, or cuda")
     options = parser.parse_args()
-    more = {name: value for name in ("model", "side") if (value := getattr(options, name)) is not None}
+    names = ("model", "side", "rows", "device")
+    more = {name: value for name in names if (value := getattr(options, name)) is not None}
     more |= dict(options.train)
     figures = BENCHMARKS[options.name](options.folder, **more)
     for name, value in figures.items():

@@ -1,0 +1,92 @@
+"""A raster and its overviews, written together while rows come, so that nothing is read again to make them.
+
+Each level is a GeoTIFF of its own, half as large as the one before, named as GDAL looks for overviews::
+
+    p.tif  <-  p.tif.ovr  <-  p.tif.ovr.ovr  <-  ...  until a level fits in one block
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rscd.output.geotiff import BLOCK, new_geotiff, write_rows
+from rscd.types import NOT_OBSERVABLE, ByteArray, Grid
+
+
+class Level:
+    """Rows of one level, and of all coarser ones.
+
+    Args:
+        path: File to write.
+        grid: Its grid.
+        files: Closes it, and the coarser ones.
+    """
+
+    def __init__(self, path: Path, grid: Grid, files: ExitStack) -> None:
+        self.path, self._grid = path, grid
+        self.dataset: Any = files.enter_context(new_geotiff(path, grid, bands=1, nodata=NOT_OBSERVABLE))
+        self._held: list[ByteArray] = []
+        self._written = 0
+        self._coarser = None
+        if max(grid.shape) > BLOCK:
+            self._coarser = Level(path.with_name(path.name + ".ovr"), halved_grid(grid), files)
+
+    def add(self, rows: ByteArray) -> list[ByteArray]:
+        """Take the next rows (n, columns); returns what was written: strips of BLOCK rows, the last one shorter."""
+        self._held.append(rows)
+        held = sum(map(len, self._held))
+        last = self._written + held == self._grid.height
+        if held < BLOCK and not last:
+            return []
+        rows = np.concatenate(self._held)
+        whole = held if last else held - held % BLOCK
+        self._held = [rows[whole:]]
+        strips = [rows[start : min(start + BLOCK, whole)] for start in range(0, whole, BLOCK)]
+        for strip in strips:
+            write_rows(self.dataset, self._written, strip[None])
+            self._written += len(strip)
+            if self._coarser is not None:
+                self._coarser.add(halved(strip))
+        return strips
+
+    @property
+    def complete(self) -> bool:
+        """Whether all rows have come."""
+        return self._written == self._grid.height
+
+    def paths(self) -> Iterator[Path]:
+        """This level's file, and those of the coarser ones."""
+        yield self.path
+        if self._coarser is not None:
+            yield from self._coarser.paths()
+
+
+def halved_grid(grid: Grid) -> Grid:
+    """The grid of twice the pixel size from the same corner; it covers the last odd row and column too."""
+    a, b, c, d, e, f = grid.transform
+    height, width = -(-grid.height // 2), -(-grid.width // 2)
+    return replace(grid, transform=(2 * a, 2 * b, c, 2 * d, 2 * e, f), height=height, width=width)
+
+
+def halved(values: ByteArray) -> ByteArray:
+    """Means of 2 x 2 values, halves up, of those that are observable; 255 where none is."""
+    values = np.pad(values, ((0, values.shape[0] % 2), (0, values.shape[1] % 2)), mode="edge")
+    four = [values[i::2, j::2] for i in (0, 1) for j in (0, 1)]
+    seen = None
+    if values.max(initial=0) == NOT_OBSERVABLE:
+        shown = [part != NOT_OBSERVABLE for part in four]
+        seen = np.sum(shown, axis=0, dtype=np.uint16)
+        four = [part * there for part, there in zip(four, shown, strict=True)]
+    total = four[0].astype(np.uint16)
+    for part in four[1:]:
+        total += part
+    if seen is None:
+        return np.asarray((total + 2) >> 2, dtype=np.uint8)
+    mean = (2 * total + seen) // np.maximum(2 * seen, 1)
+    return np.where(seen > 0, mean, NOT_OBSERVABLE).astype(np.uint8)
