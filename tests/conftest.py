@@ -93,38 +93,6 @@ def tiny_tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-CHANGED_BOXES = ((40, 60, 50, 70), (200, 300, 60, 40))
-"""Row, column, height and width of what changes in ``labelled_scene``, px."""
-
-
-def write_polygons(path: Path, boxes, grid: Grid, crs: str | None = None, **columns) -> Path:
-    """Write boxes (row, column, height, width) of a grid's pixels as polygons, in another CRS if one is given."""
-    import geopandas
-    import shapely
-
-    a, _, c, _, e, f = grid.transform
-    shapes = [shapely.box(c + a * x, f + e * (y + h), c + a * (x + w), f + e * y) for y, x, h, w in boxes]
-    frame = geopandas.GeoDataFrame(columns, geometry=shapes, crs=grid.crs)
-    frame.to_crs(crs or grid.crs).to_file(path, layer="changes" if path.suffix == ".gpkg" else None)
-    return path
-
-
-@pytest.fixture(scope="session")
-def labelled_scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A scene of 320 x 420 px where two boxes become bright: before, after, and label as raster and as polygons."""
-    folder = tmp_path_factory.mktemp("scene")
-    rng = np.random.default_rng(11)
-    before = rng.integers(40, 120, (3, 320, 420), dtype=np.uint8)
-    after, label = before.copy(), np.zeros((1, 320, 420), np.uint8)
-    for row, col, height, width in CHANGED_BOXES:
-        after[:, row : row + height, col : col + width] = 230
-        label[:, row : row + height, col : col + width] = 1
-    for name, pixels in (("before", before), ("after", after), ("label", label)):
-        write_image(folder / f"{name}.tif", pixels)
-    write_polygons(folder / "drawn.gpkg", CHANGED_BOXES, utm_grid(320, 420), "EPSG:4326")
-    return folder
-
-
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Any]:
     """A Dask cluster of two worker processes on loopback, one thread and one slot each."""
@@ -158,3 +126,35 @@ def write_pair(folder: Path, name: str, place: Any, row: int, col: int, side: in
         transform = Affine(0.5, 0, 600_000 + 0.5 * col, 0, -0.5, 3_350_000 - 0.5 * row)
         write_image(folder / date / f"{name}.tif", pixels, transform=transform)
     return f"{name},before/{name}.tif,after/{name}.tif"
+
+
+CHANGED_BOXES = ((40, 60, 50, 70), (200, 300, 60, 40))
+"""Row, column, height and width of what changes in ``labelled_scene``, px."""
+
+
+def write_polygons(path: Path, boxes, grid: Grid, crs: str | None = None, **columns) -> Path:
+    """Write boxes (row, column, height, width) of a grid's pixels as polygons, in another CRS if one is given."""
+    import geopandas
+    import shapely
+
+    a, _, c, _, e, f = grid.transform
+    shapes = [shapely.box(c + a * x, f + e * (y + h), c + a * (x + w), f + e * y) for y, x, h, w in boxes]
+    frame = geopandas.GeoDataFrame(columns, geometry=shapes, crs=grid.crs)
+    frame.to_crs(crs or grid.crs).to_file(path, layer="changes" if path.suffix == ".gpkg" else None)
+    return path
+
+
+@pytest.fixture(scope="session")
+def labelled_scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A scene of 320 x 420 px where two boxes become bright: before, after, and label as raster and as polygons."""
+    folder = tmp_path_factory.mktemp("scene")
+    rng = np.random.default_rng(11)
+    before = rng.integers(40, 120, (3, 320, 420), dtype=np.uint8)
+    after, label = before.copy(), np.zeros((1, 320, 420), np.uint8)
+    for row, col, height, width in CHANGED_BOXES:
+        after[:, row : row + height, col : col + width] = 230
+        label[:, row : row + height, col : col + width] = 1
+    for name, pixels in (("before", before), ("after", after), ("label", label)):
+        write_image(folder / f"{name}.tif", pixels)
+    write_polygons(folder / "drawn.gpkg", CHANGED_BOXES, utm_grid(320, 420), "EPSG:4326")
+    return folder

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-HEAVY = ("torch", "rasterio", "geopandas", "pandas", "scipy")
+HEAVY = ("torch", "rasterio", "geopandas", "pandas", "scipy", "dask", "distributed", "pystac")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["detect", "--help"], ["models", "list", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["detect", "--help"], ["batch", "--help"], ["models", "list", "--help"]]
+)
 def test_help_imports_nothing_heavy(arguments):
     code = (
         "import sys\nfrom rscd.cli.app import app\n"

@@ -56,6 +56,7 @@ def batch(
     match: options.Match = "off",
     assume_same_crs: options.AssumeSameCrs = False,
     sidecars: options.Sidecars = False,
+    bad_blocks: options.BadBlocks = "stop",
     window: options.WindowSide = None,
     overlap: options.Overlap = None,
     device: options.Device = "auto",
@@ -87,6 +88,7 @@ def batch(
             match=options.one_of("--match", match, "on", "off"),  # type: ignore[arg-type]
             assume_same_crs=assume_same_crs,
             sidecars=sidecars,
+            bad_blocks=options.one_of("--bad-blocks", bad_blocks, "stop", "mask"),  # type: ignore[arg-type]
             window=window,
             overlap=overlap,
             device=device,

@@ -17,7 +17,14 @@ from rasterio.errors import RasterioError, RasterioIOError
 from rscd.errors import DataError
 
 _ADDRESS = re.compile(r"(https?|s3):/+(.+)", re.IGNORECASE | re.DOTALL)
-REMOTE_OPTIONS = {"GDAL_HTTP_MAX_RETRY": 3, "GDAL_HTTP_RETRY_DELAY": 1, "GDAL_HTTP_TIMEOUT": 60}
+REMOTE_OPTIONS = {
+    "GDAL_HTTP_MAX_RETRY": 3,
+    "GDAL_HTTP_RETRY_DELAY": 1,  # s
+    "GDAL_HTTP_TIMEOUT": 60,  # s
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no listing of the store, no sidecars
+    "GDAL_PAM_ENABLED": "NO",
+    "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/:/vsis3/",  # a worker lives long, and a file may change
+}
 SAMPLES = 64
 """Blocks whose compressed sizes tell one remote file from another."""
 
@@ -50,7 +57,7 @@ def remote_fingerprint(path: Path) -> dict[str, Any]:
     Raises:
         DataError: Nothing answers there, or it is not a GeoTIFF.
     """
-    with open_remote(path) as dataset:
+    with rasterio.Env(**REMOTE_OPTIONS), open_remote(path) as dataset:
         high, wide = dataset.block_shapes[0]
         rows, cols = -(-dataset.height // high), -(-dataset.width // wide)
         total = rows * cols
