@@ -4,7 +4,7 @@ FROM python:3.12-slim
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY rscd ./rscd
-RUN pip install --no-cache-dir ".[train]" && rm -rf /src && useradd --create-home rscd
+RUN pip install --no-cache-dir ".[train,cluster,stac]" && rm -rf /src && useradd --create-home rscd
 
 USER rscd
 WORKDIR /data

@@ -7,7 +7,7 @@ The stages, in the order in which a pair passes through them::
                                                                           \---------> report
 
 ``rscd/detection.py`` tells the story; one folder a room: ``scene`` (files to arrays), ``model``, ``inference``
-(arrays to band records), ``output`` (band records to files), ``training``, ``simulate``, ``cli``.
+(arrays to band records), ``output`` (band records to files), ``training``, ``archive``, ``simulate``, ``cli``.
 """
 
 from __future__ import annotations

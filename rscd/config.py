@@ -130,8 +130,12 @@ class PairConfig:
     """Vector file, in any CRS: nothing outside it is forwarded or written."""
     sidecars: bool = False
     """Read ``.aux.xml``, ``.tfw``, ``.msk`` and ``.ovr`` files that lie beside an input."""
+    bad_blocks: Literal["stop", "mask"] = "stop"
+    """``stop`` ends the run at a block that cannot be decoded; ``mask`` makes it not observable and lists it."""
     force_gsd: bool = False
     """Go on although the scene's ground sample distance is outside the contract's range."""
+    remote: bool = False
+    """The dates may be ``https://`` or ``s3://`` addresses, read through GDAL."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +184,11 @@ class DetectConfig(PairConfig):
     """Take bands that an interrupted run on this output had finished; False begins anew."""
     keep_journal: bool = False
     """Keep the finished bands beside the output, so that another threshold forwards nothing."""
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """All files that are read: none may be an output."""
+        return self.before, self.after, Path(self.model), *([self.aoi] if self.aoi else [])
 
 
 @dataclass(frozen=True)
@@ -230,3 +239,33 @@ class PolygonsConfig:
     """Bring outlines to right angles, where that keeps 0.8 of them (extra ``regularize``)."""
     overwrite: bool = False
     """Replace an existing output."""
+
+
+@dataclass(frozen=True)
+class BatchConfig:
+    """Options of ``rscd batch``."""
+
+    output: Path
+    """Folder of the archive: a folder a pair, ledger, summary and index; made if it is not there."""
+    detect: DetectConfig
+    """Options that all pairs share. Its paths are replaced by each pair's; an output that is None stays out."""
+    manifest: Path | None = None
+    """Table, STAC ItemCollection or static catalog."""
+    before_dir: Path | None = None
+    """In place of a manifest: folder of the earlier images."""
+    after_dir: Path | None = None
+    """Folder of the later images."""
+    match_by: Literal["name", "footprint"] = "name"
+    """How files of the two folders are matched."""
+    asset: str | None = None
+    """Key of the STAC asset that is the image."""
+    allow_remote: bool = False
+    """Let the manifest point out of its folder, and at ``https://`` and ``s3://`` addresses."""
+    scheduler: str | None = None
+    """Address of a Dask scheduler; None: workers of our own on this machine."""
+    retries: int = 1
+    """How often a pair is tried again when something other than the pair fails."""
+    fail_fast: bool = False
+    """Stop at the first pair that fails."""
+    max_pairs: int | None = None
+    """Run so many pairs at most."""

@@ -6,23 +6,17 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import Any
 
 from rscd.config import DetectConfig
 from rscd.inference.bands import Tally, band_records, interruptible
-from rscd.inference.idle import gpu_memory_mb, idle_gpu
+from rscd.inference.idle import gpu_memory_mb
 from rscd.inference.journal import open_journal
 from rscd.inference.lock import locked, publication_record
-from rscd.inference.predictor import Predictor, choose_device, choose_window
-from rscd.inference.rescale import fit_to, window_on_grid
-from rscd.inference.runkey import run_key
 from rscd.inference.stream import ahead
-from rscd.inference.tune import tune
 from rscd.inference.work import plan_work
-from rscd.model.contract import Contract
-from rscd.model.registry import load_model
 from rscd.output.area import PixelAreas
-from rscd.output.components import threshold_value
 from rscd.output.evidence import Evidence, band_names
 from rscd.output.facts import Facts, PairFacts
 from rscd.output.outputs import Outputs, Progress
@@ -30,22 +24,18 @@ from rscd.output.provenance import provenance
 from rscd.output.publish import Publication
 from rscd.output.report import Report
 from rscd.result import Result
+from rscd.scene.fingerprint import fingerprint
 from rscd.scene.grid import gsd_m
-from rscd.scene.pair import open_pair
-from rscd.scene.prepare import prepare
 from rscd.scene.reader import read_bands
-from rscd.scene.windows import WindowPlan
+from rscd.setup import Model, Settings
 from rscd.telemetry import Stopwatch, telemetry
 from rscd.types import P_SCALE
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 def detect(
     config: DetectConfig,
     *,
-    model: tuple[nn.Module, Contract] | None = None,
+    model: Model | None = None,
     progress: Progress = lambda done, total: None,
     on_start: Callable[[str], None] = lambda line: None,
     interrupt: Callable[[], None] = lambda: None,
@@ -70,36 +60,27 @@ def detect(
     watch, started = Stopwatch(), datetime.now(UTC)
     inputs = {"before": config.before, "after": config.after}
     outputs = Outputs.of(config)
-    outputs.check(inputs.values(), overwrite=config.overwrite, record=publication_record(config.output))
-    device = choose_device(config.device)
-    network, contract = model or load_model(config.model)
-    window, overlap = choose_window(config.window, config.overlap, contract)
-    threshold = threshold_value(contract.threshold if config.threshold is None else config.threshold)
-    predictor = Predictor(network, contract.temperature, device, config.precision, config.batch_size)
+    outputs.check(config.inputs, overwrite=config.overwrite, record=publication_record(config.output))
+    settings = Settings(config, model)
     with (
         locked(config.output) as folder,
         Publication(publication_record(config.output)) as publication,
-        open_pair(config, contract.bands) as opened,
+        settings.open() as run,
     ):
-        prepared = prepare(opened, contract, config)
-        if prepared.refusal is not None:
-            raise prepared.refusal
-        on_start(f"device {device}, {predictor.precision}" + idle_gpu(device))
-        on_start(f"model {contract.name} {contract.version}, {contract.encoder}; licence: {contract.licence}")
-        on_start(prepared.inspection.line)
-        pair, forward = prepared.pair, fit_to(predictor, window, prepared.factor)
-        plan = WindowPlan.over(*pair.grid.shape, *window_on_grid(window, overlap, prepared.factor))
-        tune(predictor, window, plan)
-        key = run_key(config, contract, predictor, plan, prepared.factor)
-        journal = open_journal(folder, plan, key, resume=config.resume, tell=on_start)
+        seen = {role: fingerprint(path) for role, path in inputs.items()}
+        for line in run.lines:
+            on_start(line)
+        pair, plan, contract, threshold = run.pair, run.plan, run.contract, run.threshold
+        prepared, device = run.prepared, run.predictor.device
+        journal = open_journal(folder, plan, run.key, resume=config.resume, tell=on_start)
         work = plan_work(plan, threshold, journal=journal, all_pixels=config.report is not None)
         areas, tally, report = PixelAreas(pair.grid), Tally(resumed=len(journal)), Report(config.report, pair.grid)
         names = band_names(contract.bands, len(pair.before.raster.bands))
         records = band_records(
             ahead(report.watch(watch.each("read", read_bands(pair, plan, work.read)))),
             plan,
-            interruptible(watch.call("forward", forward), interrupt),
-            batch_size=predictor.batch_size,
+            interruptible(watch.call("forward", run.forward), interrupt),
+            batch_size=run.predictor.batch_size,
             threshold=threshold,
             grid=pair.grid,
             areas=areas,
@@ -108,10 +89,11 @@ def detect(
             watch=watch,
         )
 
+        @cache
         def facts() -> dict[str, Any]:
             about = {"model": asdict(contract), "pair": asdict(prepared.inspection), "device": str(device)}
-            ran = {"batch_size": predictor.batch_size, "bands_resumed": tally.resumed, **asdict(predictor.faults)}
-            return provenance(started, inputs, config, **about, run=ran)
+            ran = {"batch_size": run.predictor.batch_size, "bands_resumed": tally.resumed}
+            return provenance(started, seen, config, **about, run=ran | asdict(run.predictor.faults))
 
         def on_band(done: int, total: int) -> None:
             progress(done, total)
@@ -131,7 +113,9 @@ def detect(
                 watch=watch,
             )
         cost, found = telemetry(watch, gpu_memory_mb(device)), PairFacts.of(prepared)
-        report.write(Facts(written, threshold / P_SCALE, cost, facts(), predictor.precision, found), publication)
+        report.write(
+            Facts(written, threshold / P_SCALE, cost, facts(), run.predictor.precision, found), publication
+        )
         interrupt()
         publication.publish()
         journal.close(keep=config.keep_journal)

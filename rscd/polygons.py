@@ -15,6 +15,7 @@ from rscd.output.outputs import Outputs, Progress, Written
 from rscd.output.probability import KeptProbability
 from rscd.output.provenance import provenance
 from rscd.output.publish import Publication
+from rscd.scene.fingerprint import fingerprint
 from rscd.scene.grid import gsd_m
 
 MINIMUM_PX = 4
@@ -46,7 +47,8 @@ def polygons(config: PolygonsConfig, *, progress: Progress = lambda done, total:
         band_record(i, row, values, threshold=threshold, grid_shape=kept.grid.shape, pixel_areas=areas)
         for i, (row, values) in enumerate(kept.strips())
     )
-    facts = partial(provenance, started, inputs, config)
+    seen = {role: fingerprint(path) for role, path in inputs.items()}
+    facts = partial(provenance, started, seen, config)
     minimum = MINIMUM_PX * gsd_m(kept.grid) ** 2 * 0.999
     with locked(config.output), Publication() as publication, closing(ahead(records)) as stream:
         written = outputs.write(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -120,3 +123,38 @@ def labelled_scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_image(folder / f"{name}.tif", pixels)
     write_polygons(folder / "drawn.gpkg", CHANGED_BOXES, utm_grid(320, 420), "EPSG:4326")
     return folder
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Any]:
+    """A Dask cluster of two worker processes on loopback, one thread and one slot each."""
+    from distributed import LocalCluster
+
+    with LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        resources={"GPU": 1},
+        memory_limit=0,
+        scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+        silence_logs=logging.CRITICAL,
+    ) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def place() -> Any:
+    """A rendered place of 512 px, to cut pairs from: its ``before`` and ``after`` are (3, 512, 512)."""
+    from rscd.simulate import Scene, SceneSpec
+    from rscd.types import Window
+
+    return Scene(SceneSpec(seed=11, width=512, height=512, layout="suburb")).render(Window(0, 0, 512, 512))
+
+
+def write_pair(folder: Path, name: str, place: Any, row: int, col: int, side: int = 128) -> str:
+    """Cut a pair from a rendered place and write it; its line of a manifest."""
+    for date in ("before", "after"):
+        (folder / date).mkdir(parents=True, exist_ok=True)
+        pixels = getattr(place, date)[:, row : row + side, col : col + side]
+        transform = Affine(0.5, 0, 600_000 + 0.5 * col, 0, -0.5, 3_350_000 - 0.5 * row)
+        write_image(folder / date / f"{name}.tif", pixels, transform=transform)
+    return f"{name},before/{name}.tif,after/{name}.tif"

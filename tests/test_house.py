@@ -38,9 +38,11 @@ def test_the_wheel_holds_weights_their_licence_and_py_typed(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-        kept = archive.getinfo("rscd/model/weights/buildings.safetensors").file_size
-    source = REPOSITORY / "rscd" / "model" / "weights" / "buildings.safetensors"
-    assert kept == source.stat().st_size < 16e6
+        kept = {n: archive.getinfo(n).file_size for n in names if n.endswith(".safetensors")}
+    folder = REPOSITORY / "rscd" / "model" / "weights"
+    assert kept == {f"rscd/model/weights/{p.name}": p.stat().st_size for p in folder.glob("*.safetensors")}
+    assert {Path(n).stem for n in kept} == {"buildings", "urban-s2"}
+    assert max(kept.values()) < 16e6
     assert {"rscd/py.typed", "rscd/model/weights/LICENSE"} <= set(names)
     assert not [n for n in names if n.startswith(("tests/", "examples/"))]
 

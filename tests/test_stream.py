@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from rscd.inference.stream import ahead
+from rscd.inference.stream import ahead, drawn_from
 
 
 def test_items_come_in_order():
@@ -44,4 +44,20 @@ def test_the_thread_ends_when_the_consumer_stops():
     items = ahead(iter(range(1_000_000)))
     next(items)
     items.close()
+    assert threading.active_count() == before
+
+
+def test_what_is_drawn_from_a_thread_ends_with_the_body_though_the_error_lives_on():
+    before = threading.active_count()
+
+    def double():
+        with drawn_from(ahead(iter(range(1_000_000)))) as items:
+            for item in items:
+                if item == 3:
+                    raise ValueError("here")
+                yield 2 * item
+
+    with pytest.raises(ValueError, match="here") as caught:
+        list(double())
+    assert caught.value.__traceback__ is not None
     assert threading.active_count() == before

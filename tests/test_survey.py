@@ -1,14 +1,19 @@
 import dataclasses
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import utm_grid, write_image, write_polygons
+from conftest import Pointwise, utm_grid, write_image, write_polygons
 from PIL import Image
 
+from rscd import DetectConfig, detect
 from rscd.config import TrainConfig
 from rscd.errors import DataError
 from rscd.model.checkpoint import read_contract
+from rscd.model.contract import Contract
+from rscd.training.labels import COLLAR_PX
 from rscd.training.loop import train
 from rscd.training.survey import TileFacts, hold_out, survey
 from rscd.training.tiles import FolderTile
@@ -113,6 +118,24 @@ def test_training_on_a_scene_promises_its_pixel_size_and_names_it(labelled_scene
     told = read_contract(target)
     assert told.gsd_m == pytest.approx((0.5 / 2**0.5, 0.5 * 2**0.5), rel=0.01)
     assert told.trained_on.endswith("drawn.gpkg")
+
+
+def test_a_reviewed_output_of_detect_is_training_data(labelled_scene, tmp_path):
+    target = tmp_path / "changes.gpkg"
+    contract = Contract("stand-in", "1", "lite", 8, (0.0,) * 3, (1.0,) * 3, window=96, threshold=0.6)
+    dates = labelled_scene / "before.tif", labelled_scene / "after.tif"
+    detect(DetectConfig(*dates, target, align="off"), model=(Pointwise(), contract))
+    given = TrainConfig((), tmp_path / "m.safetensors", reviews=(target,))
+    with pytest.raises(DataError, match="no polygon of it is reviewed - open it in QGIS"):
+        survey(given).ready()
+    with closing(sqlite3.connect(target)) as database, database:  # as QGIS does: the metadata stay
+        for name in ("IsEmpty", "MinX", "MaxX", "MinY", "MaxY"):  # what the index's triggers name
+            database.create_function(f"ST_{name}", 1, lambda shape: 0)
+        database.execute("UPDATE changes SET review = CASE id WHEN 1 THEN 'yes' ELSE 'no' END")
+    found = survey(dataclasses.replace(given, aoi=None))
+    facts = (*found.training, *found.validation)
+    assert sum(f.changed for f in facts) == 50 * 70
+    assert 0 < sum(f.judged for f in facts) - 50 * 70 < 60 * 40 + 400 * (2 * COLLAR_PX + 2)
 
 
 def test_many_scenes_are_held_out_whole(tmp_path):

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import rscd
-from rscd.cli import demo, detect, evaluate, inspect, models, polygons, train
+from rscd.cli import batch, demo, detect, evaluate, inspect, models, polygons, train
 
 app = typer.Typer(
     name="rscd",
@@ -19,6 +19,7 @@ app = typer.Typer(
 app.command("detect")(detect.detect)
 app.command("inspect")(inspect.inspect)
 app.command("polygons")(polygons.polygons)
+app.command("batch")(batch.batch)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(models.app, name="models")

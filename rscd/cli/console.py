@@ -35,11 +35,16 @@ def exit_codes() -> Iterator[None]:
         raise typer.Exit(Interrupted.exit_code) from error
 
 
+def printable(text: str) -> str:
+    """The text without what would steer a terminal: names and licences come from files."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def say(text: str, *, quiet: bool = False) -> None:
     """Write a line to standard error, unless quiet or nobody is there to read it: the terminal may be closed."""
     if not quiet:
         with suppress(OSError):
-            sys.stderr.write(text + "\n")
+            sys.stderr.write(printable(text) + "\n")
             sys.stderr.flush()
 
 
@@ -63,7 +68,7 @@ def print_table(rows: list[tuple[str, str]], *, stdout: bool = False) -> None:
 
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in rows:
-        table.add_row(Text(name, style="bold"), Text(value))
+        table.add_row(Text(printable(name), style="bold"), Text(printable(value)))
     Console(stderr=not stdout).print(table)
 
 

@@ -11,7 +11,11 @@ from rscd.cli import options
 from rscd.cli.console import exit_codes, megapixels, print_json, print_table, say
 from rscd.cli.signals import stopping
 
+SHOWN = 10
+"""So many of the blocks that could not be read are listed."""
+
 if TYPE_CHECKING:
+    from rscd.config import DetectConfig
     from rscd.output.outputs import Written
     from rscd.result import Result
 
@@ -35,22 +39,23 @@ def detect(
     aoi: options.AreaOfInterest = None,
     assume_same_crs: options.AssumeSameCrs = False,
     sidecars: options.Sidecars = False,
+    bad_blocks: options.BadBlocks = "stop",
     window: Annotated[int | None, typer.Option(help="Window side in px, a multiple of 32.")] = None,
     overlap: Annotated[int | None, typer.Option(help="Overlap of windows in px.")] = None,
     device: options.Device = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
-    batch_size: Annotated[str, typer.Option(help="Windows a forward pass: auto, or a number.")] = "auto",
+    batch_size: options.BatchSize = "auto",
     force_gsd: options.ForceGsd = False,
     overwrite: options.Overwrite = False,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on where an ended run was.")] = True,
     keep_journal: Annotated[bool, typer.Option(help="Keep finished bands in OUTPUT.rscd/ after the run.")] = False,
+    scheduler: options.Scheduler = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Map what changed between two GeoTIFFs into a GeoPackage."""
     with exit_codes():
         from rscd.config import DetectConfig
-        from rscd.detection import detect as run
 
         config = DetectConfig(
             before=before,
@@ -71,6 +76,7 @@ def detect(
             aoi=aoi,
             assume_same_crs=assume_same_crs,
             sidecars=sidecars,
+            bad_blocks=options.one_of("--bad-blocks", bad_blocks, "stop", "mask"),  # type: ignore[arg-type]
             window=window,
             overlap=overlap,
             device=device,
@@ -82,10 +88,7 @@ def detect(
             keep_journal=keep_journal,
         )
         quiet = quiet or as_json
-        with megapixels("detect", quiet=quiet) as progress, stopping() as interrupt:
-            result = run(
-                config, progress=progress, on_start=lambda line: say(line, quiet=quiet), interrupt=interrupt
-            )
+        result = _run(config, scheduler, quiet=quiet)
         if as_json:
             print_json(result)
         if not quiet:
@@ -101,6 +104,23 @@ def detect(
                     *cost_rows(result),
                 ],
             )
+
+
+def _run(config: DetectConfig, scheduler: str | None, *, quiet: bool) -> Result:
+    """Detect here, or on the workers of a cluster."""
+
+    def told(line: str) -> None:
+        say(line, quiet=quiet)
+
+    with megapixels("detect", quiet=quiet) as progress:
+        if scheduler is not None:
+            from rscd.archive.split import detect_split
+
+            return detect_split(config, scheduler, progress=progress, on_start=told)
+        from rscd.detection import detect as run
+
+        with stopping() as interrupt:
+            return run(config, progress=progress, on_start=told, interrupt=interrupt)
 
 
 def cost_rows(result: Result) -> list[tuple[str, str]]:
@@ -126,4 +146,11 @@ def summary(written: Written, threshold: float) -> list[tuple[str, str]]:
         ("threshold", f"p >= {threshold:.3f}, at least {written.min_area_m2:.3g} m2"),
         ("written", str(written.geopackage)),
     ]
-    return rows + [("", str(written.probability))] * (written.probability is not None)
+    rows += [("", str(written.probability))] * (written.probability is not None)
+    if bad := written.read_errors:
+        rows += [("unreadable", f"{len(bad)} blocks of the inputs, masked: not observable")]
+        rows += [("", words) for words in bad[:SHOWN]]
+        rows += [("", f"and {len(bad) - SHOWN} more, in the provenance of {written.geopackage}")] * (
+            len(bad) > SHOWN
+        )
+    return rows

@@ -27,6 +27,7 @@ def inspect(
     aoi: options.AreaOfInterest = None,
     assume_same_crs: options.AssumeSameCrs = False,
     sidecars: options.Sidecars = False,
+    bad_blocks: options.BadBlocks = "stop",
     force_gsd: options.ForceGsd = False,
     as_json: options.Json = False,
 ) -> None:
@@ -47,6 +48,7 @@ def inspect(
                 aoi=aoi,
                 assume_same_crs=assume_same_crs,
                 sidecars=sidecars,
+                bad_blocks=options.one_of("--bad-blocks", bad_blocks, "stop", "mask"),  # type: ignore[arg-type]
                 force_gsd=force_gsd,
             )
         )

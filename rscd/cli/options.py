@@ -19,6 +19,12 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda:N.")]
 Model = Annotated[str, typer.Option(help="Name of an embedded model, or a checkpoint file.")]
 
+Scheduler = Annotated[str | None, typer.Option(help="Dask scheduler, e.g. tcp://host:8786; default: this machine.")]
+WindowSide = Annotated[int | None, typer.Option("--window", help="Window side in px, a multiple of 32.")]
+Overlap = Annotated[int | None, typer.Option(help="Overlap of windows in px.")]
+ForwardPrecision = Annotated[str, typer.Option("--precision", help="auto, fp32 or bf16.")]
+BatchSize = Annotated[str, typer.Option(help="Windows a forward pass: auto, or a number.")]
+
 Bands = Annotated[str | None, typer.Option(help="Bands of both files, e.g. 1,2,3.")]
 CommonGrid = Annotated[str, typer.Option("--grid", help="Whose pixel grid is the common one: before or after.")]
 Align = Annotated[str, typer.Option(help="auto corrects a consistent shift between the dates; off measures only.")]
@@ -26,6 +32,9 @@ Match = Annotated[str, typer.Option(help="on fits the other date's radiometry to
 AreaOfInterest = Annotated[Path | None, typer.Option("--aoi", help="Vector file: nothing outside it is looked at.")]
 AssumeSameCrs = Annotated[bool, typer.Option("--assume-same-crs", help="A file without a CRS has the other's.")]
 Sidecars = Annotated[bool, typer.Option("--sidecars", help="Read .aux.xml, .tfw, .msk, .ovr beside the inputs.")]
+BadBlocks = Annotated[
+    str, typer.Option("--bad-blocks", help="Blocks that cannot be decoded: stop, or mask and list.")
+]
 ForceGsd = Annotated[bool, typer.Option("--force-gsd", help="Go on outside the model's pixel sizes.")]
 
 DATA = "Folders of tiles (A/, B/, label/), folders of scenes (before, after, labels), lists of scenes (.csv)."

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rscd.inference.blend import BandBlender, to_values
-from rscd.inference.stream import ahead, give_back_memory
+from rscd.inference.stream import ahead, drawn_from, give_back_memory
 from rscd.inference.work import Work, plan_work
 from rscd.output.area import PixelAreas
 from rscd.output.components import band_record
@@ -113,19 +113,22 @@ def _cut(
     inputs: Iterable[BandInput], plan: WindowPlan, work: Work, batch_size: int, tally: Tally
 ) -> Iterator[_Batch]:
     """Cut the windows of the rows that are to be forwarded."""
-    for rows in inputs:
-        if rows.index in work.forwarded:
-            shown, valid = rows.before_valid & rows.after_valid, _valid(rows)
-            seen = [j for j in range(plan.cols.count) if _columns(valid, plan, j).any()]
-            tally.windows += len(seen)
-            tally.skipped += plan.cols.count - len(seen)
-            for i in range(0, len(seen), batch_size):
-                batch = seen[i : i + batch_size]
-                # What one date does not show is filled in both: streaks in one alone look like change (p beside a
-                # collar then moved by 0.05 at the 95th percentile, now by 0.01).
-                dates = rows.before, rows.after
-                yield _Batch(rows, batch, [np.stack([_window(d, shown, plan, j) for j in batch]) for d in dates])
-        yield _Batch(rows, [], [])
+    with drawn_from(inputs) as source:
+        for rows in source:
+            if rows.index in work.forwarded:
+                shown, valid = rows.before_valid & rows.after_valid, _valid(rows)
+                seen = [j for j in range(plan.cols.count) if _columns(valid, plan, j).any()]
+                tally.windows += len(seen)
+                tally.skipped += plan.cols.count - len(seen)
+                for i in range(0, len(seen), batch_size):
+                    batch = seen[i : i + batch_size]
+                    # What one date does not show is filled in both: streaks in one alone look like change (p beside a
+                    # collar then moved by 0.05 at the 95th percentile, now by 0.01).
+                    dates = rows.before, rows.after
+                    yield _Batch(
+                        rows, batch, [np.stack([_window(d, shown, plan, j) for j in batch]) for d in dates]
+                    )
+            yield _Batch(rows, [], [])
 
 
 def _forwarded(batches: Iterator[_Batch], forward: Forward) -> Iterator[_Batch]:
@@ -152,7 +155,7 @@ def _record(
     if kept is not None:
         return label(rows.index, start, kept.probability, before=before, after=after, read_errors=kept.read_errors)
     assert values is not None, "a band that is not finished was not forwarded"
-    record = label(rows.index, start, values, before=before, after=after)
+    record = label(rows.index, start, values, before=before, after=after, read_errors=rows.read_errors)
     work.keep(record, tail)
     return record
 

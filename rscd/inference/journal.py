@@ -29,6 +29,8 @@ FORMAT = 1
 KEY_NAME = "journal.json"
 RECORD_NAME = "published.json"
 """Where a publication notes what it puts in place."""
+SPLIT_NAME = "split.json"
+"""Says which run has workers fill the journal; without it, or with another's, they stop."""
 _COLUMNS = tuple(field.name for field in dataclasses.fields(ComponentTable))
 _CODEC = pa.Codec("zstd", compression_level=1)
 _HEAD = 64 + 1 + 16 + 1  # the digest in hex, the size of the arrays in hex, a line each
@@ -40,14 +42,17 @@ class Journal:
     Args:
         folder: The run folder; it exists.
         plan: Says which rows a band is.
+        bands: Look at these alone, where others are at work on the rest; default: all.
     """
 
-    def __init__(self, folder: Path, plan: WindowPlan) -> None:
+    def __init__(self, folder: Path, plan: WindowPlan, bands: range | None = None) -> None:
         self._folder, self._plan = folder, plan
         self._thresholds: dict[int, int] = {}
         self._damaged: list[int] = []
-        for path in sorted(folder.glob("*.band")):
-            self._look_at(path)
+        paths = sorted(folder.glob("*.band")) if bands is None else [self._path(k, "band") for k in bands]
+        for path in paths:
+            if path.exists():
+                self._look_at(path)
 
     def _look_at(self, path: Path) -> None:
         index = int(path.stem) if path.stem.isdecimal() else -1
@@ -145,8 +150,8 @@ def open_journal(
     Raises:
         OutputError: The folder cannot be written.
     """
-    key = {"format": FORMAT, **json.loads(json.dumps(key))}
-    old = _read_key(folder)
+    key = plain_key(key)
+    old = read_key(folder)
     if old != key or not resume:
         if old is not None:
             why = ", ".join(differences(old, key)) if resume else "--no-resume"
@@ -161,15 +166,21 @@ def open_journal(
     return journal
 
 
+def plain_key(key: Mapping[str, Any]) -> dict[str, Any]:
+    """A key as it reads back."""
+    return {"format": FORMAT, **json.loads(json.dumps(key))}
+
+
 def clear(folder: Path) -> None:
     """Remove a journal's files from its folder."""
     with writing(folder):
-        for pattern in (KEY_NAME, RECORD_NAME, "*.band", "*.tail", ".*.tmp"):
+        for pattern in (KEY_NAME, RECORD_NAME, SPLIT_NAME, "*.band", "*.tail", ".*.tmp"):
             for path in folder.glob(pattern):
                 path.unlink(missing_ok=True)
 
 
-def _read_key(folder: Path) -> dict[str, Any] | None:
+def read_key(folder: Path) -> dict[str, Any] | None:
+    """The key of the run that a folder's journal is of; None if there is none."""
     try:
         key = json.loads((folder / KEY_NAME).read_bytes())
     except FileNotFoundError:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import queue
 import threading
-from collections.abc import Generator, Iterable
-from contextlib import suppress
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -42,6 +42,20 @@ def ahead(items: Iterable[T], depth: int = 1) -> Generator[T]:
         stopped.set()
         wanted.release()
         thread.join()
+
+
+@contextmanager
+def drawn_from(items: Iterable[T]) -> Iterator[Iterator[T]]:
+    """Iterate over items, and close them in the end if they are a generator.
+
+    So a thread that makes them is gone when the body is left, by an exception too; left to the collection of
+    garbage, it would still read from files that are being closed.
+    """
+    try:
+        yield iter(items)
+    finally:
+        if isinstance(items, Generator):
+            items.close()
 
 
 def give_back_memory() -> None:

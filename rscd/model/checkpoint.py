@@ -8,6 +8,7 @@ import json
 import struct
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -22,6 +23,8 @@ from rscd.output.publish import publishing
 KEY = "rscd_contract"
 MAX_HEADER = 16 << 20
 """A safetensors header longer than this many bytes is refused before it is read."""
+DTYPES = {True: ("F16", "BF16", "F32", "F64"), False: ("I64",)}
+"""How a file may hold floating point tensors, and counters."""
 REMEDY = "use a checkpoint written by rscd train or rscd models import"
 
 
@@ -66,6 +69,18 @@ def read_contract(path: Path) -> Contract:
     Raises:
         ModelError: Missing, not safetensors, no contract, or a contract that is not valid.
     """
+    metadata = _read_header(path).get("__metadata__")
+    if not isinstance(metadata, dict) or not isinstance(metadata.get(KEY), str):
+        raise ModelError("a safetensors file without a contract", path=path, remedy=REMEDY)
+    return Contract.from_json(metadata[KEY], path=path)
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    """The JSON that opens a safetensors file.
+
+    Raises:
+        ModelError: Missing, or not safetensors.
+    """
     try:
         with path.open("rb") as file:
             prefix = file.read(8)
@@ -74,12 +89,11 @@ def read_contract(path: Path) -> Contract:
             if prefix[:2] == b"PK" or prefix[:1] == b"\x80" or not 2 <= size <= MAX_HEADER:
                 raise ValueError("not a safetensors file" + _pickle_hint(prefix))
             header = json.loads(file.read(size))
-        metadata = header.get("__metadata__", {})
-        if KEY not in metadata:
-            raise ValueError("a safetensors file without a contract")
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        if not isinstance(header, dict):
+            raise ValueError("not a safetensors file: its header is no JSON object")
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(str(error), path=path, remedy=REMEDY) from error
-    return Contract.from_json(metadata[KEY], path=path)
+    return header
 
 
 def _pickle_hint(prefix: bytes) -> str:
@@ -90,6 +104,9 @@ def _pickle_hint(prefix: bytes) -> str:
 def load_checkpoint(path: Path) -> tuple[ChangeNetwork, Contract]:
     """Build the network of a checkpoint, in evaluation mode, float32, on the CPU.
 
+    Names and shapes are compared with the network's before a tensor is loaded: a file cannot make more memory be
+    taken than its network needs.
+
     Raises:
         ModelError: As ``read_contract``; also tensors that are cut, of other shapes, not finite, or whose hash
             is not the contract's.
@@ -97,6 +114,8 @@ def load_checkpoint(path: Path) -> tuple[ChangeNetwork, Contract]:
     contract = read_contract(path)
     if contract.encoder not in ENCODERS:
         raise ModelError(f"unknown encoder {contract.encoder!r}", path=path, remedy=REMEDY)
+    network = build_network(contract)
+    _check_shapes(path, network, contract.encoder)
     try:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
@@ -106,13 +125,29 @@ def load_checkpoint(path: Path) -> tuple[ChangeNetwork, Contract]:
     for name, tensor in state.items():
         if not tensor.isfinite().all():
             raise ModelError(f"tensor {name} is not finite", path=path, remedy="use an earlier checkpoint")
-    network = build_network(contract)
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        problem = f"tensors do not fit a {contract.encoder} network: {str(error).splitlines()[-1].strip()}"
-        raise ModelError(problem, path=path, remedy=REMEDY) from error
+    network.load_state_dict(state)
     return network.eval(), contract
+
+
+def _check_shapes(path: Path, network: ChangeNetwork, encoder: str) -> None:
+    """Compare what the header says of the tensors with what the network takes.
+
+    Raises:
+        ModelError: A tensor is missing, unknown, of another shape, or of no dtype that weights have.
+    """
+    told = {name: entry for name, entry in _read_header(path).items() if name != "__metadata__"}
+    wanted = network.state_dict()
+    wrong = ""
+    if told.keys() != wanted.keys():
+        odd = sorted(told.keys() ^ wanted.keys())
+        wrong = f"{odd[0]} and {len(odd) - 1} more are {'unknown' if odd[0] in told else 'missing'}"
+    for name, tensor in wanted.items() if not wrong else ():
+        entry = told[name] if isinstance(told[name], dict) else {}
+        if entry.get("shape") != list(tensor.shape) or entry.get("dtype") not in DTYPES[tensor.is_floating_point()]:
+            wrong = f"{name} is {entry.get('dtype')} {entry.get('shape')}, and not {list(tensor.shape)}"
+            break
+    if wrong:
+        raise ModelError(f"tensors do not fit a {encoder} network: {wrong}", path=path, remedy=REMEDY)
 
 
 def build_network(contract: Contract) -> ChangeNetwork:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,29 @@ FORMAT = 1
 """Version of the contract's own layout."""
 MOST_RESAMPLING = 2.5
 """Factor by which a scene may be resampled to reach the contract's pixel sizes."""
+MOST_WINDOW = 4096
+"""Side of a window that a contract may ask for, px."""
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300  # NaN is not
+
+
+def _are_numbers(value: object) -> bool:
+    return isinstance(value, tuple) and all(map(_is_number, value))
+
+
+_HOLDS: dict[str, Callable[[Any], bool]] = {
+    "str": lambda value: isinstance(value, str),
+    "int": lambda value: type(value) is int,
+    "float": _is_number,
+    "tuple[str, ...]": lambda value: isinstance(value, tuple) and all(isinstance(v, str) for v in value),
+    "tuple[float, ...]": _are_numbers,
+    "tuple[float, float]": lambda value: _are_numbers(value) and len(value) == 2,
+    "dict[str, float]": lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
+    "dict[str, Any]": lambda value: isinstance(value, dict),
+}
+"""Annotation of a field -> whether a value from JSON is one, lists being tuples by then."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +126,17 @@ class Contract:
                 raise ValueError(f"not a contract of format {FORMAT}")
             fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
             contract = cls(**fields)
+            contract._check_types()
             contract._check()
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise ModelError(f"unreadable contract: {error}", path=where, remedy=remedy) from error
         return contract
+
+    def _check_types(self) -> None:
+        """Raise ValueError at the first field that does not hold what it is declared to."""
+        for spec in dataclasses.fields(self):
+            if not _HOLDS[str(spec.type)](getattr(self, spec.name)):
+                raise ValueError(f"{spec.name} is not {spec.type}")
 
     def _check(self) -> None:
         """Raise ValueError at the first field out of its range."""
@@ -114,7 +145,7 @@ class Contract:
             "bands, mean, std (three each)": from_three,
             "std": all(s > 0 for s in self.std),
             "gsd_m": 0 < self.gsd_m[0] <= self.gsd_m[1],
-            "window": self.window >= 32 and self.window % 32 == 0,
+            "window": 32 <= self.window <= MOST_WINDOW and self.window % 32 == 0,
             "overlap": 0 <= self.overlap < self.window,
             "threshold": 0 < self.threshold <= 1,
             "temperature": 0 < self.temperature < 100,

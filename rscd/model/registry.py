@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -30,8 +32,9 @@ def find_model(name: str) -> Path:
     if name in embedded():
         return embedded()[name]
     path = Path(name)
-    if path.is_file():
-        return path
+    with suppress(OSError):  # a name that is too long is no file either
+        if path.is_file():
+            return path
     names = ", ".join(embedded()) or "none"
     raise ModelError("no such model", path=name, remedy=f"give a checkpoint file, or one of: {names}")
 
@@ -42,12 +45,35 @@ def load_model(name: str = "buildings") -> tuple[ChangeNetwork, Contract]:
     Raises:
         ModelError: There is none, it is not valid, or its change head has not been trained.
     """
+    path, _ = trained_model(name)
+    return load_checkpoint(path)
+
+
+def trained_model(name: str) -> tuple[Path, Contract]:
+    """Where a model that can detect lies, and its contract; the weights are not read.
+
+    Raises:
+        ModelError: There is none, its contract is not valid, or its change head has not been trained.
+    """
     path = find_model(name)
     contract = read_contract(path)
     if not contract.trained_on:
         remedy = f"train it first: rscd train TILES --init {path} --encoder {contract.encoder} -o MODEL.safetensors"
         raise ModelError("holds an imported encoder, and no trained change head", path=path, remedy=remedy)
-    return load_checkpoint(path)
+    return path, contract
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse a zip that would unpack to more than its own size: torch compresses nothing.
+
+    Raises:
+        OSError: It would.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > path.stat().st_size:
+            raise OSError(f"an archive that unpacks to {size:,} bytes")
 
 
 def import_sam(source: Path, target: Path, *, width: int = 64, seed: int = 0) -> Contract:
@@ -64,9 +90,10 @@ def import_sam(source: Path, target: Path, *, width: int = 64, seed: int = 0) ->
     if not source.is_file():
         raise ModelError("no such file", path=source, remedy=remedy)
     try:
+        _check_archive(source)
         raw = torch.load(source, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever an unpickler makes of a file that is not one
-        problem = f"not a plain state dict ({type(error).__name__})"
+        problem = f"not a plain state dict ({error if isinstance(error, OSError) else type(error).__name__})"
         raise ModelError(problem, path=source, remedy=remedy) from error
     tensors = isinstance(raw, dict) and all(isinstance(v, torch.Tensor) for v in raw.values())
     state = sam.official_state(raw) if tensors else {}

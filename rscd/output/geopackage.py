@@ -181,7 +181,7 @@ def write_geopackage(
     temporary = publication.beside(path)
     with vector_writing(path):
         _write_layers(temporary, grid, changes, extent, provenance)
-        _add_style(temporary, style if style is not None else changes_qml())
+        add_styles(temporary, {"changes": style if style is not None else changes_qml()})
         _describe(temporary, changes.schema.names)
         _check(temporary, changes.features)
 
@@ -211,14 +211,20 @@ def _write_layers(
     pyogrio.write_arrow(table, str(path), layer="extent", geometry_type="MultiPolygon", **options)
 
 
-def _add_style(path: Path, qml: str) -> None:
+def add_styles(path: Path, styles: Mapping[str, str]) -> None:
+    """Give layers of a GeoPackage their look in QGIS.
+
+    Args:
+        path: The GeoPackage; it has no styles yet.
+        styles: Layer -> QML.
+    """
     with closing(sqlite3.connect(path)) as database, database:
         database.executescript(_STYLE_SQL)
-        database.execute(
+        database.executemany(
             "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column,"
             " styleName, styleQML, styleSLD, useAsDefault, description, owner)"
-            " VALUES ('', '', 'changes', 'geometry', 'changes', ?, '', 1, 'Change by mean probability', '')",
-            (qml,),
+            " VALUES ('', '', :layer, 'geometry', :layer, :qml, '', 1, '', '')",
+            [{"layer": layer, "qml": qml} for layer, qml in styles.items()],
         )
 
 

@@ -44,6 +44,8 @@ class Written:
     """What at least one date does not show, geodesic km2."""
     min_area_m2: float
     """Components smaller than this were dropped, m2."""
+    read_errors: tuple[str, ...] = ()
+    """Input blocks that could not be decoded and were masked: file, rows, columns, and why."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,7 @@ class Outputs:
         )
         extent = ObservedExtent(grid, areas)
         report, watch = report or Report(None, grid), watch or Stopwatch()
+        read_errors: dict[str, None] = {}
         with ExitStack() as stack:
             raster = self._raster(grid, publication, stack)
             spool_path = publication.scratch(self.geopackage)
@@ -160,6 +163,7 @@ class Outputs:
                     features = tracer.add(record)
                 keep(features)
                 extent.add(record)
+                read_errors |= dict.fromkeys(record.read_errors)
                 report.note(record)
                 if raster is not None:
                     with watch.stage("write"):
@@ -171,9 +175,8 @@ class Outputs:
             with watch.stage("write"):
                 if raster is not None:
                     raster.finish()
-                write_vectors(
-                    self.geopackage, grid, spool, extent, provenance=provenance(), publication=publication
-                )
+                told = {**provenance(), "read_errors": list(read_errors)}
+                write_vectors(self.geopackage, grid, spool, extent, provenance=told, publication=publication)
         return Written(
             geopackage=self.geopackage,
             probability=self.probability,
@@ -182,6 +185,7 @@ class Outputs:
             observed_km2=extent.observed_m2 / 1e6,
             not_observable_km2=extent.not_observable_m2 / 1e6,
             min_area_m2=min_area,
+            read_errors=tuple(read_errors),
         )
 
     def _raster(self, grid: Grid, publication: Publication, stack: ExitStack) -> ProbabilityRaster | None:

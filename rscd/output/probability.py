@@ -19,6 +19,7 @@ from rscd.errors import DataError, OutputError
 from rscd.output.geotiff import BLOCK
 from rscd.output.overviews import Level
 from rscd.output.publish import REMEDY, writing
+from rscd.scene.blocks import find_blocks, words_of
 from rscd.scene.grid import grid_of
 from rscd.scene.raster import GDAL_OPTIONS, open_raster
 from rscd.types import NOT_OBSERVABLE, P_SCALE, BandRecord, ByteArray, Grid
@@ -152,13 +153,16 @@ class KeptProbability:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with self._open() as dataset:
+        with rasterio.Env(**GDAL_OPTIONS), self._open() as dataset:
             right = dataset.count == 1 and dataset.dtypes[0] == "uint8" and dataset.nodata == NOT_OBSERVABLE
             if not right or abs(dataset.scales[0] * P_SCALE - 1) > 1e-6:
                 problem = "not a probability raster (one uint8 band, scale 1/254, nodata 255)"
                 raise DataError(problem, path=path, remedy="give what rscd detect --probability wrote")
             if dataset.crs is None:
                 raise DataError("has no CRS", path=path, remedy="give what rscd detect --probability wrote")
+            if missing := find_blocks(path, dataset, (1,), cut="stop").missing:
+                problem = f"{missing:,} of its blocks were never written: its writer was ended before it was done"
+                raise DataError(problem, path=path, remedy="run rscd detect again")
             self.grid: Grid = grid_of(dataset)
 
     def _open(self) -> Any:  # noqa: ANN401
@@ -176,5 +180,5 @@ class KeptProbability:
                 try:
                     yield row, dataset.read(1, window=window)
                 except RasterioError as error:
-                    problem = f"rows from {row} cannot be read: {error.__cause__ or error}"
+                    problem = f"rows from {row} cannot be read: {words_of(error)}"
                     raise DataError(problem, path=self._path, remedy="write it again") from error

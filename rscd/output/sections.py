@@ -15,6 +15,8 @@ from rscd.output.style import STEPS
 
 LISTED = 25
 """So many of the largest polygons are listed below the map."""
+READ_ERRORS = 100
+"""So many of the blocks that could not be read are listed; all are in the vector file's provenance."""
 
 
 def headline(digest: Digest, facts: Facts) -> str:
@@ -154,6 +156,10 @@ def run(facts: Facts, model: Mapping[str, Any]) -> str:
         "Options": {k: v for k, v in told.get("options", {}).items() if v not in (None, "", False)},
         "Versions": told.get("versions", {}),
     }
+    if facts.written.read_errors:
+        groups["Blocks that could not be read and were masked"] = {
+            str(i + 1): words for i, words in enumerate(facts.written.read_errors[:READ_ERRORS])
+        }
     return "".join(_group(title, items) for title, items in groups.items())
 
 

@@ -16,6 +16,21 @@ _FILL_ALPHA = 140
 _OUTLINE = "90,0,20,255"
 REVIEWED = {"accepted": "0,110,60,255", "rejected": "110,110,110,255", "unsure": "30,80,200,255"}
 """Outline colour of each state of ``review`` as red,green,blue,alpha (0..255); ``_OUTLINE`` where there is none."""
+STATES = {"done": "60,150,90", "failed": "200,30,50", "pending": "140,140,140"}
+"""Colour of each state of an archive's pair as red,green,blue (0..255)."""
+
+
+def pairs_qml() -> str:
+    """QML (QGIS 3) that fills the footprints of an archive's pairs faintly by ``status``."""
+    qgis = ET.Element("qgis", version="3.28", styleCategories="Symbology|Labeling", labelsEnabled="0")
+    renderer = ET.SubElement(qgis, "renderer-v2", {"type": "categorizedSymbol", "attr": "status"})
+    categories, symbols = ET.SubElement(renderer, "categories"), ET.SubElement(renderer, "symbols")
+    for number, (state, colour) in enumerate(STATES.items()):
+        name = str(number)
+        shown = {"value": state, "symbol": name, "label": state, "render": "true", "type": "string"}
+        ET.SubElement(categories, "category", shown)
+        symbols.append(_fill_symbol(name, f"{colour},40", f"{colour},255"))
+    return _DOCTYPE + ET.tostring(qgis, encoding="unicode")
 
 
 def changes_qml() -> str:
@@ -32,17 +47,18 @@ def changes_qml() -> str:
         label = f"{lower:.2f} - {upper:.2f}"
         bounds = {"lower": f"{lower:.6f}", "upper": f"{upper:.6f}"}
         ET.SubElement(ranges, "range", {**bounds, "symbol": name, "label": label, "render": "true"})
-        symbols.append(_fill_symbol(name, f"{colour},{_FILL_ALPHA}"))
+        symbols.append(_fill_symbol(name, f"{colour},{_FILL_ALPHA}", _OUTLINE))
+        symbols[-1][0].append(_by_review())
     return _DOCTYPE + ET.tostring(qgis, encoding="unicode")
 
 
-def _fill_symbol(name: str, colour: str) -> ET.Element:
+def _fill_symbol(name: str, colour: str, outline: str) -> ET.Element:
     symbol = ET.Element("symbol", {"type": "fill", "name": name, "alpha": "1", "clip_to_extent": "1"})
     layer = ET.SubElement(symbol, "layer", {"class": "SimpleFill", "enabled": "1", "locked": "0", "pass": "0"})
     look = {
         "color": colour,
         "style": "solid",
-        "outline_color": _OUTLINE,
+        "outline_color": outline,
         "outline_style": "solid",
         "outline_width": "0.26",
         "outline_width_unit": "MM",
@@ -52,7 +68,6 @@ def _fill_symbol(name: str, colour: str) -> ET.Element:
     for key, value in look.items():
         ET.SubElement(options, "Option", {"name": key, "type": "QString", "value": value})
         ET.SubElement(layer, "prop", {"k": key, "v": value})  # what QGIS before 3.26 reads
-    layer.append(_by_review())
     return symbol
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,19 @@ from shapely.errors import GEOSException
 from rscd.errors import DataError
 from rscd.scene.grid import pixel, place
 from rscd.scene.mapping import near_middle, outline_of
+from rscd.scene.sidecars import is_file
 from rscd.types import BoolArray, Grid, Window
 
 MARGIN = 64
 """Pixels around the area that are read as context."""
+MOST_BYTES = 64 << 20
+"""A vector file larger than this is refused."""
+MAGIC = (b"{", b"SQLite format 3\0", b"fgb", b"\0\0\x27\x0a")
+"""How GeoJSON, GeoPackage, FlatGeobuf and Shapefile start."""
+XML_ROOT = re.compile(rb"(?:<\?.*?\?>|<!--.*?-->|\s)*<(?:\w+:)?(?:kml|FeatureCollection)\b", re.DOTALL)
+"""How KML and GML start."""
+REFERENCES = (b"<OGR", b"<GDAL", b"<mapml-", b"<!ENTITY", b"gdal_streamed_alg", b"VirtualOGR")
+"""What makes GDAL follow a file to other files or to addresses, whatever its name says it is."""
 EDGE = 200
 """An outline is given points at every so-many-th of its extent before it is carried to another CRS."""
 
@@ -69,12 +79,14 @@ def read_vectors(path: Path, columns: list[str] | None = None, layer: str | None
     """A layer of a vector file, the first by default, as a geopandas frame.
 
     Raises:
-        DataError: No such file, no vector file, no such layer, no CRS.
+        DataError: No such file, no vector file, no such layer, no CRS, or it points elsewhere.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise DataError("no such file", path=path, remedy="give a vector file with polygons, e.g. GeoJSON")
+    _check_content(path)
+    pyogrio.set_gdal_config_options({"GML_DOWNLOAD_SCHEMA": "NO"})
     try:
-        frame = pyogrio.read_dataframe(path, layer=layer, columns=columns)
+        frame = pyogrio.read_dataframe(path.absolute(), layer=layer, columns=columns)
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, GEOSException, ValueError) as error:
         raise DataError(f"cannot be read as a vector file: {error}", path=path, remedy="use GeoJSON") from error
     if frame.crs is None:
@@ -90,6 +102,29 @@ def to_grid(geometries: Any, crs: Any, grid: Grid) -> Any | None:  # noqa: ANN40
         return None
     outline = shapely.make_valid(shapely.union_all([shapely.make_valid(s) for s in shapes]))
     return shapely.intersection(_in_pixels(outline, crs, grid), shapely.box(0, 0, grid.width, grid.height))
+
+
+def _check_content(path: Path) -> None:
+    """Refuse what only points elsewhere, to files or to addresses, and what is too large to be an outline.
+
+    Raises:
+        DataError: As said.
+    """
+    with path.open("rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    start = content[: 1 << 16].lstrip(b"\xef\xbb\xbf \t\r\n")
+    named = [mark for mark in REFERENCES if mark in content]
+    known = start.startswith(MAGIC) or XML_ROOT.match(start)
+    wrong = "" if known else "is no vector file of a format that is read here"
+    if len(content) > MOST_BYTES:
+        wrong = f"is larger than {MOST_BYTES >> 20} MB"
+    elif named:
+        wrong = f"names other files ({named[0].decode()})"
+    elif "!" in str(path.absolute()):
+        wrong = "has a '!' in its path"
+    if wrong:
+        remedy = "give a plain GeoJSON, GeoPackage, FlatGeobuf, Shapefile, KML or GML file"
+        raise DataError(wrong, path=path, remedy=remedy)
 
 
 def _in_pixels(shape: Any, crs: Any, grid: Grid) -> Any:  # noqa: ANN401

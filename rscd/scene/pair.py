@@ -14,14 +14,17 @@ import rasterio
 from rscd.config import PairConfig
 from rscd.errors import DataError
 from rscd.scene.aoi import Aoi, read_aoi
+from rscd.scene.blocks import BadBlocks, find_blocks, gdal_errors
 from rscd.scene.grid import gsd_m, moved, name_of
 from rscd.scene.mapping import Mapping, Overlap, unwrapped
 from rscd.scene.raster import GDAL_OPTIONS, WITH_SIDECARS, Raster, check_raster, choose_bands, open_raster
 from rscd.scene.readers import DateReader, PlainReader, WarpReader
 from rscd.scene.sidecars import check_sidecars
-from rscd.types import Grid, Window
+from rscd.types import Grid, Window, meet
 
 RGB = ("red", "green", "blue")
+MOST_COLUMNS, MOST_PIXELS = 1 << 17, 1 << 35
+"""The common grid, or what the area of interest leaves of it, has at most so many: memory grows with its width."""
 MOST_RATIO = 10.0
 """Pixel sizes of the two dates may differ by this factor at most."""
 
@@ -46,6 +49,11 @@ class Pair:
     """Outside it nothing is wanted."""
 
     @property
+    def bad_blocks(self) -> BadBlocks:
+        """Takes the blocks of both dates that cannot be decoded."""
+        return self.before.raster.bad_blocks
+
+    @property
     def grid(self) -> Grid:
         """The common grid."""
         transform = moved(self.full.transform, self.crop.row, self.crop.col)
@@ -67,22 +75,33 @@ def open_pair(config: PairConfig, names: tuple[str, ...] = RGB) -> Iterator[Pair
 
     Raises:
         DataError: A file cannot be used (missing, no GeoTIFF, no place on Earth, complex, too few bands), or
-            the two do not overlap, or differ too much in pixel size.
+            the two do not overlap, differ too much in pixel size, or are too large.
         UsageError: Bands that cannot be meant.
     """
     paths = config.before, config.after
     for path in paths:
         check_sidecars(path, wanted=config.sidecars)
     options = GDAL_OPTIONS | (WITH_SIDECARS if config.sidecars else {})
-    with rasterio.Env(**options), open_raster(paths[0]) as first, open_raster(paths[1]) as second:
-        known = [dataset.crs or (dataset.gcps[1] if dataset.gcps[0] else None) for dataset in (first, second)]
+    with (
+        rasterio.Env(**options),
+        open_raster(paths[0], remote=config.remote) as first,
+        open_raster(paths[1], remote=config.remote) as second,
+    ):
+        known = [_crs(path, dataset) for path, dataset in zip(paths, (first, second), strict=True)]
         if config.assume_same_crs:
             known = [known[0] or known[1], known[1] or known[0]]
-        rasters = [
-            _raster(path, dataset, crs, config.bands, names)
-            for path, dataset, crs in zip(paths, (first, second), known, strict=True)
-        ]
+        bad_blocks = BadBlocks(config.bad_blocks)
+        rasters = []
+        for path, dataset, crs in zip(paths, (first, second), known, strict=True):
+            with gdal_errors(path):
+                rasters.append(_raster(path, dataset, crs, config.bands, names, bad_blocks))
         yield _join(rasters[0], rasters[1], config)
+
+
+def _crs(path: Path, dataset: Any) -> Any:  # noqa: ANN401
+    """The CRS of a file, be it that of its ground control points; None where it has none."""
+    with gdal_errors(path):
+        return dataset.crs or (dataset.gcps[1] if dataset.gcps[0] else None)
 
 
 def _raster(
@@ -91,6 +110,7 @@ def _raster(
     crs: Any,  # noqa: ANN401
     bands: tuple[int, ...] | None,
     names: tuple[str, ...],
+    bad_blocks: BadBlocks,
 ) -> Raster:
     check_raster(path, dataset, crs)
     chosen = choose_bands(path, dataset, bands, names)
@@ -99,7 +119,9 @@ def _raster(
     if system.geodetic_crs is None:
         problem = f"CRS '{system.name}' is not tied to the earth"
         raise DataError(problem, path=path, remedy="assign one that is: gdal_edit.py -a_srs EPSG:CODE FILE")
-    return Raster(path, dataset, chosen, grid)
+    return Raster(
+        path, dataset, chosen, grid, find_blocks(path, dataset, chosen, cut=bad_blocks.policy), bad_blocks
+    )
 
 
 def _join(before: Raster, after: Raster, config: PairConfig) -> Pair:
@@ -128,17 +150,17 @@ def _join(before: Raster, after: Raster, config: PairConfig) -> Pair:
     if config.aoi is not None:
         aoi = read_aoi(config.aoi, reference.grid)
         crop = aoi.crop
+    if crop.width > MOST_COLUMNS or crop.width * crop.height > MOST_PIXELS:
+        problem = (
+            f"{crop.height:,} rows of {crop.width:,} px are to be compared, and the most are {MOST_PIXELS:,} px"
+        )
+        remedy = f"limit them to parts with --aoi, each at most {MOST_COLUMNS:,} px wide"
+        raise DataError(problem, path=reference.path, remedy=remedy)
     pair = Pair(readers[0], readers[1], reference.grid, crop, mapping.overlap, config.grid, aoi)
     if min(pair.region[2:]) <= 0:
         remedy = "draw it where both dates are"
         raise DataError("lies outside the overlap of the two dates", path=config.aoi, remedy=remedy)
     return pair
-
-
-def meet(one: Window, other: Window) -> Window:
-    """What two windows share; of no or negative size where they are apart."""
-    row, col = max(one.row, other.row), max(one.col, other.col)
-    return Window(row, col, min(one.row_stop, other.row_stop) - row, min(one.col_stop, other.col_stop) - col)
 
 
 def _where(grid: Grid) -> str:

@@ -210,6 +210,12 @@ def _notes(pair: Pair, shift: ShiftMap, residual: ShiftMap | None) -> tuple[str,
     if residual is not None:
         notes.append(f"shift of {shift.length_px:.2f} px corrected, {residual.length_px:.2f} px remain")
     notes += [f"{name} scaled from {date.raster.dtype}" for name, date in _dates(pair).items() if date.radiometry]
+    for name, date in _dates(pair).items():
+        if blocks := date.raster.blocks.missing:
+            told = f"{blocks:,} of {date.raster.blocks.stored.size:,} blocks of {name} were never written"
+            notes.append(f"{told}: not observable")
+    if masked := pair.bad_blocks.take():
+        notes.append(f"{len(masked)} blocks of the sample cannot be read and are masked: {masked[0]}")
     return tuple(notes)
 
 

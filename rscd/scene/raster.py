@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import rasterio
 from rasterio.enums import ColorInterp
-from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.windows import Window as RasterWindow
 
 from rscd.errors import DataError, UsageError
-from rscd.scene.sidecars import told_beside
+from rscd.scene.blocks import GDAL_ERRORS, BadBlocks, Blocks, check_blocks, gdal_errors, words_of
+from rscd.scene.remote import REMOTE_OPTIONS, gdal_name, open_remote
+from rscd.scene.sidecars import is_file, told_beside
 from rscd.scene.validity import read_validity
 from rscd.types import BoolArray, Grid, ImageArray, Window
 
@@ -23,6 +24,7 @@ GDAL_OPTIONS = {
     "GDAL_CACHEMAX": 64,  # MB, for the whole process: GDAL's default is a share of the machine
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # sidecars of an input may say anything
     "GDAL_PAM_ENABLED": "NO",  # nor are any written
+    "GDAL_ENABLE_TIFF_SPLIT": "NO",  # a file in one strip would be decoded from its start for every row asked for
 }
 WITH_SIDECARS = {"GDAL_DISABLE_READDIR_ON_OPEN": "FALSE", "GDAL_PAM_ENABLED": "YES"}
 MOST_BANDS = 1024
@@ -41,6 +43,10 @@ class Raster:
     """Band numbers that are read, from 1."""
     grid: Grid
     """Its own grid."""
+    blocks: Blocks
+    """Which of its blocks hold pixels."""
+    bad_blocks: BadBlocks
+    """Takes those that cannot be decoded."""
 
     @property
     def dtype(self) -> str:
@@ -55,34 +61,86 @@ class Raster:
     def read(self, window: Window) -> tuple[ImageArray, BoolArray]:
         """Pixels (bands, h, w) in the file's dtype and validity (h, w) of a window inside the file.
 
+        Blocks that were never written are not valid; neither are those that cannot be decoded, if they are masked.
+
         Raises:
-            DataError: A block cannot be decoded.
+            DataError: A block cannot be decoded, and the run stops at such blocks.
         """
-        part = RasterWindow(window.col, window.row, window.width, window.height)
+        stored = self.blocks.touched(window)
+        if not stored.any():
+            return self._nothing(window)
         try:
-            pixels = self.dataset.read(self.bands, window=part)
-            return pixels, read_validity(self.dataset, self.bands, part, pixels)
-        except (RasterioIOError, RasterioError) as error:
-            cause = error.__cause__ or error
-            problem = f"rows {window.row} to {window.row_stop - 1} cannot be read: {cause}"
-            raise DataError(problem, path=self.path, remedy="fetch the file again") from error
+            pixels, valid = self._decode(window)
+        except GDAL_ERRORS:
+            return self._read_apart(window)
+        if not stored.all():
+            for _, part, held in self.blocks.over(window):
+                if not held:
+                    valid[_inside(part, window)] = False
+        return pixels, valid
+
+    def _decode(self, window: Window) -> tuple[ImageArray, BoolArray]:
+        part = RasterWindow(window.col, window.row, window.width, window.height)
+        pixels = self.dataset.read(self.bands, window=part)
+        return pixels, read_validity(self.dataset, self.bands, part, pixels)
+
+    def _read_apart(self, window: Window) -> tuple[ImageArray, BoolArray]:
+        """Read a window block by block, for one of them cannot be decoded."""
+        pixels, valid = self._nothing(window)
+        for block, part, held in self.blocks.over(window):
+            inside = _inside(part, window)
+            try:
+                if held:
+                    pixels[:, *inside], valid[inside] = self._decode(part)
+            except GDAL_ERRORS as error:
+                self.bad_blocks.meet(self.path, block, words_of(error))
+        return pixels, valid
+
+    def _nothing(self, window: Window) -> tuple[ImageArray, BoolArray]:
+        shape = window.height, window.width
+        return np.zeros((len(self.bands), *shape), self.dtype), np.zeros(shape, bool)
+
+
+def _inside(part: Window, window: Window) -> tuple[slice, slice]:
+    """Where a part of a window lies in arrays of the window."""
+    top, left = part.row - window.row, part.col - window.col
+    return slice(top, top + part.height), slice(left, left + part.width)
 
 
 @contextmanager
-def open_raster(path: Path) -> Iterator[Any]:
+def open_raster(path: Path, *, remote: bool = False) -> Iterator[Any]:
     """Open a GeoTIFF, and nothing else that GDAL might make of the file.
 
+    Args:
+        path: The file.
+        remote: Whether it may be an ``https://`` or ``s3://`` address.
+
     Raises:
-        DataError: It is missing, or not a GeoTIFF.
+        DataError: It is missing, not a GeoTIFF, or claims more than could be read.
     """
-    if not path.is_file():
+    with _opened(path, remote=remote) as dataset:
+        if dataset.count > MOST_BANDS:
+            remedy = "take out the bands that you need: gdal_translate -b 1 -b 2 -b 3 IN OUT.tif"
+            raise DataError(f"claims {dataset.count:,} bands", path=path, remedy=remedy)
+        with gdal_errors(path):
+            check_blocks(path, dataset)
+        yield dataset
+
+
+@contextmanager
+def _opened(path: Path, *, remote: bool) -> Iterator[Any]:
+    if remote and gdal_name(path) is not None:
+        with rasterio.Env(**REMOTE_OPTIONS), open_remote(path) as dataset:
+            yield dataset
+        return
+    if not is_file(path):
         state = "is a folder" if path.is_dir() else "no such file"
         raise DataError(state, path=path, remedy="give the path of a GeoTIFF")
     try:
-        dataset = rasterio.open(path, driver="GTiff")
-    except (RasterioIOError, RasterioError) as error:
+        dataset = rasterio.open(path.absolute(), driver="GTiff")  # a relative name might be a prefix of GDAL's
+    except (*GDAL_ERRORS, ValueError) as error:
         remedy = "convert it: gdal_translate -of GTiff IN OUT.tif"
-        raise DataError("cannot be opened as a GeoTIFF", path=path, remedy=remedy) from error
+        raise DataError(f"cannot be opened as a GeoTIFF: {words_of(error)}", path=path, remedy=remedy) from error
     with dataset:
         yield dataset
 
@@ -134,8 +192,6 @@ def check_raster(path: Path, dataset: Any, crs: Any) -> None:  # noqa: ANN401
     Raises:
         DataError: As said.
     """
-    if dataset.count > MOST_BANDS:
-        raise DataError(f"claims {dataset.count} bands", path=path, remedy="take out the bands that you need")
     complex_ones = sorted({d for d in dataset.dtypes if d.startswith("complex")})
     if complex_ones:
         remedy = "make an amplitude image of it first; the models here take optical imagery"

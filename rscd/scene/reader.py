@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rscd.scene.pair import Pair, meet
+from rscd.scene.pair import Pair
 from rscd.scene.radiometry import to_bytes
 from rscd.scene.readers import DateReader
 from rscd.scene.windows import WindowPlan
-from rscd.types import BoolArray, ByteArray, Window
+from rscd.types import BoolArray, ByteArray, Window, meet
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class BandInput:
     """What the later date shows."""
     wanted: BoolArray | None = None
     """What is inside the area of interest, (rows, columns); None where there is none."""
+    read_errors: tuple[str, ...] = ()
+    """Blocks that could not be decoded and were masked, met on the way to these rows."""
 
 
 class RowReader:
@@ -104,6 +106,7 @@ def read_bands(pair: Pair, plan: WindowPlan, wanted_rows: Iterable[int] | None =
     reach, box = plan.rows.window, pair.region
     region = Window(box.row - reach, box.col - reach, box.height + 2 * reach, box.width + 2 * reach)
     before, after = (RowReader(date, pair.crop, region) for date in (pair.before, pair.after))
+    pair.bad_blocks.take()  # what the sample met is met again
     for k in range(plan.rows.count) if wanted_rows is None else wanted_rows:
         start = plan.rows.start(k)
         stop = min(start + plan.rows.window, plan.rows.size)
@@ -111,4 +114,4 @@ def read_bands(pair: Pair, plan: WindowPlan, wanted_rows: Iterable[int] | None =
         wanted = None
         if pair.aoi is not None:
             wanted = pair.aoi.mask(Window(start + pair.crop.row, pair.crop.col, stop - start, pair.crop.width))
-        yield BandInput(k, start, first, second, first_valid, second_valid, wanted)
+        yield BandInput(k, start, first, second, first_valid, second_valid, wanted, pair.bad_blocks.take())

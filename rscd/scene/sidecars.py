@@ -13,11 +13,19 @@ REFERENCES = (b"<SourceFilename", b"<SourceDataset", b"<!ENTITY", b"<!DOCTYPE", 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
+def is_file(path: Path) -> bool:
+    """Whether a path is that of a file; False too where the system takes no such name, e.g. for its length."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def sidecars_of(path: Path) -> list[Path]:
     """Sidecar files that lie beside a GeoTIFF."""
     beside = [path.with_name(path.stem + ".tfw")]
     beside += [path.with_name(path.name + end) for end in (".aux.xml", ".msk", ".ovr")]
-    return [file for file in beside if file.is_file()]
+    return [file for file in beside if is_file(file)]
 
 
 def told_beside(path: Path) -> str:

@@ -87,6 +87,8 @@ def _draw(epochs: Sequence[Epoch], path: Path) -> None:
     left.set(title="training loss", xlabel="epoch")
     for name in ("f1", "precision", "recall"):
         right.plot(numbers, [getattr(epoch, name) for epoch in epochs], marker=".", label=name)
-    right.set(title="validation", xlabel="epoch", ylim=(0, 1))
+    right.set(title="validation", xlabel="epoch", ylim=(0, 1.02))
+    for axes in (left, right):
+        axes.locator_params(axis="x", integer=True)
     right.legend()
     figure.savefig(path, dpi=120)

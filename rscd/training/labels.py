@@ -14,6 +14,7 @@ import rasterio
 from rscd.config import PairConfig
 from rscd.errors import DataError
 from rscd.scene.aoi import burn, read_vectors, to_grid
+from rscd.scene.blocks import BadBlocks, find_blocks
 from rscd.scene.fingerprint import fingerprint
 from rscd.scene.grid import name_of
 from rscd.scene.mapping import Mapping
@@ -78,7 +79,9 @@ class RasterLabel:
             DataError: It cannot be read, or holds other values.
         """
         with rasterio.Env(**GDAL_OPTIONS), open_raster(self.path) as dataset:
-            pixels, valid = Raster(self.path, dataset, (1,), self.grid).read(window)
+            bad_blocks = BadBlocks("stop")
+            blocks = find_blocks(self.path, dataset, (1,), cut="stop")
+            pixels, valid = Raster(self.path, dataset, (1,), self.grid, blocks, bad_blocks).read(window)
         check_values(np.unique(pixels[0][valid]), self.path)
         return np.where(valid, np.where(pixels[0] > 0, CHANGED, UNCHANGED), IGNORED).astype(np.uint8)
 

@@ -196,8 +196,7 @@ def hold_out(facts: Sequence[TileFacts], seed: int) -> tuple[list[TileFacts], li
     scenes: dict[str, list[int]] = {}
     for i, fact in enumerate(facts):
         scenes.setdefault(fact.tile.scene, []).append(i)
-    named = len(scenes) > 1
-    groups = list(scenes.values()) if named else [[i] for i in range(len(facts))]
+    groups = list(scenes.values()) if len(scenes) > 1 else [[i] for i in range(len(facts))]
     wanted, taken, changed = max(1, round(HELD_OUT * len(facts))), list[int](), 0
     left = sum(any(facts[i].changed for i in group) for group in groups)
     needed = left > 1
@@ -211,7 +210,8 @@ def hold_out(facts: Sequence[TileFacts], seed: int) -> tuple[list[TileFacts], li
         changed += has
         taken += groups[g]
     held = set(taken)
-    words = f"held out: {len(held)} of {len(facts)} tiles, seed {seed}" + (", whole scenes" if named else "")
+    words = f"held out: {len(held)} of {len(facts)} tiles, seed {seed}"
+    words += ", whole scenes" if len(groups) < len(facts) else ""
     training = [fact for i, fact in enumerate(facts) if i not in held]
     return training, [facts[i] for i in sorted(held)], words
 

@@ -4,9 +4,16 @@ import argparse
 import json
 from pathlib import Path
 
-from tests.benchmarks import accuracy, memory, speed, train
+from tests.benchmarks import accuracy, archive, memory, speed, train
 
-BENCHMARKS = {"accuracy": accuracy.run, "memory": memory.run, "speed": speed.run, "train": train.run}
+BENCHMARKS = {
+    "accuracy": accuracy.run,
+    "archive": archive.run,
+    "memory": memory.run,
+    "speed": speed.run,
+    "split": archive.run_split,
+    "train": train.run,
+}
 
 
 def main() -> None:
@@ -15,6 +22,7 @@ def main() -> None:
     parser.add_argument("name", choices=sorted(BENCHMARKS))
     parser.add_argument("--folder", type=Path, default=None, help="where scenes are made; default: a temporary one")
     parser.add_argument("--model", default=None, help="accuracy: model to measure; default: buildings")
+    parser.add_argument("--side", type=int, default=None, help="archive, split: side of a scene in px")
     parser.add_argument("--json", type=Path, default=None, help="write the figures to this file")
     parser.add_argument(
         "--train", nargs="*", type=train.option, default=[], help="train: e.g. encoder=vit_b crop=448"
@@ -22,7 +30,8 @@ def main() -> None:
     parser.add_argument("--rows", help="speed: rows of its table, such as 1,3,4; default: all of the device")
     parser.add_argument("--device", help="speed: cpu, the default, or cuda")
     options = parser.parse_args()
-    more = {name: getattr(options, name) for name in ("model", "rows", "device") if getattr(options, name)}
+    names = ("model", "side", "rows", "device")
+    more = {name: value for name in names if (value := getattr(options, name)) is not None}
     more |= dict(options.train)
     figures = BENCHMARKS[options.name](options.folder, **more)
     for name, value in figures.items():

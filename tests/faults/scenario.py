@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import importlib
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
+import tempfile
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pyogrio
 import rasterio
-from conftest import REPOSITORY, Pointwise, utm_grid, write_image
+import torch
+from conftest import Pointwise, utm_grid, write_image
 
 from rscd import DetectConfig, detect
 from rscd.model.contract import Contract
@@ -25,7 +27,7 @@ STAND_IN = Pointwise(), Contract("stand-in", "1", "lite", 8, (0.0,) * 3, (1.0,) 
 HEIGHT, WIDTH = 400, 260
 BANDS, COLUMNS = 8, 6
 """Bands of the scene, and windows of each."""
-WATCHDOG_S = 120
+WATCHDOG_S = 300
 """A process that takes longer hangs; a machine under load is slow."""
 
 
@@ -102,31 +104,28 @@ def start_stub(
     config: dict | None = None,
     fill: str = "",
     command: list[str] | None = None,
-    **popen,
+    terminal: str = "",
 ) -> Victim:
-    """Start the stub on a config, or on the words of a command."""
-    told = {"config": config, "hold": hold, "nth": nth, "fill": fill, "command": command}
-    return Victim([sys.executable, "-m", "faults.stub", json.dumps(told)], **popen)
+    """Start the stub on a config, or on the words of a command; it tells on a terminal, if one is named."""
+    threads = torch.get_num_threads()  # they are in the journal's key
+    told = {"config": config, "hold": hold, "nth": nth, "fill": fill, "command": command, "threads": threads}
+    return Victim(told, terminal)
+
+
+_NURSERY = multiprocessing.get_context("forkserver")  # imports torch and GDAL once, and forks each victim
+_NURSERY.set_forkserver_preload(["faults.stub"])
 
 
 class Victim:
-    """A process that tells its points on standard output."""
+    """A process that tells its points on a pipe, and leads a session of its own."""
 
-    def __init__(self, command: list[str], **options) -> None:
-        environment = os.environ | {
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{REPOSITORY / 'tests'}",
-        }
-        self.process = subprocess.Popen(
-            command,
-            cwd=REPOSITORY,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=options.pop("stderr", subprocess.PIPE),
-            text=True,
-            **options,
-        )
+    def __init__(self, told: dict, terminal: str = "") -> None:
+        self._pipe, theirs = _NURSERY.Pipe()
+        self._words = Path(tempfile.mkstemp(prefix="victim")[1])
+        target = importlib.import_module("faults.stub").be
+        self.process = _NURSERY.Process(target=target, args=(told, theirs, terminal or str(self._words)))
+        self.process.start()
+        theirs.close()
         self.points: list[str] = []
         self.windows = 0
         self._watchdog = threading.Timer(WATCHDOG_S, self.process.kill)
@@ -134,36 +133,37 @@ class Victim:
 
     def read_until(self, word: str) -> bool:
         """Read on until a line that begins with the word; False if the process ended first."""
-        for line in self.process.stdout:
-            name, *rest = line.split()
-            if name == "windows":
-                self.windows += int(rest[0])
-            self.points.append(name)
-            if name == word:
-                return True
+        with suppress(EOFError, ConnectionError):
+            while True:
+                name, *rest = self._pipe.recv_bytes().decode().split()
+                if name == "windows":
+                    self.windows += int(rest[0])
+                self.points.append(name)
+                if name == word:
+                    return True
         return False
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Kill it where it waits; it must be alive, and die of this."""
         assert self.read_until("HOLD"), self.finish()
-        assert self.process.poll() is None, "it had ended before it was killed"
-        self.process.send_signal(number)
+        assert self.process.is_alive(), "it had ended before it was killed"
+        os.kill(self.process.pid, number)
         if number == signal.SIGKILL:
             code, told = self.finish()
             assert code == -number, told
 
     def go_on(self) -> None:
         """Let it go on from where it waits."""
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
+        self._pipe.send_bytes(b"go")
 
     def finish(self) -> tuple[int, str]:
-        """Wait for its end: exit code, standard error."""
+        """Wait for its end: exit code, and what it said on standard error."""
         self.read_until("the end")
-        told = self.process.stderr.read() if self.process.stderr is not None else ""
-        code = self.process.wait()
+        self.process.join()
         self._watchdog.cancel()
-        return code, told
+        told = self._words.read_text()
+        self._words.unlink()
+        return self.process.exitcode, told
 
 
 def raster_of(case: Case) -> bytes:

@@ -1,4 +1,4 @@
-"""The program that the fault tests kill: detect with a stand-in network, its points announced on standard output.
+"""The program that the fault tests kill: detect with a stand-in network, its points announced on a pipe.
 
 Points are calls of rscd's own functions, wrapped here; at the one asked for, the thread that is there says HOLD and
 waits to be killed, or fills a file system until nothing more goes in.
@@ -7,12 +7,14 @@ waits to be killed, or fills a file system until nothing more goes in.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import sys
 import threading
 from collections import Counter
+from multiprocessing.connection import Connection
 from pathlib import Path
+
+import torch
 
 import rscd.detection
 import rscd.inference.journal as journal
@@ -26,14 +28,15 @@ from rscd.inference.blend import BandBlender
 from rscd.inference.predictor import Predictor
 from rscd.output.report import Report
 
-TOLD = json.loads(sys.argv[1]) if __name__ == "__main__" else {}
+TOLD: dict = {}
+PIPE: list[Connection] = []
 REACHED: Counter[str] = Counter()
 LOCK = threading.Lock()
 
 
 def tell(line: str) -> None:
     with LOCK:
-        os.write(1, (line + "\n").encode())
+        PIPE[0].send_bytes(line.encode())
 
 
 def point(name: str) -> None:
@@ -44,7 +47,7 @@ def point(name: str) -> None:
             fill(Path(TOLD["fill"]))
         else:
             tell("HOLD")
-            sys.stdin.readline()  # until told to go on, or killed
+            PIPE[0].recv_bytes()  # until told to go on, or killed
 
 
 def fill(folder: Path) -> None:
@@ -122,20 +125,24 @@ def command_line(words: list[str]) -> int:
     return 0
 
 
-def main() -> int:
+def be(told: dict, pipe: Connection, errors: str) -> None:
+    """What a victim does with its life."""
+    os.setsid()
+    os.dup2(os.open(errors, os.O_WRONLY), 2)  # a terminal becomes the session's
+    TOLD.update(told)
+    PIPE.append(pipe)
+    torch.set_num_threads(told["threads"])
     wrap()
-    if TOLD["command"]:
-        return command_line(TOLD["command"])
+    sys.exit(command_line(told["command"]) if told["command"] else run(told["config"]))
+
+
+def run(config: dict) -> int:
+    """Run detect."""
     kinds = {f.name: f.type for f in dataclasses.fields(DetectConfig)}
-    config = {k: Path(v) if v is not None and "Path" in str(kinds[k]) else v for k, v in TOLD["config"].items()}
+    options = {k: Path(v) if v is not None and "Path" in str(kinds[k]) else v for k, v in config.items()}
     try:
-        result = detect(DetectConfig(**config), model=STAND_IN, on_start=lambda line: tell(f"said {line}"))
+        detect(DetectConfig(**options), model=STAND_IN)
     except RscdError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
-    tell(f"done {result.windows}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

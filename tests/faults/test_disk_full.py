@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from faults.scenario import BANDS, Case, same_result
+from faults.scenario import BANDS, Case, same_result, start_stub
 
 POINTS = [
     ("keep", 3, "000002.tail", 2),
@@ -45,8 +45,6 @@ def test_a_full_disk_is_told_and_harms_nothing(pair, whole, small_disk, point, n
 def test_a_full_disk_in_another_format(pair, small_disk, suffix):
     config = Case(*pair, small_disk).config(report=None)
     config = dataclasses.replace(config, output=small_disk / f"c{suffix}")
-    from faults.scenario import start_stub
-
     told = {
         k: None if v is None else v if isinstance(v, int | float | bool) else str(v)
         for k, v in vars(config).items()

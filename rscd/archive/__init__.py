@@ -1,0 +1,1 @@
+"""Archives: hundreds of pairs from a manifest, on one machine or a cluster, into one summary."""

@@ -1,0 +1,211 @@
+"""Run an archive: manifest, ledger, workers, summary. The stages in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+from rscd.archive.estimate import PairEstimate, estimate_pairs, seconds_per_window
+from rscd.archive.folders import folder_pairs
+from rscd.archive.index import write_index
+from rscd.archive.job import PairJob, PairOutcome, failed, is_current, job_of, run_pair
+from rscd.archive.ledger import Entry, Ledger
+from rscd.archive.manifest import Manifest, read_manifest, write_manifest
+from rscd.archive.schedule import completed, workers
+from rscd.archive.summary import write_summary
+from rscd.config import BatchConfig
+from rscd.errors import Interrupted, ModelError, OutputError, UsageError
+from rscd.inference.predictor import choose_window
+from rscd.model.contract import Contract
+from rscd.model.registry import trained_model
+from rscd.output.components import threshold_value
+
+SUMMARY, INDEX, RESOLVED = "summary.gpkg", "index.html", "manifest.csv"
+CHECKERS = 8
+"""Pairs whose fingerprints are taken at once."""
+NOT_THE_PAIRS_FAULT = (UsageError.exit_code, ModelError.exit_code)
+"""A pair that ends with one of these was not at fault: no other would do better."""
+OnPair = Callable[[PairOutcome, int, int], None]
+"""Called with each outcome, how many there are by now, and how many there will be."""
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What a run of an archive did."""
+
+    pairs: int
+    """Pairs in the manifest."""
+    ran: int
+    """Pairs that this run worked on."""
+    done: int
+    """Pairs whose outputs are there, by this run or an earlier one."""
+    failed: tuple[Entry, ...]
+    """Pairs that failed."""
+    left: int
+    """Pairs not run yet."""
+    summary: Path
+    """GeoPackage of all changes and all pairs."""
+    index: Path
+    """Page that lists the reports."""
+    seconds: float
+    """Wall time, s."""
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """What a run would do."""
+
+    pairs: tuple[PairEstimate, ...]
+    """In the manifest's order."""
+    windows: int
+    """Windows of all of them."""
+    megapixels: float
+    """Pixels of their common grids, Mpx."""
+    seconds_per_window: float
+    """Measured on this machine, s."""
+    device: str
+    """Where it was measured."""
+    resolved: Path
+    """The manifest as CSV with absolute paths, written."""
+    notes: tuple[str, ...]
+    """What the manifest left out."""
+
+    @property
+    def seconds(self) -> float:
+        """Estimated time on one such worker, s."""
+        return self.windows * self.seconds_per_window
+
+
+def run_batch(
+    config: BatchConfig,
+    *,
+    on_pair: OnPair = lambda outcome, number, total: None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> BatchResult:
+    """Run what is missing of an archive, and write its summary.
+
+    Each pair is on its own: what fails is noted in the ledger and the rest goes on. Pairs done earlier with the
+    same inputs, model and options are left as they are.
+
+    Args:
+        config: Manifest, folder, options.
+        on_pair: Called with each outcome.
+        tell: Called with lines on what is about to happen.
+
+    Raises:
+        DataError: The manifest was refused.
+        UsageError: An option cannot be meant, or no worker can be had.
+        ModelError: The model was refused.
+        OutputError: The folder, ledger or summary cannot be written.
+        Interrupted: By the user, or the scheduler is gone.
+    """
+    started = perf_counter()
+    manifest, jobs, _ = _jobs(config)
+    _say(manifest, tell)
+    with Ledger(config.output) as ledger:
+        ledger.expect(jobs)
+        todo = _todo(ledger, jobs)
+        tell(f"{len(jobs)} pairs, {len(jobs) - len(todo)} of them done already")
+        chosen = todo[: config.max_pairs]
+        try:
+            if chosen:
+                _run(config, ledger, chosen, on_pair)
+        except KeyboardInterrupt as error:
+            done = sum(entry.state == "done" for entry in ledger.entries())
+            raise Interrupted(f"interrupted; {done} of {len(jobs)} pairs are done and stay so") from error
+        entries = ledger.entries()
+        summary, index = config.output / SUMMARY, config.output / INDEX
+        write_summary(summary, config.output, entries)
+        write_index(index, config.output, entries)
+    wrong = tuple(entry for entry in entries if entry.state == "failed")
+    done = sum(entry.state == "done" for entry in entries)
+    left = len(entries) - done - len(wrong)
+    taken = perf_counter() - started
+    return BatchResult(len(entries), len(chosen), done, wrong, left, summary, index, taken)
+
+
+def plan_batch(config: BatchConfig) -> BatchPlan:
+    """Resolve the manifest and write it, and estimate what a run would take.
+
+    Raises:
+        DataError: The manifest was refused.
+        UsageError: An option cannot be meant.
+        ModelError: The model was refused.
+        OutputError: The folder cannot be written.
+    """
+    manifest, jobs, contract = _jobs(config)
+    pairs = tuple(estimate_pairs(jobs, contract))
+    speed, device = seconds_per_window(config.detect)
+    resolved = config.output / RESOLVED
+    write_manifest(resolved, manifest)
+    return BatchPlan(
+        pairs=pairs,
+        windows=sum(pair.windows for pair in pairs),
+        megapixels=sum(pair.megapixels for pair in pairs),
+        seconds_per_window=speed,
+        device=device,
+        resolved=resolved,
+        notes=manifest.notes,
+    )
+
+
+def _jobs(config: BatchConfig) -> tuple[Manifest, list[PairJob], Contract]:
+    """Check what can be checked before anything runs."""
+    if config.retries < 0:
+        raise UsageError(f"--retries {config.retries}", remedy="use 0 or more")
+    if config.max_pairs is not None and config.max_pairs < 1:
+        raise UsageError(f"--max-pairs {config.max_pairs}", remedy="use 1 or more")
+    path, contract = trained_model(config.detect.model)
+    choose_window(config.detect.window, config.detect.overlap, contract)
+    threshold_value(contract.threshold if config.detect.threshold is None else config.detect.threshold)
+    manifest = _manifest(config)
+    try:
+        config.output.mkdir(exist_ok=True)
+    except OSError as error:
+        remedy = "name a folder whose parent exists and is writable"
+        raise OutputError(f"cannot be made: {error}", path=config.output, remedy=remedy) from error
+    jobs = [job_of(pair, config, path.absolute(), contract.sha256) for pair in manifest.pairs]
+    return manifest, jobs, contract
+
+
+def _manifest(config: BatchConfig) -> Manifest:
+    folders = config.before_dir, config.after_dir
+    if config.manifest is not None and folders == (None, None):
+        return read_manifest(config.manifest, allow_remote=config.allow_remote, asset=config.asset)
+    if config.manifest is None and config.before_dir is not None and config.after_dir is not None:
+        return folder_pairs(config.before_dir, config.after_dir, config.match_by)
+    raise UsageError("no pairs named, or twice", remedy="give a MANIFEST, or both --before-dir and --after-dir")
+
+
+def _todo(ledger: Ledger, jobs: list[PairJob]) -> list[PairJob]:
+    """The pairs to run: all but those that are done with just these inputs, model and options."""
+    known = {entry.id: entry.fingerprint for entry in ledger.entries() if entry.state == "done"}
+    done = [job for job in jobs if job.id in known]
+    with ThreadPoolExecutor(CHECKERS) as pool:
+        current = list(pool.map(lambda job: is_current(job, known[job.id]), done))
+    skipped = {job.id for job, same in zip(done, current, strict=True) if same}
+    ledger.forget([job.id for job in done if job.id not in skipped])
+    return [job for job in jobs if job.id not in skipped]
+
+
+def _run(config: BatchConfig, ledger: Ledger, jobs: list[PairJob], on_pair: OnPair) -> None:
+    with workers(config.scheduler, config.detect.device) as client:
+        events = completed(client, run_pair, jobs, retries=config.retries, on_start=ledger.start)
+        with closing(events):
+            for number, (job, result) in enumerate(events, start=1):
+                outcome = failed(job, result) if isinstance(result, BaseException) else result
+                if outcome.exit_code in NOT_THE_PAIRS_FAULT:
+                    raise (UsageError if outcome.exit_code == UsageError.exit_code else ModelError)(outcome.error)
+                ledger.record(outcome)
+                on_pair(outcome, number, len(jobs))
+                if config.fail_fast and outcome.state == "failed":
+                    return
+
+
+def _say(manifest: Manifest, tell: Callable[[str], None]) -> None:
+    for note in manifest.notes:
+        tell(note)

@@ -1,0 +1,181 @@
+"""One pair of an archive: what a worker is told, does, and answers."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import socket
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Literal
+
+from rscd.config import BatchConfig, DetectConfig
+from rscd.errors import DataError, ModelError, RscdError, UsageError
+from rscd.scene.fingerprint import fingerprint
+
+if TYPE_CHECKING:
+    from rscd.archive.manifest import ManifestPair
+    from rscd.model.contract import Contract
+    from rscd.model.network import ChangeNetwork
+
+CHANGES, PROBABILITY, REPORT = "changes.gpkg", "probability.tif", "report.html"
+"""Names of a pair's outputs in its folder."""
+_PATHS = ("before", "after", "aoi", "output", "probability", "report", "model")
+_NOT_RESULT = ("overwrite", "device", "remote", "resume", "keep_journal")
+
+
+@dataclass(frozen=True)
+class PairJob:
+    """What a worker needs to know of a pair."""
+
+    id: str
+    """Its name."""
+    config: DetectConfig
+    """Its files and options; outputs lie in its own folder, and an old one is replaced."""
+    model_sha256: str
+    """Hash of the weights that all pairs are to be run with."""
+
+
+@dataclass(frozen=True)
+class PairOutcome:
+    """What became of a pair."""
+
+    id: str
+    """Its name."""
+    state: Literal["done", "failed"]
+    """Whether its outputs are there."""
+    error: str = ""
+    """Why it failed."""
+    exit_code: int = 0
+    """That of ``rscd detect`` for this pair."""
+    fingerprint: str = ""
+    """Of inputs, model and options, as they were when it started; empty where an input was missing."""
+    seconds: float = 0.0
+    """Wall time, s."""
+    windows: int = 0
+    """Windows forwarded."""
+    polygons: int = 0
+    """Changes found."""
+    changed_m2: float = 0.0
+    """Their area, m2."""
+    observed_km2: float = 0.0
+    """What both dates show, km2."""
+    not_observable_km2: float = 0.0
+    """What at least one date does not show, km2."""
+    worker: str = ""
+    """Machine and device that it ran on."""
+
+
+def job_of(pair: ManifestPair, batch: BatchConfig, model: Path, sha256: str) -> PairJob:
+    """A pair's job: the shared options with its own paths and threshold."""
+    folder, shared = batch.output.absolute() / pair.id, batch.detect
+    config = dataclasses.replace(
+        shared,
+        before=pair.before,
+        after=pair.after,
+        aoi=pair.aoi,
+        threshold=shared.threshold if pair.threshold is None else pair.threshold,
+        output=folder / CHANGES,
+        probability=folder / PROBABILITY if shared.probability else None,
+        report=folder / REPORT if shared.report else None,
+        model=str(model),
+        overwrite=True,
+        remote=batch.allow_remote,
+    )
+    return PairJob(pair.id, config, sha256)
+
+
+def job_fingerprint(job: PairJob) -> str:
+    """Sha256 over what decides a pair's results: its files' fingerprints, the model's hash, the options.
+
+    Raises:
+        OSError: An input is missing.
+        DataError: A remote one does not answer.
+    """
+    config = job.config
+    files = {role: getattr(config, role) for role in ("before", "after", "aoi")}
+    told: dict[str, Any] = {
+        role: {k: v for k, v in fingerprint(path).items() if k != "path"} for role, path in files.items() if path
+    }
+    told["model"] = job.model_sha256
+    skipped = (*_PATHS, *_NOT_RESULT)
+    told["options"] = {k: v for k, v in dataclasses.asdict(config).items() if k not in skipped}
+    told["outputs"] = [path.name for path in outputs(config)]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def outputs(config: DetectConfig) -> list[Path]:
+    """The files that a pair is to leave."""
+    return [path for path in (config.output, config.probability, config.report) if path is not None]
+
+
+def is_current(job: PairJob, known: str) -> bool:
+    """Whether a pair was done as it would be done now, and its outputs are still there."""
+    try:
+        return all(path.is_file() for path in outputs(job.config)) and job_fingerprint(job) == known
+    except (OSError, DataError):
+        return False
+
+
+def run_pair(job: PairJob) -> PairOutcome:
+    """Detect one pair, in whatever process this is called.
+
+    What the pair, the options or the model are refused for comes back as an outcome, for another try would end
+    the same way; anything else is raised.
+
+    Raises:
+        OutputError: An output could not be written.
+    """
+    from rscd.detection import detect
+
+    started, host = perf_counter(), socket.gethostname()
+    try:
+        known = _fingerprint(job)
+        job.config.output.parent.mkdir(exist_ok=True)
+        result = detect(job.config, model=worker_model(job.config.model, job.model_sha256))
+    except (DataError, UsageError, ModelError) as error:
+        seconds = perf_counter() - started
+        why = " ".join(str(error).split())
+        return PairOutcome(job.id, "failed", why, error.exit_code, seconds=seconds, worker=host)
+    written = result.written
+    return PairOutcome(
+        id=job.id,
+        state="done",
+        fingerprint=known,
+        seconds=perf_counter() - started,
+        windows=result.windows,
+        polygons=written.polygons,
+        changed_m2=written.changed_m2,
+        observed_km2=written.observed_km2,
+        not_observable_km2=written.not_observable_km2,
+        worker=f"{host} {result.device}",
+    )
+
+
+def failed(job: PairJob, error: BaseException) -> PairOutcome:
+    """The outcome of a pair whose worker raised, or died."""
+    text = str(error) if isinstance(error, RscdError) else f"{type(error).__name__}: {error}"
+    return PairOutcome(job.id, "failed", " ".join(text.split()), getattr(error, "exit_code", 1))
+
+
+def _fingerprint(job: PairJob) -> str:
+    """The fingerprint, or nothing where a file is missing: detect says so in better words."""
+    try:
+        return job_fingerprint(job)
+    except OSError:
+        return ""
+
+
+@lru_cache(maxsize=1)
+def worker_model(path: str, sha256: str) -> tuple[ChangeNetwork, Contract]:
+    """The model, loaded once a worker."""
+    from rscd.model.registry import load_model
+
+    network, contract = load_model(path)
+    if contract.sha256 != sha256:
+        problem = f"has weights {contract.sha256[:12]}, and the archive runs with {sha256[:12]}"
+        raise ModelError(problem, path=path, remedy="install one rscd and one model on all workers")
+    return network, contract

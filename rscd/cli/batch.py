@@ -1,0 +1,180 @@
+"""``rscd batch``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rscd.cli import options
+from rscd.cli.console import exit_codes, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from rscd.archive.batch import BatchPlan, BatchResult
+    from rscd.archive.job import PairOutcome
+    from rscd.config import BatchConfig
+
+SOME_FAILED = 6
+MOST_LISTED = 50
+"""So many pairs are listed on the screen; all of them are in the ledger, and with --json."""
+
+Folder = Annotated[Path, typer.Option("-o", "--output", help="Folder of the archive: DIR/<id>/ and the summary.")]
+
+
+def batch(
+    output: Folder,
+    manifest: Annotated[
+        Path | None,
+        typer.Argument(help="CSV, GeoParquet, GeoJSON, GPKG (id,before,after[,aoi,threshold]) or STAC."),
+    ] = None,
+    before_dir: Annotated[Path | None, typer.Option(help="In place of MANIFEST: the earlier images.")] = None,
+    after_dir: Annotated[Path | None, typer.Option(help="The later images.")] = None,
+    match_by: Annotated[str, typer.Option(help="How the two folders are matched: name or footprint.")] = "name",
+    asset: Annotated[str | None, typer.Option(help="Key of the STAC asset that is the image.")] = None,
+    allow_remote: Annotated[
+        bool, typer.Option("--allow-remote", help="Let the manifest point anywhere, also to https:// and s3://.")
+    ] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what would run and how long, and run nothing.")] = False,
+    scheduler: options.Scheduler = None,
+    retries: Annotated[int, typer.Option(help="Tries again where not the pair was at fault.")] = 1,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first pair that fails.")] = False,
+    max_pairs: Annotated[int | None, typer.Option(help="Run so many pairs at most.")] = None,
+    probability: Annotated[
+        bool, typer.Option("--probability", help="Keep each pair's probability raster.")
+    ] = False,
+    report: Annotated[bool, typer.Option(help="Write each pair's report page.")] = True,
+    model: options.Model = "buildings",
+    threshold: options.Threshold = None,
+    min_area: options.MinArea = None,
+    simplify: options.Simplify = 0.0,
+    fill_holes: options.FillHoles = 0.0,
+    regularize: options.Regularize = False,
+    bands: options.Bands = None,
+    grid: options.CommonGrid = "before",
+    align: options.Align = "auto",
+    match: options.Match = "off",
+    assume_same_crs: options.AssumeSameCrs = False,
+    sidecars: options.Sidecars = False,
+    window: options.WindowSide = None,
+    overlap: options.Overlap = None,
+    device: options.Device = "auto",
+    precision: options.ForwardPrecision = "auto",
+    batch_size: options.BatchSize = "auto",
+    force_gsd: options.ForceGsd = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Map what changed in many pairs: what is missing is run, and one summary made of all."""
+    with exit_codes():
+        from rscd.config import BatchConfig, DetectConfig
+
+        shared = DetectConfig(
+            before=Path(),
+            after=Path(),
+            output=Path(),
+            probability=Path() if probability else None,
+            report=Path() if report else None,
+            model=model,
+            threshold=threshold,
+            min_area_m2=min_area,
+            simplify_m=simplify,
+            fill_holes_m2=fill_holes,
+            regularize=regularize,
+            bands=options.band_list(bands),
+            grid=options.one_of("--grid", grid, "before", "after"),  # type: ignore[arg-type]
+            align=options.one_of("--align", align, "auto", "off"),  # type: ignore[arg-type]
+            match=options.one_of("--match", match, "on", "off"),  # type: ignore[arg-type]
+            assume_same_crs=assume_same_crs,
+            sidecars=sidecars,
+            window=window,
+            overlap=overlap,
+            device=device,
+            precision=options.one_of("--precision", precision, "auto", "fp32", "bf16"),  # type: ignore[arg-type]
+            batch_size=options.auto_or_number("--batch-size", batch_size),
+            force_gsd=force_gsd,
+        )
+        config = BatchConfig(
+            output=output,
+            detect=shared,
+            manifest=manifest,
+            before_dir=before_dir,
+            after_dir=after_dir,
+            match_by=options.one_of("--match-by", match_by, "name", "footprint"),  # type: ignore[arg-type]
+            asset=asset,
+            allow_remote=allow_remote,
+            scheduler=scheduler,
+            retries=retries,
+            fail_fast=fail_fast,
+            max_pairs=max_pairs,
+        )
+        (_plan if plan else _run)(config, as_json=as_json, quiet=quiet or as_json)
+
+
+def _plan(config: BatchConfig, *, as_json: bool, quiet: bool) -> None:
+    import dataclasses
+
+    from rscd.archive.batch import plan_batch
+
+    found = plan_batch(config)
+    if as_json:
+        print_json(dataclasses.asdict(found) | {"seconds": found.seconds})
+    else:
+        print_table(plan_rows(found), stdout=True)
+
+
+def plan_rows(found: BatchPlan) -> list[tuple[str, str]]:
+    """The table of ``--plan``."""
+    rows = [
+        (pair.id, pair.problem or f"{pair.width:,} x {pair.height:,} px, {pair.windows:,} windows")
+        for pair in found.pairs[:MOST_LISTED]
+    ]
+    more = len(found.pairs) - MOST_LISTED
+    wrong = sum(bool(pair.problem) for pair in found.pairs)
+    speed = f"{found.seconds_per_window:.3g} s a window, one batch measured here on {found.device}"
+    return [
+        *rows,
+        *([("...", f"and {more:,} more pairs")] if more > 0 else []),
+        *(("", note) for note in found.notes),
+        ("pairs", f"{len(found.pairs):,}, {found.megapixels:,.1f} Mpx, {found.windows:,} windows"),
+        *([("problems", f"{wrong:,} pairs would fail, for their headers alone")] if wrong else []),
+        ("time", f"about {_hours(found.seconds)} on one such worker ({speed})"),
+        ("written", f"{found.resolved}; nothing was run"),
+    ]
+
+
+def _run(config: BatchConfig, *, as_json: bool, quiet: bool) -> None:
+    from rscd.archive.batch import run_batch
+
+    def told(outcome: PairOutcome, number: int, total: int) -> None:
+        what = f"{outcome.polygons} changes" if outcome.state == "done" else f"FAILED: {outcome.error}"
+        say(f"[{number}/{total}] {outcome.id}: {what}, {outcome.seconds:.1f} s", quiet=quiet)
+
+    result = run_batch(config, on_pair=told, tell=lambda line: say(line, quiet=quiet))
+    if as_json:
+        print_json(result)
+    elif not quiet or result.failed:
+        print_table(result_rows(result))
+    if result.failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+def result_rows(result: BatchResult) -> list[tuple[str, str]]:
+    """The closing table, with those that failed and why."""
+    failed = [(f"  {entry.id}", entry.error) for entry in result.failed[:MOST_LISTED]]
+    more = len(result.failed) - MOST_LISTED
+    return [
+        ("pairs", f"{result.pairs}: {result.done} done, {len(result.failed)} failed, {result.left} not run yet"),
+        ("this run", f"worked on {result.ran}, {_hours(result.seconds)}"),
+        *([("failed", "the same command tries them again")] if failed else []),
+        *failed,
+        *([("  ...", f"and {more} more, see ledger.sqlite")] if more > 0 else []),
+        ("written", str(result.summary)),
+        ("", str(result.index)),
+    ]
+
+
+def _hours(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

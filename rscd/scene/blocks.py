@@ -1,0 +1,182 @@
+"""Which blocks of a file hold pixels at all, and what becomes of those that cannot be decoded.
+
+GDAL reads zeros, and says nothing, where a block was never written: a sparse file, or what a killed writer left.
+Here such blocks are *not observable*, as nodata is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from rasterio._err import CPLE_BaseError
+from rasterio.enums import Interleaving
+from rasterio.errors import RasterioError
+
+from rscd.errors import DataError
+from rscd.types import BoolArray, Window, meet
+
+GDAL_ERRORS = (RasterioError, CPLE_BaseError)
+"""What rasterio raises where GDAL does not like a file."""
+MOST_BYTES = 256 << 20
+"""A block is decoded as a whole, of all bands that lie in it: larger ones are refused, bytes."""
+MOST_PIXELS = 1 << 36
+"""A file that claims more pixels than this is refused, whatever part of it is wanted."""
+MOST_BLOCKS = 1 << 22
+"""A file that claims more blocks than this is refused: each is looked up."""
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The blocks of a file."""
+
+    height: int
+    """Rows of a block."""
+    width: int
+    """Columns of a block."""
+    file: Window
+    """All pixels of the file."""
+    stored: BoolArray
+    """Whether the file holds the block, (rows of blocks, columns of blocks)."""
+
+    @property
+    def missing(self) -> int:
+        """How many were never written."""
+        return int((~self.stored).sum())
+
+    def over(self, window: Window) -> Iterator[tuple[Window, Window, bool]]:
+        """Each block that a window touches, without what is padding; what they share; whether it is stored."""
+        for i in range(window.row // self.height, -(-window.row_stop // self.height)):
+            for j in range(window.col // self.width, -(-window.col_stop // self.width)):
+                block = meet(Window(i * self.height, j * self.width, self.height, self.width), self.file)
+                yield block, meet(block, window), bool(self.stored[i, j])
+
+    def touched(self, window: Window) -> BoolArray:
+        """``stored`` of the blocks that a window touches."""
+        rows = slice(window.row // self.height, -(-window.row_stop // self.height))
+        return self.stored[rows, window.col // self.width : -(-window.col_stop // self.width)]
+
+
+def check_blocks(path: Path, dataset: Any) -> None:  # noqa: ANN401
+    """Refuse what would not fit into memory, before any of it is decoded.
+
+    Raises:
+        DataError: A block is larger than MOST_BYTES, or there are more than MOST_BLOCKS or MOST_PIXELS.
+    """
+    if dataset.height * dataset.width > MOST_PIXELS:
+        problem = f"claims {dataset.height:,} rows of {dataset.width:,} px, and {MOST_PIXELS:,} px are the most"
+        raise DataError(problem, path=path, remedy="cut out what you need: gdal_translate -projwin ... IN OUT.tif")
+    height, width = dataset.block_shapes[0]
+    together = dataset.count if _joined(dataset) else 1
+    kind = dataset.dtypes[0]
+    size = height * width * together * (8 if kind.startswith("complex_") else np.dtype(kind).itemsize)
+    remedy = "write it in tiles: gdal_translate -co TILED=YES -co COMPRESS=ZSTD IN OUT.tif"
+    if size > MOST_BYTES:
+        problem = (
+            f"a block of {height} x {width} px takes {size / 1e6:,.0f} MB, and {MOST_BYTES / 1e6:,.0f} are allowed"
+        )
+        raise DataError(problem, path=path, remedy=remedy)
+    count = -(-dataset.height // height) * -(-dataset.width // width)
+    if count > MOST_BLOCKS:
+        raise DataError(f"claims {count:,} blocks of {height} x {width} px", path=path, remedy=remedy)
+
+
+def find_blocks(path: Path, dataset: Any, bands: tuple[int, ...], *, cut: Literal["stop", "mask"]) -> Blocks:  # noqa: ANN401
+    """Look up which blocks the file holds for all bands that are read.
+
+    Args:
+        path: The file.
+        dataset: It, open.
+        bands: Bands that are read, from 1.
+        cut: Whether a block that lies beyond the file's end is an error at once, or when it is read.
+
+    Raises:
+        DataError: No block is stored, or, with ``stop``, some lie beyond the file's end.
+    """
+    height, width = dataset.block_shapes[bands[0] - 1]
+    shape = -(-dataset.height // height), -(-dataset.width // width)
+    stored, beyond = np.ones(shape, bool), np.zeros(shape, bool)
+    end = path.stat().st_size if path.exists() else math.inf  # nothing is known of an address
+    for band in bands[:1] if _joined(dataset) else sorted(set(bands)):
+        for i, j in np.ndindex(shape):
+            offset = int(dataset.get_tag_item(f"BLOCK_OFFSET_{j}_{i}", "TIFF", band) or 0)
+            size = int(dataset.get_tag_item(f"BLOCK_SIZE_{j}_{i}", "TIFF", band) or 0) if offset else 0
+            stored[i, j] &= size > 0
+            beyond[i, j] |= offset + size > end
+    if not stored.any():
+        problem = f"holds no pixels: none of its {stored.size:,} blocks was ever written"
+        raise DataError(problem, path=path, remedy="write it again, or fetch the file again")
+    if cut == "stop" and beyond.any():
+        i, j = (int(k) for k in np.argwhere(beyond)[0])
+        place = f"the first at rows from {i * height}, columns from {j * width}"
+        problem = f"is cut: {int(beyond.sum()):,} of {beyond.size:,} blocks lie beyond its end, {place}"
+        remedy = "fetch the file again, or add --bad-blocks mask to go on without those blocks"
+        raise DataError(problem, path=path, remedy=remedy)
+    return Blocks(height, width, Window(0, 0, dataset.height, dataset.width), stored)
+
+
+def _joined(dataset: Any) -> bool:  # noqa: ANN401
+    """Whether a block holds all bands."""
+    return bool(dataset.count == 1 or dataset.interleaving == Interleaving.pixel)
+
+
+class BadBlocks:
+    """What became of blocks that cannot be decoded: the run stops there, or they are masked and listed.
+
+    Args:
+        policy: ``stop`` or ``mask``.
+    """
+
+    def __init__(self, policy: Literal["stop", "mask"] = "stop") -> None:
+        self.policy: Literal["stop", "mask"] = policy
+        self._met: dict[str, None] = {}
+
+    def meet(self, path: Path, window: Window, words: str) -> None:
+        """Take note of a block.
+
+        Raises:
+            DataError: The policy is ``stop``.
+        """
+        rows = f"rows {window.row} to {window.row_stop - 1}, columns {window.col} to {window.col_stop - 1}"
+        problem = f"{rows} cannot be read: {words}"
+        if self.policy == "stop":
+            remedy = "fetch the file again, or add --bad-blocks mask to go on without such blocks"
+            raise DataError(problem, path=path, remedy=remedy)
+        self._met[f"{path}: {problem}"] = None
+
+    def take(self) -> tuple[str, ...]:
+        """What was met since this was asked last: file, rows, columns and GDAL's words."""
+        met = tuple(self._met)
+        self._met.clear()
+        return met
+
+
+@contextmanager
+def gdal_errors(path: Path) -> Iterator[None]:
+    """Turn what GDAL says of a file's header into a DataError; rasterio does not wrap all of it.
+
+    Raises:
+        DataError: GDAL said something.
+    """
+    try:
+        yield
+    except GDAL_ERRORS as error:
+        problem = f"its header is broken: {words_of(error)}"
+        raise DataError(problem, path=path, remedy="fetch the file again") from error
+
+
+def words_of(error: BaseException) -> str:
+    """What GDAL said: the chain of causes from the last to the first, without repeating."""
+    told: list[str] = []
+    link: BaseException | None = error.__cause__ or error
+    while link is not None:
+        text = " ".join(str(link).split()).rstrip(".")
+        if text and not any(text in other for other in told):
+            told.append(text)
+        link = link.__cause__
+    return ": ".join(told) or type(error).__name__

@@ -1,0 +1,113 @@
+"""Setting a run up: from options to a pair ready to be read, its windows, and the network that forwards them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rscd.config import DetectConfig
+from rscd.inference.bands import Forward
+from rscd.inference.idle import idle_gpu
+from rscd.inference.predictor import Predictor, choose_device, choose_window
+from rscd.inference.rescale import fit_to, window_on_grid
+from rscd.inference.runkey import run_key
+from rscd.inference.tune import tune
+from rscd.model.contract import Contract
+from rscd.model.registry import load_model
+from rscd.output.components import threshold_value
+from rscd.scene.pair import Pair, open_pair
+from rscd.scene.prepare import Prepared, prepare
+from rscd.scene.windows import WindowPlan
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Model = tuple["nn.Module", Contract]
+"""A network and its contract, from ``load_model``."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that is decided before the first window."""
+
+    config: DetectConfig
+    """Inputs, outputs and options."""
+    contract: Contract
+    """The model's."""
+    predictor: Predictor
+    """The network on its device."""
+    prepared: Prepared
+    """The pair, and what was found of it."""
+    plan: WindowPlan
+    """The windows on the scene."""
+    forward: Forward
+    """The network for windows of the scene."""
+    threshold: int
+    """Smallest probability value (1..254) that counts as changed."""
+
+    @property
+    def pair(self) -> Pair:
+        """The two dates."""
+        return self.prepared.pair
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """All that the bytes of its bands depend on."""
+        return run_key(self.config, self.contract, self.predictor, self.plan, self.prepared.factor)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What a user should know before it starts: device, model and its terms, the verdict on the pair."""
+        device, contract = self.predictor.device, self.contract
+        return (
+            f"device {device}, {self.predictor.precision}" + idle_gpu(device),
+            f"model {contract.name} {contract.version}, {contract.encoder}; licence: {contract.licence}",
+            self.prepared.inspection.line,
+        )
+
+
+class Settings:
+    """What is checked of the options before a file is opened.
+
+    Args:
+        config: Inputs and options.
+        model: The model; default: ``config.model`` is loaded.
+
+    Raises:
+        UsageError: An option out of range, or no such device.
+        ModelError: The model was refused.
+    """
+
+    def __init__(self, config: DetectConfig, model: Model | None = None) -> None:
+        self.config = config
+        device = choose_device(config.device)
+        network, self.contract = model or load_model(config.model)
+        self.window, self.overlap = choose_window(config.window, config.overlap, self.contract)
+        self.threshold = threshold_value(self.contract.threshold if config.threshold is None else config.threshold)
+        self.predictor = Predictor(network, self.contract.temperature, device, config.precision, config.batch_size)
+
+    @contextmanager
+    def open(self) -> Iterator[Run]:
+        """Open the pair and make it comparable.
+
+        Raises:
+            DataError: The pair was refused.
+        """
+        with open_pair(self.config, self.contract.bands) as opened:
+            prepared = prepare(opened, self.contract, self.config)
+            if prepared.refusal is not None:
+                raise prepared.refusal
+            sides = window_on_grid(self.window, self.overlap, prepared.factor)
+            plan = WindowPlan.over(*prepared.pair.grid.shape, *sides)
+            tune(self.predictor, self.window, plan)
+            yield Run(
+                config=self.config,
+                contract=self.contract,
+                predictor=self.predictor,
+                prepared=prepared,
+                plan=plan,
+                forward=fit_to(self.predictor, self.window, prepared.factor),
+                threshold=self.threshold,
+            )

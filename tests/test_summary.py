@@ -1,0 +1,110 @@
+"""The summary and the index: several CRSs in one, reviews that stay, text that is escaped."""
+
+import dataclasses
+import sqlite3
+from contextlib import closing
+
+import numpy as np
+import pyogrio
+import pytest
+import shapely
+from affine import Affine
+from conftest import Pointwise, write_image
+from rasterio.crs import CRS
+
+from rscd import DetectConfig, detect
+from rscd.archive.index import index_html
+from rscd.archive.ledger import Entry
+from rscd.archive.summary import write_summary
+from rscd.errors import OutputError
+from rscd.model.contract import Contract
+
+TERMS = {"window": 96, "overlap": 32, "threshold": 0.6, "trained_on": "nothing"}
+STAND_IN = Pointwise(), Contract("stand-in", "1", "lite", 8, (0.0,) * 3, (1.0,) * 3, **TERMS)
+
+
+def entry(name, state="done", **more):
+    plain = {"before": "", "after": "", "ended": "2026-01-01", "seconds": 1.0, "polygons": 0, "changed_m2": 0.0}
+    plain |= {"observed_km2": 0.0, "not_observable_km2": 0.0, "error": "", "fingerprint": "f"}
+    return Entry(id=name, state=state, **(plain | more))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Two pairs that are done, in neighbouring UTM zones, each with two bright squares; and one that failed."""
+    folder = tmp_path_factory.mktemp("archive")
+    rng = np.random.default_rng(3)
+    entries = []
+    for name, epsg, east in (("west", 32614, 780_000), ("east", 32615, 200_000)):
+        (folder / name).mkdir()
+        before = rng.integers(40, 60, (3, 96, 96), dtype=np.uint8)
+        after = before.copy()
+        after[0, 10:30, 10:30] = after[0, 50:80, 50:70] = 250
+        paths = [folder / name / f"{date}.tif" for date in ("before", "after")]
+        for path, pixels in zip(paths, (before, after), strict=True):
+            crs = CRS.from_epsg(epsg)
+            write_image(path, pixels, crs=crs, transform=Affine(0.5, 0, east, 0, -0.5, 3_350_000))
+        result = detect(DetectConfig(*paths, output=folder / name / "changes.gpkg"), model=STAND_IN)
+        entries.append(entry(name, polygons=result.written.polygons))
+    before = str(folder / "west" / "before.tif")
+    entries.append(entry("broken", "failed", before=before, error="<b>it</b> & more"))
+    return folder, entries
+
+
+def test_pairs_of_one_crs_keep_it_and_of_several_come_to_wgs84(made, tmp_path):
+    folder, entries = made
+    write_summary(tmp_path / "one.gpkg", folder, [entries[0], entries[2]])
+    write_summary(tmp_path / "both.gpkg", folder, entries)
+    one, both = (pyogrio.read_dataframe(tmp_path / f"{n}.gpkg", layer="changes") for n in ("one", "both"))
+    assert one.crs.to_epsg() == 32614
+    assert both.crs.to_epsg() == 4326
+    assert list(both.pair_id) == ["west", "west", "east", "east"]
+    assert list(both.id) == [1, 2, 1, 2]
+    source = pyogrio.read_dataframe(folder / "east" / "changes.gpkg", layer="changes").to_crs(4326)
+    assert shapely.equals_exact(both.geometry[2:].to_numpy(), source.geometry.to_numpy(), 1e-9).all()
+    pairs = pyogrio.read_dataframe(tmp_path / "both.gpkg", layer="pairs")
+    assert list(pairs.status) == ["done", "done", "failed"]
+    apart = shapely.symmetric_difference(pairs.geometry[2], pairs.geometry[0])  # the failed one's before image
+    assert apart.area < 0.01 * pairs.geometry[0].area
+    with closing(sqlite3.connect(tmp_path / "both.gpkg")) as database:
+        assert database.execute("SELECT f_table_name FROM layer_styles").fetchall() == [("changes",), ("pairs",)]
+
+
+def test_reviews_in_a_summary_stay_until_the_pair_is_run_anew(made, tmp_path):
+    folder, entries = made
+    path = tmp_path / "summary.gpkg"
+    write_summary(path, folder, entries)
+    changes = pyogrio.read_dataframe(path, layer="changes", fid_as_index=True)
+    changes.loc[changes.id == 2, "review"] = "accepted"
+    pyogrio.write_dataframe(changes, path, layer="changes")
+    again = [entries[0], dataclasses.replace(entries[1], ended="2026-02-02"), entries[2]]
+    write_summary(path, folder, again)
+    assert list(pyogrio.read_dataframe(path, layer="changes").review) == ["", "accepted", "", ""]
+
+
+def test_a_summary_of_nothing_is_valid(made, tmp_path):
+    folder, entries = made
+    write_summary(tmp_path / "s.gpkg", folder, entries[2:])
+    assert pyogrio.read_info(tmp_path / "s.gpkg", layer="changes")["features"] == 0
+    assert pyogrio.read_info(tmp_path / "s.gpkg", layer="pairs")["features"] == 1
+
+
+def test_a_pair_that_lacks_its_file_leaves_the_old_summary(made, tmp_path):
+    folder, entries = made
+    path = tmp_path / "summary.gpkg"
+    path.write_bytes(b"old")
+    with pytest.raises(OutputError, match="gone"):
+        write_summary(path, folder, [*entries, entry("gone")])
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_index_escapes_and_links_what_is_there(made):
+    folder, entries = made
+    page = index_html(folder, [*entries, entry("x'1", "pending")])
+    assert "&lt;b&gt;it&lt;/b&gt; &amp; more" in page
+    assert "<b>it" not in page
+    assert 'href="east/changes.gpkg"' in page
+    assert "report.html" not in page
+    assert "not run yet" in page
+    assert "4 changes in 2 pairs" in page
