@@ -115,20 +115,24 @@ def _cut(
     """Cut the windows of the rows that are to be forwarded."""
     with drawn_from(inputs) as source:
         for rows in source:
-            if rows.index in work.forwarded:
-                shown, valid = rows.before_valid & rows.after_valid, _valid(rows)
-                seen = [j for j in range(plan.cols.count) if _columns(valid, plan, j).any()]
-                tally.windows += len(seen)
-                tally.skipped += plan.cols.count - len(seen)
-                for i in range(0, len(seen), batch_size):
-                    batch = seen[i : i + batch_size]
-                    # What one date does not show is filled in both: streaks in one alone look like change (p beside a
-                    # collar then moved by 0.05 at the 95th percentile, now by 0.01).
-                    dates = rows.before, rows.after
-                    yield _Batch(
-                        rows, batch, [np.stack([_window(d, shown, plan, j) for j in batch]) for d in dates]
-                    )
+            seen = _seen(rows, plan, tally) if rows.index in work.forwarded else []
+            # What one date does not show is filled in both: streaks in one alone look like change (p beside a
+            # collar then moved by 0.05 at the 95th percentile, now by 0.01).
+            shown = rows.before_valid & rows.after_valid
+            for i in range(0, len(seen), batch_size):
+                batch = seen[i : i + batch_size]
+                dates = [np.stack([_window(d, shown, plan, j) for j in batch]) for d in (rows.before, rows.after)]
+                yield _Batch(rows, batch, dates)
             yield _Batch(rows, [], [])
+
+
+def _seen(rows: BandInput, plan: WindowPlan, tally: Tally) -> list[int]:
+    """Windows of a row that have a valid pixel; the others are not forwarded."""
+    valid = _valid(rows)
+    seen = [j for j in range(plan.cols.count) if _columns(valid, plan, j).any()]
+    tally.windows += len(seen)
+    tally.skipped += plan.cols.count - len(seen)
+    return seen
 
 
 def _forwarded(batches: Iterator[_Batch], forward: Forward) -> Iterator[_Batch]:
