@@ -42,8 +42,7 @@ def detect(
 ) -> Result:
     """Map what changed between two GeoTIFFs.
 
-    Finished bands are kept beside the output until all is published: run again after whatever ended a run, it goes
-    on where that one was, to the same result.
+    Finished bands are kept until all is published: run again, and a run that ended goes on, to the same result.
 
     Args:
         config: Inputs, outputs and options.
@@ -78,7 +77,7 @@ def detect(
         areas, tally, report = PixelAreas(pair.grid), Tally(resumed=len(journal)), Report(config.report, pair.grid)
         names = band_names(contract.bands, len(pair.before.raster.bands))
         records = band_records(
-            watch.each("wait", ahead(report.watch(watch.each("read", read_bands(pair, plan, work.read))))),
+            ahead(report.watch(watch.each("read", read_bands(pair, plan, work.read)))),
             plan,
             interruptible(watch.call("forward", run.forward), interrupt),
             batch_size=run.predictor.batch_size,
@@ -87,6 +86,7 @@ def detect(
             areas=areas,
             work=work,
             tally=tally,
+            watch=watch,
         )
 
         @cache

@@ -6,6 +6,7 @@ from conftest import utm_grid, write_image
 from rscd.errors import DataError, OutputError
 from rscd.output.area import PixelAreas
 from rscd.output.components import band_record
+from rscd.output.overviews import halved
 from rscd.output.probability import KeptProbability, ProbabilityRaster, _decode, verify
 
 
@@ -86,3 +87,27 @@ def test_a_kept_raster_is_read_in_strips_and_others_are_refused(tmp_path, values
     image = write_image(tmp_path / "image.tif", values[None])
     with pytest.raises(DataError, match="not a probability raster"):
         KeptProbability(image)
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (5, 7), (1, 1)])
+def test_a_coarser_level_is_the_mean_of_what_is_observable(shape):
+    values = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+    values[:2, :2] = 255
+    found = halved(values)
+    assert found.shape == (-(-shape[0] // 2), -(-shape[1] // 2))
+    for (row, col), value in np.ndenumerate(found):
+        part = values[2 * row : 2 * row + 2, 2 * col : 2 * col + 2]
+        seen = part[part != 255]
+        assert value == (255 if not seen.size else int(seen.mean() + 0.5))
+
+
+def test_every_level_is_written_from_bands(tmp_path):
+    values = np.random.default_rng(2).integers(0, 255, (2101, 1030), dtype=np.uint8)
+    written(tmp_path / "p.tif", values, [384, 384, 384, 384, 384, 181])
+    with rasterio.open(tmp_path / "p.tif") as dataset:
+        assert dataset.overviews(1) == [2, 4, 8]
+    expected = values
+    for level in range(3):
+        expected = halved(expected)
+        with rasterio.open(tmp_path / "p.tif", overview_level=level) as dataset:
+            np.testing.assert_array_equal(dataset.read(1), expected)

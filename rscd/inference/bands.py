@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rscd.inference.blend import BandBlender, to_values
-from rscd.inference.stream import drawn_from, give_back_memory
+from rscd.inference.stream import ahead, drawn_from, give_back_memory
 from rscd.inference.work import Work, plan_work
 from rscd.output.area import PixelAreas
 from rscd.output.components import band_record
 from rscd.scene.reader import BandInput
 from rscd.scene.validity import fill_invalid
 from rscd.scene.windows import WindowPlan
+from rscd.telemetry import Stopwatch
 from rscd.types import BandRecord, BoolArray, ByteArray, FloatArray, Grid
 
 Forward = Callable[[ByteArray, ByteArray], FloatArray]
@@ -55,6 +58,7 @@ def band_records(
     areas: PixelAreas,
     work: Work | None = None,
     tally: Tally | None = None,
+    watch: Stopwatch | None = None,
 ) -> Iterator[BandRecord]:
     """Turn the rows of each row of windows into the record of its band.
 
@@ -71,56 +75,105 @@ def band_records(
         areas: Its pixels' areas.
         work: Which bands, and what of them is finished; default: all bands, and nothing.
         tally: Counts are added here.
+        watch: Times ``wait``, for forwarded windows.
     """
-    work, tally = work or plan_work(plan, threshold), tally or Tally()
+    work, tally, watch = work or plan_work(plan, threshold), tally or Tally(), watch or Stopwatch()
     label = partial(band_record, threshold=threshold, grid_shape=grid.shape, pixel_areas=areas)
-    blender, reached = BandBlender(plan), work.bands.start
-    with drawn_from(inputs) as source:
-        for rows in source:
+    blender, at, reached = BandBlender(plan), -1, work.bands.start
+    batches = ahead(_forwarded(_cut(inputs, plan, work, batch_size, tally), forward))
+    with closing(batches):
+        for rows, windows, probability in watch.each("wait", batches):
             k = rows.index
-            yield from work.finished(reached, k)
-            reached = max(reached, k + (k in work.bands))
-            give_back_memory()
-            if k in work.forwarded:
-                if k - 1 not in work.forwarded:
+            if k != at:
+                yield from work.finished(reached, k)
+                at, reached = k, max(reached, k + (k in work.bands))
+                if k in work.forwarded and k - 1 not in work.forwarded:
                     blender = BandBlender(plan, work.tail(k - 1))
-                values = _forward_row(rows, plan, forward, blender, batch_size, tally)
-            if k not in work.bands:
+            for j, p in zip(windows, probability, strict=True):
+                blender.add(k, j, p)
+            if windows:
                 continue
-            record = work.kept(k)
-            if record is None or record.threshold != threshold:
-                start, stop = plan.rows.band(k)
-                before, after = (date[:, start - rows.row : stop - rows.row] for date in (rows.before, rows.after))
-                if record is None:
-                    record = label(k, start, values, before=before, after=after, read_errors=rows.read_errors)
-                    work.keep(record, blender.tail)
-                else:
-                    errors = record.read_errors
-                    record = label(k, start, record.probability, before=before, after=after, read_errors=errors)
-            yield record
+            values = _values(rows, plan, blender) if k in work.forwarded else None
+            if k in work.bands:
+                yield _record(rows, plan, values, work, blender.tail, label)
+            give_back_memory()
     yield from work.finished(reached, work.bands.stop)
 
 
-def _forward_row(
-    rows: BandInput, plan: WindowPlan, forward: Forward, blender: BandBlender, batch_size: int, tally: Tally
-) -> ByteArray:
-    """Forward a row of windows and blend it in; the values of its band."""
-    # What one date does not show is filled in both: streaks in one alone look like change (p beside a collar
-    # then moved by 0.05 at the 95th percentile, now by 0.01).
-    shown = rows.before_valid & rows.after_valid
-    valid = shown if rows.wanted is None else shown & rows.wanted
+class _Batch(NamedTuple):
+    """Windows of a row on their way; one without windows ends the row."""
+
+    rows: BandInput
+    windows: list[int]
+    arrays: Sequence[Any]
+    """Pixels of both dates, (n, bands, h, w) each; once forwarded, probabilities (h, w) of each window."""
+
+
+def _cut(
+    inputs: Iterable[BandInput], plan: WindowPlan, work: Work, batch_size: int, tally: Tally
+) -> Iterator[_Batch]:
+    """Cut the windows of the rows that are to be forwarded."""
+    with drawn_from(inputs) as source:
+        for rows in source:
+            seen = _seen(rows, plan, tally) if rows.index in work.forwarded else []
+            # What one date does not show is filled in both: streaks in one alone look like change (p beside a
+            # collar then moved by 0.05 at the 95th percentile, now by 0.01).
+            shown = rows.before_valid & rows.after_valid
+            for i in range(0, len(seen), batch_size):
+                batch = seen[i : i + batch_size]
+                dates = [np.stack([_window(d, shown, plan, j) for j in batch]) for d in (rows.before, rows.after)]
+                yield _Batch(rows, batch, dates)
+            yield _Batch(rows, [], [])
+
+
+def _seen(rows: BandInput, plan: WindowPlan, tally: Tally) -> list[int]:
+    """Windows of a row that have a valid pixel; the others are not forwarded."""
+    valid = _valid(rows)
     seen = [j for j in range(plan.cols.count) if _columns(valid, plan, j).any()]
     tally.windows += len(seen)
     tally.skipped += plan.cols.count - len(seen)
-    for i in range(0, len(seen), batch_size):
-        batch = seen[i : i + batch_size]
-        before = np.stack([_window(rows.before, shown, plan, j) for j in batch])
-        after = np.stack([_window(rows.after, shown, plan, j) for j in batch])
-        for j, probability in zip(batch, forward(before, after), strict=True):
-            blender.add(rows.index, j, probability)
-    give_back_memory()
+    return seen
+
+
+def _forwarded(batches: Iterator[_Batch], forward: Forward) -> Iterator[_Batch]:
+    """Forward batches, while the next is cut and the one before is blended: the device is not to wait."""
+    with closing(ahead(batches)) as coming:
+        for batch in coming:
+            yield batch._replace(arrays=list(forward(*batch.arrays))) if batch.windows else batch
+
+
+def _record(
+    rows: BandInput,
+    plan: WindowPlan,
+    values: ByteArray | None,
+    work: Work,
+    tail: FloatArray,
+    label: partial[BandRecord],
+) -> BandRecord:
+    """The record of a band: the journal's, that with another threshold, or a new one, which the journal keeps."""
+    kept = work.kept(rows.index)
+    if kept is not None and kept.threshold == label.keywords["threshold"]:
+        return kept
     start, stop = plan.rows.band(rows.index)
-    return to_values(blender.finish(rows.index), valid[start - rows.row : stop - rows.row])
+    before, after = (date[:, start - rows.row : stop - rows.row] for date in (rows.before, rows.after))
+    if kept is not None:
+        return label(rows.index, start, kept.probability, before=before, after=after, read_errors=kept.read_errors)
+    assert values is not None, "a band that is not finished was not forwarded"
+    record = label(rows.index, start, values, before=before, after=after, read_errors=rows.read_errors)
+    work.keep(record, tail)
+    return record
+
+
+def _valid(rows: BandInput) -> BoolArray:
+    """What both dates show, and is wanted."""
+    shown = rows.before_valid & rows.after_valid
+    return shown if rows.wanted is None else shown & rows.wanted
+
+
+def _values(rows: BandInput, plan: WindowPlan, blender: BandBlender) -> ByteArray:
+    """The values of a band whose windows are all blended in."""
+    start, stop = plan.rows.band(rows.index)
+    return to_values(blender.finish(rows.index), _valid(rows)[start - rows.row : stop - rows.row])
 
 
 def _columns(rows: BoolArray, plan: WindowPlan, j: int) -> BoolArray:

@@ -102,9 +102,14 @@ def _part(qkv: Tensor, shape: tuple[int, int], tables: list[Tensor], filler: Ten
         (N, a * h, b * w, heads * d).
     """
     h, w = shape
-    split = qkv.unflatten(2, (-1, w)).unflatten(1, (-1, h))  # type: ignore[no-untyped-call]
-    n, a, _, b, _, _, heads, d = split.shape
-    q, k, v = split.permute(5, 0, 1, 3, 6, 2, 4, 7).reshape(3, n * a * b, heads, h * w, d).unbind(0)
+    n, rows, cols, _, heads, d = qkv.shape
+    a, b = rows // h, cols // w
+    q, k, v = (
+        qkv.view(n, a, h, b, w, 3, heads, d)
+        .permute(5, 0, 1, 3, 6, 2, 4, 7)
+        .reshape(3, n * a * b, heads, h * w, d)
+        .unbind(0)
+    )
     places = _positions(q, shape, tables)
     if places.rest is not None:
         one = filler[:, None, :, None].expand(2, n * a * b, heads, 1, d)
@@ -118,7 +123,7 @@ def _positions(q: Tensor, shape: tuple[int, int], tables: list[Tensor]) -> Posit
     """Relative position of queries (n, heads, h * w, d) to the keys of their windows."""
     h, w = shape
     by_row, by_col = tables[0][:h].to(q.dtype), tables[1][:w].to(q.dtype)
-    grid = q.unflatten(2, shape)  # type: ignore[no-untyped-call]
+    grid = q.view(*q.shape[:2], h, w, -1)
     rows = torch.einsum("nahwd,hkd->nahwk", grid, by_row).flatten(2, 3)
     cols = torch.einsum("nahwd,wkd->nahwk", grid, by_col).flatten(2, 3)
     below, beside = rows[..., h:].float(), cols[..., w:].float()

@@ -51,8 +51,7 @@ class Prepared:
     def residuals_px(self, rows: DoubleArray, cols: DoubleArray) -> DoubleArray:
         """Length of the shift that remains near places (n,) of the common grid, px; NaN where not measured."""
         top, left = self.pair.crop[:2]
-        places = zip(rows + top, cols + left, strict=True)
-        return np.array([self.shift.residual_px(row, col) for row, col in places], dtype=np.float64)
+        return self.shift.residuals_px(rows + top, cols + left)
 
 
 def prepare(pair: Pair, contract: Contract, config: PairConfig) -> Prepared:

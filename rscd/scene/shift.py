@@ -7,11 +7,15 @@ the median of the patches that agree with it, and is only believed where enough 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
+from scipy.spatial import KDTree
 from skimage.registration import phase_cross_correlation
 
 from rscd.scene.sample import SampleBlock
@@ -82,21 +86,29 @@ class ShiftMap:
         """Whether enough patches agree for the shift to be believed."""
         return self.agreeing >= LEAST_AGREEING and self.confidence >= LEAST_CONFIDENCE
 
-    def residual_px(self, row: float, col: float) -> float:
-        """Length of the shift of the agreeing patch nearest to a place of the common grid, px; NaN without any."""
+    def residuals_px(self, rows: DoubleArray, cols: DoubleArray) -> DoubleArray:
+        """Length of the shift of the agreeing patch nearest to places (n,) of the grid, px; NaN without any."""
+        if self._near is None:
+            return np.full(len(rows), np.nan)
+        tree, lengths = self._near
+        return np.asarray(lengths[tree.query(np.column_stack([rows, cols]))[1]])
+
+    @cached_property
+    def _near(self) -> tuple[KDTree, DoubleArray] | None:
+        """The agreeing patches' places, and the lengths of their shifts, px."""
         near = [p for p in self.patches if _agrees(p, self.rows, self.cols)]
         if not near:
-            return float("nan")
-        best = min(near, key=lambda p: (p.row - row) ** 2 + (p.col - col) ** 2)
-        return float(np.hypot(best.rows, best.cols))
+            return None
+        return KDTree([(p.row, p.col) for p in near]), np.array([np.hypot(p.rows, p.cols) for p in near])
 
 
 def measure_shift(blocks: Iterable[SampleBlock]) -> ShiftMap:
     """Measure the shift of the after image on the patches of a sample."""
     patches: list[PatchShift] = []
-    for block in blocks:
-        if len(patches) < MOST_PATCHES:
-            patches += block_shifts(block)
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # nothing else runs yet, and transforms free the GIL
+        for found_in_block in threads.map(block_shifts, blocks):
+            if len(patches) < MOST_PATCHES:
+                patches += found_in_block
     if not patches:
         return ShiftMap(float("nan"), float("nan"), float("nan"), 0.0, ())
     found = np.array([(p.rows, p.cols) for p in patches])
