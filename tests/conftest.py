@@ -21,6 +21,21 @@ UTM = CRS.from_epsg(32614).to_wkt()
 REPOSITORY = Path(__file__).parent.parent
 
 
+OPT_IN = ("faults", "slow")
+"""Marks of tests that run only where ``-m`` names them, or the command line the test itself."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what has to be asked for."""
+    if any("::" in argument for argument in config.args):
+        return
+    unasked = [mark for mark in OPT_IN if mark not in config.getoption("markexpr")]
+    left_out = [item for item in items if any(item.get_closest_marker(mark) for mark in unasked)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
 def utm_grid(height: int, width: int, gsd: float = 0.5) -> Grid:
     """A north-up grid in UTM 14N."""
     return Grid(UTM, (gsd, 0.0, 600_000.0, 0.0, -gsd, 3_350_000.0), width, height)

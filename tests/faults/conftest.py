@@ -19,16 +19,6 @@ TODAY = int(datetime.datetime.now(datetime.UTC).strftime("%Y%m%d"))
 """The seed of samples: it changes by date, and is told, so that a day's run can be had again."""
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is marked ``faults`` unless it is asked for."""
-    if "faults" in config.getoption("markexpr") or any("::" in argument for argument in config.args):
-        return
-    left_out = [item for item in items if item.get_closest_marker("faults") is not None]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
-
-
 def sample(points: list, count: int) -> list:
     """Today's sample of a list."""
     return random.Random(TODAY).sample(points, count)
