@@ -84,7 +84,7 @@ def test_the_summary_joins_all_changes_and_tells_of_all_pairs(archive):
         if state == "done":
             expected += [{"pair_id": name} | f for f in features(folder / "out" / name / "changes.gpkg")]
     assert joined == expected
-    assert len(joined) > 5
+    assert joined
     pairs = pyogrio.read_dataframe(folder / "out" / "summary.gpkg", layer="pairs")
     assert pairs.crs.to_epsg() == 32614
     assert (pairs.status == "done").sum() == 10

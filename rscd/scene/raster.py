@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,8 +134,10 @@ def _opened(path: Path, *, remote: bool) -> Iterator[Any]:
             yield dataset
         return
     if not is_file(path):
-        state = "is a folder" if path.is_dir() else "no such file"
-        raise DataError(state, path=path, remedy="give the path of a GeoTIFF")
+        folder = False
+        with suppress(OSError):  # a name that is too long is no folder either
+            folder = path.is_dir()
+        raise DataError("is a folder" if folder else "no such file", path=path, remedy="give the path of a GeoTIFF")
     try:
         dataset = rasterio.open(path.absolute(), driver="GTiff")  # a relative name might be a prefix of GDAL's
     except (*GDAL_ERRORS, ValueError) as error:
