@@ -175,7 +175,12 @@ def test_ctrl_c_leaves_a_ledger_that_resumes(tmp_path, place, cluster):
     out = tmp_path / "out"
     again = [tmp_path / "m.csv", "-o", out, "--scheduler", cluster.scheduler_address, *OPTIONS]
     run = subprocess.Popen(
-        [sys.executable, "-m", "rscd", "batch", *map(str, again)], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "rscd", "batch", *map(str, again)],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # ignored where the suite is in the background
     )
     assert run.stderr is not None
     seen = next((line for line in run.stderr if line.startswith("[1/6]")), "")
