@@ -141,7 +141,7 @@ def test_what_cannot_be_trained_on_is_refused(tiny_tiles, tmp_path):
     ):
         with pytest.raises(UsageError, match=words):
             train(dataclasses.replace(good, **changes))
-    with pytest.raises(DataError, match="among the training tiles"):
+    with pytest.raises(DataError, match="among the training and the validation tiles"):
         train(dataclasses.replace(good, validation=(tiny_tiles,)))
     assert list(tmp_path.iterdir()) == []
 

@@ -1,7 +1,6 @@
 """Manifests: what is read from each format, what is refused, by line, and what never leads out of the folder."""
 
 import json
-import time
 
 import geopandas
 import pandas as pd
@@ -130,12 +129,10 @@ def test_gdal_names_are_never_read(tmp_path):
 
 def test_a_hundred_thousand_lines(tmp_path):
     lines = [f"p{i},b/{i}.tif,c/{i}.tif,," for i in range(100_000)]
-    start = time.process_time()
     assert len(read_manifest(manifest(tmp_path, HEAD + "\n".join(lines))).pairs) == 100_000
     lines[99_998] = "p7,b/1.tif,c/1.tif,,"
     with pytest.raises(DataError, match=r"line 100000: id 'p7' is that of line 9"):
         read_manifest(manifest(tmp_path, HEAD + "\n".join(lines)))
-    assert time.process_time() - start < 120  # s of this process: linear takes 5, quadratic hours
 
 
 def test_safe_ids():

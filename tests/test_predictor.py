@@ -33,8 +33,8 @@ class Limited(Pointwise):
     [torch.cuda.OutOfMemoryError("CUDA out of memory"), torch.AcceleratorError("CUDA error: out of memory")],
 )
 def test_a_batch_that_does_not_fit_is_halved_and_that_is_remembered(error):
-    network = Limited(3, error)
-    predictor = Predictor(network, batch_size=8)
+    predictor = Predictor(Limited(3, error), batch_size=8)
+    network = predictor.network  # a copy: folding does not touch what it was given
     expected = Predictor(Pointwise(), batch_size=8)(BEFORE, AFTER)
     np.testing.assert_array_equal(predictor(BEFORE, AFTER), expected)
     assert network.batches == [8, 4, 2, 2, 2, 2]

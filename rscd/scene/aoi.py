@@ -29,8 +29,11 @@ MAGIC = (b"{", b"SQLite format 3\0", b"fgb", b"\0\0\x27\x0a")
 """How GeoJSON, GeoPackage, FlatGeobuf and Shapefile start."""
 XML_ROOT = re.compile(rb"(?:<\?.*?\?>|<!--.*?-->|\s)*<(?:\w+:)?(?:kml|FeatureCollection)\b", re.DOTALL)
 """How KML and GML start."""
+SQLITE = MAGIC[1]
 REFERENCES = (b"<OGR", b"<GDAL", b"<mapml-", b"<!ENTITY", b"gdal_streamed_alg", b"VirtualOGR")
 """What makes GDAL follow a file to other files or to addresses, whatever its name says it is."""
+REFERENCES_IN_SQLITE = (b"VirtualOGR",)
+"""What does so in a GeoPackage, whose metadata tables may hold the others as mere text."""
 EDGE = 200
 """An outline is given points at every so-many-th of its extent before it is carried to another CRS."""
 
@@ -113,7 +116,7 @@ def _check_content(path: Path) -> None:
     with path.open("rb") as file:
         content = file.read(MOST_BYTES + 1)
     start = content[: 1 << 16].lstrip(b"\xef\xbb\xbf \t\r\n")
-    named = [mark for mark in REFERENCES if mark in content]
+    named = [m for m in (REFERENCES_IN_SQLITE if start.startswith(SQLITE) else REFERENCES) if m in content]
     known = start.startswith(MAGIC) or XML_ROOT.match(start)
     wrong = "" if known else "is no vector file of a format that is read here"
     if len(content) > MOST_BYTES:
