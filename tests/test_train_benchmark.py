@@ -1,8 +1,7 @@
 """The benchmark of training steps: its operations are those of the table that the project reckons with."""
 
 import pytest
-
-from tests.benchmarks.train import forward_flops, option, run
+from benchmarks.train import forward_flops, option, run
 
 
 @pytest.mark.parametrize(("crop", "gflop"), [(224, 35), (448, 147)])
