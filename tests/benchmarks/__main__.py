@@ -40,4 +40,5 @@ def main() -> None:
         options.json.write_text(json.dumps(figures, indent=2))
 
 
-main()
+if __name__ == "__main__":  # workers import this module again
+    main()
