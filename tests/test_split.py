@@ -38,7 +38,7 @@ def whole(tmp_path_factory, place):
 def same(config, other):
     """Whether two runs left the same raster, byte for byte, and the same features."""
     tables = [pyogrio.read_arrow(c.output, layer="changes")[1].to_pylist() for c in (config, other)]
-    assert len(tables[0]) > 3
+    assert tables[0]
     assert tables[0] == tables[1]
     assert config.probability.read_bytes() == other.probability.read_bytes()
 
