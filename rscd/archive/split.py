@@ -105,9 +105,7 @@ def detect_split(
     """
     config = _absolute(config)
     outputs = Outputs.of(config)
-    outputs.check(
-        (config.before, config.after), overwrite=config.overwrite, record=publication_record(config.output)
-    )
+    outputs.check(config.inputs, overwrite=config.overwrite, record=publication_record(config.output))
     path, contract = trained_model(config.model)
     config = dataclasses.replace(config, model=str(path.absolute()))
     scene = Scene(config, contract.sha256)

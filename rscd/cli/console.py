@@ -93,31 +93,30 @@ def print_columns(header: Sequence[str], rows: Sequence[Sequence[str]], *, stdou
 @contextmanager
 def counted(label: str, unit: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
     """Show a progress bar by count; yields a callback of things done and things in all."""
-    from tqdm import tqdm
-
-    bar = tqdm(desc=label, unit=unit, file=sys.stderr, disable=quiet or None)
-
-    def update(done: int, total: int) -> None:
-        bar.total = total
-        bar.update(done - bar.n)
-
-    try:
-        yield update
-    finally:
-        bar.close()
+    with _bar(label, unit, quiet=quiet) as show:
+        yield show
 
 
 @contextmanager
 def megapixels(label: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
     """Show a progress bar by Mpx; yields a callback of pixels done and pixels in all."""
+    with _bar(label, "Mpx", quiet=quiet, bar_format=_MPX) as show:
+        yield lambda done, total: show(round(done / 1e6, 2), round(total / 1e6, 2))
+
+
+@contextmanager
+def _bar(
+    label: str, unit: str, *, quiet: bool, bar_format: str | None = None
+) -> Iterator[Callable[[float, float], None]]:
+    """Show a progress bar on standard error, where somebody is there to see it: the terminal may be closed."""
     from tqdm import tqdm
 
-    bar = tqdm(desc=label, unit="Mpx", file=sys.stderr, disable=quiet or None, bar_format=_BAR)
+    bar = tqdm(desc=label, unit=unit, file=sys.stderr, disable=quiet or None, bar_format=bar_format)
 
-    def update(done: int, total: int) -> None:
-        with suppress(OSError):  # the terminal may be closed
-            bar.total = round(total / 1e6, 2)
-            bar.update(round(done / 1e6, 2) - bar.n)
+    def update(done: float, total: float) -> None:
+        with suppress(OSError):
+            bar.total = total
+            bar.update(done - bar.n)
 
     try:
         yield update
@@ -126,4 +125,4 @@ def megapixels(label: str, *, quiet: bool) -> Iterator[Callable[[int, int], None
             bar.close()
 
 
-_BAR = "{desc}: {percentage:3.0f}% |{bar}| {n:.1f}/{total:.1f} Mpx, {remaining} left, {rate_fmt}"
+_MPX = "{desc}: {percentage:3.0f}% |{bar}| {n:.1f}/{total:.1f} Mpx, {remaining} left, {rate_fmt}"
