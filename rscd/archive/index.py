@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from urllib.parse import quote
 
 import rscd
 from rscd.archive.job import CHANGES, PROBABILITY, REPORT
 from rscd.archive.ledger import Entry
-from rscd.errors import OutputError
 from rscd.output.digest import nice_m2
-from rscd.output.publish import publishing
+from rscd.output.publish import publishing, writing
+from rscd.output.template import cards, fill
 
 
 def write_index(path: Path, folder: Path, entries: Sequence[Entry]) -> None:
@@ -30,22 +28,16 @@ def write_index(path: Path, folder: Path, entries: Sequence[Entry]) -> None:
         OutputError: It cannot be written.
     """
     page = index_html(folder, entries)
-    try:
-        with publishing(path) as temporary:
-            temporary.write_text(page, encoding="utf-8")
-    except OSError as error:
-        remedy = "see that the folder is writable and has room, then run again"
-        raise OutputError(f"could not be written ({error})", path=path, remedy=remedy) from error
+    with writing(path), publishing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
 
 
 def index_html(folder: Path, entries: Sequence[Entry]) -> str:
     """The page as text."""
-    pages = files("rscd.output") / "page"
     done = [entry for entry in entries if entry.state == "done"]
     wrong = [entry for entry in entries if entry.state == "failed"]
     polygons = sum(entry.polygons for entry in done)
     values = {
-        "css": (pages / "report.css").read_text(encoding="utf-8"),
         "title": escape(f"{polygons:,} changes in {len(done):,} pairs"),
         "kicker": escape(folder.absolute().name),
         "lead": escape(_lead(len(entries), len(done), len(wrong))),
@@ -54,8 +46,7 @@ def index_html(folder: Path, entries: Sequence[Entry]) -> str:
         "rows": "".join(_row(folder, entry) for entry in entries if entry.state != "failed"),
         "footer": escape(f"rscd {rscd.__version__} · {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"),
     }
-    template = (pages / "index.html").read_text(encoding="utf-8")
-    return re.sub(r"\{\{(\w+)\}\}", lambda mark: values[mark[1]], template)
+    return fill("index.html", values)
 
 
 def _lead(pairs: int, done: int, wrong: int) -> str:
@@ -68,14 +59,14 @@ def _lead(pairs: int, done: int, wrong: int) -> str:
 
 
 def _cards(done: Sequence[Entry], wrong: Sequence[Entry], pairs: int) -> str:
-    cards = [
+    numbers = [
         (f"{len(done):,} of {pairs:,}", "pairs done"),
         (f"{len(wrong):,}", "failed"),
         (nice_m2(sum(entry.changed_m2 for entry in done)), "changed area"),
         (nice_m2(1e6 * sum(entry.observed_km2 for entry in done)), "seen by both dates"),
         (nice_m2(1e6 * sum(entry.not_observable_km2 for entry in done)), "not observable"),
     ]
-    return "".join(f'<div class="card"><b>{escape(b)}</b><span>{escape(s)}</span></div>' for b, s in cards)
+    return cards(numbers)
 
 
 def _failed(wrong: Sequence[Entry]) -> str:

@@ -7,10 +7,8 @@ itself forbids every address by its Content-Security-Policy.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from rscd.output.facts import Facts
 from rscd.output.preview import Previews
 from rscd.output.publish import Publication, writing
 from rscd.output.style import STEPS
+from rscd.output.template import fill
 from rscd.scene.grid import gsd_m, name_of
 from rscd.scene.reader import BandInput
 from rscd.types import BandRecord, Grid
@@ -100,15 +99,7 @@ def report_html(grid: Grid, previews: Previews, digest: Digest, facts: Facts) ->
         "footer": escape(sections.footer(facts)),
         "data": _script_json({k: v for k, v in data.items() if k != "all_columns"}),
     }
-    return _fill(values)
-
-
-def _fill(values: dict[str, str]) -> str:
-    """Put the values into the template in one pass, so that no value is searched for marks itself."""
-    page = files("rscd.output") / "page"
-    own = {name: (page / f"report.{name}").read_text(encoding="utf-8") for name in ("css", "js")}
-    template = (page / "report.html").read_text(encoding="utf-8")
-    return re.sub(r"\{\{(\w+)\}\}", lambda mark: {**values, **own}[mark[1]], template)
+    return fill("report.html", values)
 
 
 def _script_json(value: object) -> str:

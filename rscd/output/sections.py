@@ -7,6 +7,7 @@ from html import escape
 from itertools import pairwise
 from typing import Any
 
+from rscd.output import template
 from rscd.output.chart import histogram
 from rscd.output.digest import AREA_BINS, AREA_STEPS, PROBABILITY_BINS, Digest, nice_m2
 from rscd.output.evidence import Column
@@ -44,7 +45,7 @@ def lead(digest: Digest, facts: Facts, seen: float) -> str:
 def cards(digest: Digest, facts: Facts) -> str:
     """The headline numbers."""
     mean = f"{digest.weighted_p / digest.area_m2:.0%}" if digest.area_m2 else "-"
-    cards = [
+    numbers = [
         (f"{digest.polygons:,}", "changed places"),
         (nice_m2(digest.area_m2), "changed area"),
         (mean, "mean probability, by area"),
@@ -52,7 +53,7 @@ def cards(digest: Digest, facts: Facts) -> str:
         (nice_m2(facts.written.not_observable_km2 * 1e6), "not observable"),
         (f"{digest.on_edge:,}", "places cut by the edge"),
     ]
-    return "".join(f'<div class="card"><b>{escape(b)}</b><span>{escape(s)}</span></div>' for b, s in cards)
+    return template.cards(numbers)
 
 
 def plain_unit(unit: str) -> str:
