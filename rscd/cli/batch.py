@@ -82,13 +82,9 @@ def batch(
             simplify_m=simplify,
             fill_holes_m2=fill_holes,
             regularize=regularize,
-            bands=options.band_list(bands),
-            grid=options.one_of("--grid", grid, "before", "after"),  # type: ignore[arg-type]
-            align=options.one_of("--align", align, "auto", "off"),  # type: ignore[arg-type]
-            match=options.one_of("--match", match, "on", "off"),  # type: ignore[arg-type]
+            **options.pair_choices(bands, grid, align, match, bad_blocks),
             assume_same_crs=assume_same_crs,
             sidecars=sidecars,
-            bad_blocks=options.one_of("--bad-blocks", bad_blocks, "stop", "mask"),  # type: ignore[arg-type]
             window=window,
             overlap=overlap,
             device=device,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -54,6 +54,21 @@ def one_of(option: str, value: str, *allowed: str) -> str:
     if value not in allowed:
         raise typer.BadParameter(f"{option} {value!r}: use {' or '.join(allowed)}")
     return value
+
+
+def pair_choices(bands: str | None, grid: str, align: str, match: str, bad_blocks: str) -> dict[str, Any]:
+    """Fields of a PairConfig whose options are lists or words.
+
+    Raises:
+        typer.BadParameter: One is not what it may be.
+    """
+    return {
+        "bands": band_list(bands),
+        "grid": one_of("--grid", grid, "before", "after"),
+        "align": one_of("--align", align, "auto", "off"),
+        "match": one_of("--match", match, "on", "off"),
+        "bad_blocks": one_of("--bad-blocks", bad_blocks, "stop", "mask"),
+    }
 
 
 def band_list(text: str | None) -> tuple[int, ...] | None:
