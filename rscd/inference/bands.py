@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rscd.inference.blend import BandBlender, to_values
-from rscd.inference.stream import ahead, drawn_from, give_back_memory
+from rscd.inference.heap import give_back_memory
+from rscd.inference.stream import ahead, drawn_from
 from rscd.inference.work import Work, plan_work
 from rscd.output.area import PixelAreas
 from rscd.output.components import band_record

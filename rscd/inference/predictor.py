@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from rscd.errors import Interrupted, ModelError, UsageError
+from rscd.inference.heap import keep_memory
 from rscd.model.contract import Contract
 from rscd.model.fold import folded
 from rscd.model.network import STRIDE
@@ -87,6 +88,8 @@ class Predictor:
         if precision not in get_args(Precision):
             raise UsageError(f"--precision {precision}", remedy=f"use one of {', '.join(get_args(Precision))}")
         self.device = device or torch.device("cpu")
+        if self.device.type == "cpu":
+            keep_memory()
         self.network = folded(network).to(self.device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.temperature = temperature

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import queue
 import threading
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -56,16 +55,6 @@ def drawn_from(items: Iterable[T]) -> Iterator[Iterator[T]]:
     finally:
         if isinstance(items, Generator):
             items.close()
-
-
-def give_back_memory() -> None:
-    """Give freed memory back to the system.
-
-    glibc keeps freed arrays below 32 MB in an arena a thread, where arrays of bands leave gaps: without this, the
-    peak at 12,000 columns grew by 100 MB over a tall scene.
-    """
-    with suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _fill(
