@@ -11,16 +11,21 @@ import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import KDTree
 from skimage.registration import phase_cross_correlation
+from threadpoolctl import threadpool_limits
 
 from rscd.scene.sample import SampleBlock
 from rscd.scene.validity import fill_invalid
-from rscd.types import BoolArray, DoubleArray, ImageArray
+from rscd.types import BoolArray, DoubleArray, FloatArray, ImageArray
+
+EdgeArray = NDArray[np.complex64]
+"""Gradients (h, w): rows real, columns imaginary."""
 
 PATCH = 256
 """Side of a patch, px; half of a smaller block's side."""
@@ -105,7 +110,8 @@ class ShiftMap:
 def measure_shift(blocks: Iterable[SampleBlock]) -> ShiftMap:
     """Measure the shift of the after image on the patches of a sample."""
     patches: list[PatchShift] = []
-    with ThreadPoolExecutor(os.cpu_count()) as threads:  # nothing else runs yet, and transforms free the GIL
+    # Nothing else runs yet, and transforms free the GIL; BLAS's own threads under ours would make it four times slower.
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as threads:
         for found_in_block in threads.map(block_shifts, blocks):
             if len(patches) < MOST_PATCHES:
                 patches += found_in_block
@@ -157,28 +163,33 @@ def _starts(size: int, side: int) -> list[int]:
     return [int(x) for x in np.linspace(0, size - side, 2 * (size // side) - 1)]
 
 
-def edges(pixels: ImageArray, valid: BoolArray) -> DoubleArray:
+def edges(pixels: ImageArray, valid: BoolArray) -> EdgeArray:
     """Gradient of brightness (h, w): rows real, columns imaginary; steep ones cut, 0 where not valid.
 
     Gradients forget slow differences of light; the cut keeps a single bright roof, or a saturated pixel, from
     deciding alone.
     """
-    grey = fill_invalid(pixels, valid).astype(np.float64).mean(axis=0)
-    low, high = np.percentile(grey, [1, 99])
+    grey = fill_invalid(pixels, valid).mean(axis=0, dtype=np.float32)
+    low, high = map(float, np.percentile(grey, [1, 99]))  # as numpy scalars they would make all of it float64
     smooth = gaussian_filter(np.clip(grey, low, high), SMOOTH_PX)
     down, across = np.gradient(smooth)
     steep = np.hypot(down, across)
-    most = np.percentile(steep, 95)
+    most = float(np.percentile(steep, 95))
     factor = np.minimum(1.0, most / np.maximum(steep, 1e-12)) if most > 0 else 0.0
-    return np.asarray((down + 1j * across) * factor * valid)
+    return np.asarray((down + 1j * across) * (factor * valid))
 
 
-def patch_shift(before: DoubleArray, after: DoubleArray) -> tuple[float, float] | None:
+@cache
+def _hann(height: int, width: int) -> FloatArray:
+    return np.outer(np.hanning(height), np.hanning(width)).astype(np.float32)
+
+
+def patch_shift(before: EdgeArray, after: EdgeArray) -> tuple[float, float] | None:
     """Rows and columns by which ``after`` lies off ``before``, both edges (n, m); None where none is found.
 
     The patch is cut by a Hann window, so that its border does not correlate with itself.
     """
-    window = np.outer(np.hanning(before.shape[0]), np.hanning(before.shape[1]))
+    window = _hann(*before.shape)
     if not np.abs(before).max() > 0 or not np.abs(after).max() > 0:
         return None
     found, _, _ = phase_cross_correlation(  # type: ignore[no-untyped-call]
