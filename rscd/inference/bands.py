@@ -23,8 +23,7 @@ from rscd.telemetry import Stopwatch
 from rscd.types import BandRecord, BoolArray, ByteArray, FloatArray, Grid
 
 IN_FLIGHT = 8
-"""Windows that are cut before the device is free, and as many that are forwarded before they are blended: it goes on
-while a band is labelled."""
+"""Windows that may be forwarded and not yet blended: the device goes on while a band is labelled."""
 Forward = Callable[[ByteArray, ByteArray], FloatArray]
 """(n, bands, h, w) of both dates -> probabilities (n, h, w), e.g. a Predictor."""
 
@@ -84,8 +83,7 @@ def band_records(
     work, tally, watch = work or plan_work(plan, threshold), tally or Tally(), watch or Stopwatch()
     label = partial(band_record, threshold=threshold, grid_shape=grid.shape, pixel_areas=areas)
     blender, at, reached = BandBlender(plan), -1, work.bands.start
-    depth = max(1, IN_FLIGHT // batch_size)
-    batches = ahead(_forwarded(_cut(inputs, plan, work, batch_size, tally), forward, depth), depth)
+    batches = ahead(_forwarded(_cut(inputs, plan, work, batch_size, tally), forward), max(1, IN_FLIGHT // batch_size))
     with closing(batches):
         for rows, windows, probability in watch.each("wait", batches):
             k = rows.index
@@ -140,9 +138,9 @@ def _seen(rows: BandInput, plan: WindowPlan, tally: Tally) -> list[int]:
     return seen
 
 
-def _forwarded(batches: Iterator[_Batch], forward: Forward, depth: int) -> Iterator[_Batch]:
+def _forwarded(batches: Iterator[_Batch], forward: Forward) -> Iterator[_Batch]:
     """Forward batches, while the next is cut and the one before is blended: the device is not to wait."""
-    with closing(ahead(batches, depth)) as coming:
+    with closing(ahead(batches)) as coming:
         for batch in coming:
             yield batch._replace(arrays=list(forward(*batch.arrays))) if batch.windows else batch
 
