@@ -81,6 +81,7 @@ def detect(
             plan,
             interruptible(watch.call("forward", run.forward), interrupt),
             batch_size=run.predictor.batch_size,
+            lanes=run.predictor.lanes,
             threshold=threshold,
             grid=pair.grid,
             areas=areas,

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Lock
 from time import perf_counter
 from typing import ParamSpec, TypeVar
 
@@ -19,21 +20,29 @@ STAGES = ("read", "forward", "blend", "vectorise", "write")
 
 @dataclass
 class Stopwatch:
-    """Adds up the seconds that each stage was at work; a stage runs in one thread at a time."""
+    """Adds up the seconds that each stage was at work, in one thread or in several at a time."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     """Stage -> s. Stages overlap, so together they may exceed the wall time."""
     started: float = field(default_factory=perf_counter)
     """When it was made, s."""
+    _inside: dict[str, tuple[int, float]] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time the body."""
-        start = perf_counter()
+        """Time the body; where bodies overlap, the time that any of them takes."""
+        with self._lock:
+            inside, start = self._inside.get(name, (0, 0.0))
+            self._inside[name] = inside + 1, start if inside else perf_counter()
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + perf_counter() - start
+            with self._lock:
+                inside, start = self._inside[name]
+                self._inside[name] = inside - 1, start
+                if inside == 1:
+                    self.seconds[name] = self.seconds.get(name, 0.0) + perf_counter() - start
 
     def each(self, name: str, items: Iterable[T]) -> Generator[T]:
         """Yield the items, and time how long each takes to come."""

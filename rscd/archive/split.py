@@ -224,6 +224,7 @@ def finish(stretch: Stretch) -> int:
                 plan,
                 interruptible(run.forward, interrupt),
                 batch_size=run.predictor.batch_size,
+                lanes=run.predictor.lanes,
                 threshold=run.threshold,
                 grid=run.pair.grid,
                 areas=PixelAreas(run.pair.grid),

@@ -12,6 +12,7 @@ import numpy as np
 
 from rscd.inference.blend import BandBlender, to_values
 from rscd.inference.heap import give_back_memory
+from rscd.inference.lanes import in_lanes
 from rscd.inference.stream import ahead, drawn_from
 from rscd.inference.work import Work, plan_work
 from rscd.output.area import PixelAreas
@@ -23,7 +24,7 @@ from rscd.telemetry import Stopwatch
 from rscd.types import BandRecord, BoolArray, ByteArray, FloatArray, Grid
 
 IN_FLIGHT = 8
-"""Windows that may be forwarded and not yet blended: the device goes on while a band is labelled."""
+"""Windows that may be begun and not yet blended, and at least two batches: the device goes on meanwhile."""
 Forward = Callable[[ByteArray, ByteArray], FloatArray]
 """(n, bands, h, w) of both dates -> probabilities (n, h, w), e.g. a Predictor."""
 
@@ -56,6 +57,7 @@ def band_records(
     forward: Forward,
     *,
     batch_size: int,
+    lanes: int = 1,
     threshold: int,
     grid: Grid,
     areas: PixelAreas,
@@ -73,6 +75,7 @@ def band_records(
         plan: The windows.
         forward: The network.
         batch_size: Windows a call of ``forward``, at most.
+        lanes: Calls of ``forward`` side by side; results do not depend on it.
         threshold: Smallest probability value (1..254) that counts as changed.
         grid: The common grid.
         areas: Its pixels' areas.
@@ -83,7 +86,9 @@ def band_records(
     work, tally, watch = work or plan_work(plan, threshold), tally or Tally(), watch or Stopwatch()
     label = partial(band_record, threshold=threshold, grid_shape=grid.shape, pixel_areas=areas)
     blender, at, reached = BandBlender(plan), -1, work.bands.start
-    batches = ahead(_forwarded(_cut(inputs, plan, work, batch_size, tally), forward), max(1, IN_FLIGHT // batch_size))
+    batches = ahead(
+        _forwarded(_cut(inputs, plan, work, batch_size, tally), forward, lanes, IN_FLIGHT // batch_size)
+    )
     with closing(batches):
         for rows, windows, probability in watch.each("wait", batches):
             k = rows.index
@@ -138,11 +143,14 @@ def _seen(rows: BandInput, plan: WindowPlan, tally: Tally) -> list[int]:
     return seen
 
 
-def _forwarded(batches: Iterator[_Batch], forward: Forward) -> Iterator[_Batch]:
+def _forwarded(batches: Iterator[_Batch], forward: Forward, lanes: int, most: int) -> Iterator[_Batch]:
     """Forward batches, while the next is cut and the one before is blended: the device is not to wait."""
-    with closing(ahead(batches)) as coming:
-        for batch in coming:
-            yield batch._replace(arrays=list(forward(*batch.arrays))) if batch.windows else batch
+
+    def through(batch: _Batch) -> _Batch:
+        return batch._replace(arrays=list(forward(*batch.arrays))) if batch.windows else batch
+
+    with closing(ahead(batches)) as coming, closing(in_lanes(through, coming, lanes, most)) as done:
+        yield from done
 
 
 def _record(

@@ -1,4 +1,7 @@
-"""The C library's heap: kept between forward passes, given back between bands (glibc; elsewhere nothing is done)."""
+"""The C library's heap: kept between forward passes, given back between bands.
+
+Of glibc; with another one nothing is done.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,8 @@ def keep_memory() -> None:
 def give_back_memory() -> None:
     """Give freed memory back to the system.
 
-    Arrays of bands leave gaps in the heap: without this, the peak at 12,000 columns grew by 100 MB over a tall scene.
+    Arrays of bands leave gaps in the heap: without this, the peak at 12,000 columns grew by 100 MB over a tall
+    scene.
     """
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -12,6 +12,7 @@ import torch
 
 from rscd.errors import Interrupted, ModelError, UsageError
 from rscd.inference.heap import keep_memory
+from rscd.inference.lanes import lanes_on
 from rscd.model.contract import Contract
 from rscd.model.fold import folded
 from rscd.model.network import STRIDE
@@ -97,6 +98,7 @@ class Predictor:
         if precision == "auto":
             self.precision = "bf16" if self.device.type == "cuda" else "fp32"
         self.batch_size, self.batch_chosen = batch_size or 1, batch_size is not None
+        self.lanes = lanes_on(self.device)
         self.faults = Faults()
 
     def __call__(self, before: ByteArray, after: ByteArray) -> FloatArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,11 +173,12 @@ class Outputs:
             with watch.stage("vectorise"):
                 features = tracer.finish()
             keep(features)
-            with watch.stage("write"):
-                if raster is not None:
-                    raster.finish()
+            with watch.stage("write"), ThreadPoolExecutor(1) as beside:
+                cog = None if raster is None else beside.submit(raster.finish)
                 told = {**provenance(), "read_errors": list(read_errors)}
                 write_vectors(self.geopackage, grid, spool, extent, provenance=told, publication=publication)
+                if cog is not None:
+                    cog.result()
         return Written(
             geopackage=self.geopackage,
             probability=self.probability,

@@ -110,7 +110,7 @@ class ShiftMap:
 def measure_shift(blocks: Iterable[SampleBlock]) -> ShiftMap:
     """Measure the shift of the after image on the patches of a sample."""
     patches: list[PatchShift] = []
-    # Nothing else runs yet, and transforms free the GIL; BLAS's own threads under ours would make it four times slower.
+    # Nothing else runs yet, and transforms free the GIL; BLAS's own threads below ours made it four times slower.
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as threads:
         for found_in_block in threads.map(block_shifts, blocks):
             if len(patches) < MOST_PATCHES:

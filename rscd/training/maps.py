@@ -81,6 +81,7 @@ class Mapper:
             plan,
             fit_to(predictor, self.window, factor),
             batch_size=predictor.batch_size,
+            lanes=predictor.lanes,
             threshold=self.threshold,
             grid=grid,
             areas=PixelAreas(grid),

@@ -36,7 +36,7 @@ def against_official_on_cpu(pairs: int) -> dict[str, float]:
     with torch.inference_mode():
         for ours, theirs, goal in ((448, 512, 0.85), (256, 256, 0.80)):
             a, b = torch.rand(1, 3, ours, ours), torch.rand(1, 3, theirs, theirs)
-            least = turns(lambda a=a: encoder.taps(a), lambda b=b: _official(encoder, b), pairs)
+            least = turns(lambda a=a: encoder.taps(a), lambda b=b: _official(encoder, b), times=pairs)
             here, there = (s / side**2 * 1e6 for s, side in zip(least, (ours, theirs), strict=True))
             figures[f"7 vit_b at {ours}, s/Mpx"] = here
             figures[f"7 official vit_b at {theirs}, s/Mpx"] = there

@@ -14,12 +14,14 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from rscd import DetectConfig, detect, load_model
+from rscd.inference.lanes import in_lanes
 from rscd.inference.predictor import Predictor, choose_device
 from rscd.inference.tune import tune
 from rscd.model.checkpoint import build_network
@@ -56,8 +58,8 @@ def config(place: Path, side: int, **more) -> DetectConfig:
     return DetectConfig(before, after, output, probability=probability, overwrite=True, **more)
 
 
-def forward_alone(model, plan: WindowPlan, device: str = "cpu") -> Callable[[], None]:
-    """The forward passes of a plan on batches that are in memory already."""
+def forward_alone(model, plan: WindowPlan, device: str = "cpu") -> Callable[[bool], None]:
+    """The forward passes of a plan on batches that are in memory already: side by side as in detect, or in turn."""
     network, contract = model
     predictor = Predictor(network, contract.temperature, choose_device(device))
     tune(predictor, plan.rows.window, plan)
@@ -65,9 +67,14 @@ def forward_alone(model, plan: WindowPlan, device: str = "cpu") -> Callable[[], 
     rng = np.random.default_rng(0)
     pair = [rng.integers(0, 256, shape, dtype=np.uint8) for _ in "ab"]
 
-    def forward() -> None:
-        for _ in range(plan.rows.count * -(-plan.cols.count // predictor.batch_size)):
-            predictor(*pair)
+    def forward(side_by_side: bool) -> None:
+        passes = range(plan.rows.count * -(-plan.cols.count // predictor.batch_size))
+        if side_by_side:
+            for _ in in_lanes(lambda _: predictor(*pair), passes, predictor.lanes, 8):
+                pass
+        else:
+            for _ in passes:
+                predictor(*pair)
 
     return forward
 
@@ -77,11 +84,13 @@ def end_to_end(place: Path, side: int, pairs: int, model, name: str, goal: float
     contract = model[1]
     settings = config(place, side, device=device)
     forward = forward_alone(model, WindowPlan.over(side, side, contract.window, contract.overlap), device)
-    whole, alone = turns(lambda: detect(settings, model=model), forward, pairs)
+    ways = (lambda: detect(settings, model=model)), (lambda: forward(True)), (lambda: forward(False))
+    whole, *alone = turns(*ways, times=pairs)
     return {
         f"{name} end to end, s/Mpx": whole / side**2 * 1e6,
-        f"{name} forward alone, s/Mpx": alone / side**2 * 1e6,
-        f"{name} ratio of {pairs} pairs (goal <= {goal:.2f})": whole / alone,
+        f"{name} forward alone, side by side, s/Mpx": alone[0] / side**2 * 1e6,
+        f"{name} forward alone, all threads on one, s/Mpx": alone[1] / side**2 * 1e6,
+        f"{name} ratio of {pairs} turns to the faster (goal <= {goal:.2f})": whole / min(alone),
     }
 
 
@@ -92,14 +101,17 @@ def row_1(place: Path, device: str) -> Figures:
 
 
 class Sleeper(torch.nn.Module):
-    """A device that takes its time and no CPU: the logit is the difference of the reds."""
+    """A device that takes its time and no CPU, a pass after the other: the logit is the difference of the reds."""
+
+    busy = Lock()
 
     def __init__(self, plan: WindowPlan) -> None:
         super().__init__()
         self.window_s = SLEEP_S * plan.rows.size * plan.cols.size / 1e6 / plan.count
 
     def forward(self, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
-        time.sleep(self.window_s * len(before))
+        with self.busy:
+            time.sleep(self.window_s * len(before))
         return (after[:, 0].float() - before[:, 0].float() - 80) / 16
 
 
@@ -192,7 +204,7 @@ def row_8(place: Path, device: str) -> Figures:
         output.unlink(missing_ok=True)
         plain.plain(settings.before, settings.after, output, raster)
 
-    ours, theirs = turns(lambda: detect(settings, model=model), by_hand, 3)
+    ours, theirs = turns(lambda: detect(settings, model=model), by_hand, times=3)
     contract = model[1]
     windows = WindowPlan.over(side, side, contract.window, contract.overlap).count
     pair = torch.zeros(2, 1, 3, contract.window, contract.window, dtype=torch.uint8)
