@@ -1,0 +1,104 @@
+"""Forward passes side by side, and the heap that they keep."""
+
+import platform
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing
+
+import numpy as np
+import pytest
+import torch
+
+from rscd.inference.lanes import in_lanes
+from rscd.inference.predictor import Predictor
+from rscd.model.registry import load_model
+
+
+def test_items_come_in_order_though_they_run_side_by_side():
+    both = threading.Barrier(2, timeout=20)  # passed only while two are at work
+
+    def work(i: int) -> int:
+        both.wait()
+        time.sleep(0.01 * (i % 3))
+        return i
+
+    assert list(in_lanes(work, range(20), 2, 4)) == list(range(20))
+
+
+def test_threads_are_shared_out_and_given_back():
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        assert set(in_lanes(lambda _: torch.get_num_threads(), range(8), 2, 2)) == {2}
+        assert torch.get_num_threads() == 4
+        seen: list[int] = []
+        later = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        later.start()
+        later.join()
+        assert seen == [4]
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_no_more_is_taken_than_asked_for_and_an_error_ends_it():
+    taken: list[int] = []
+
+    def items():
+        for i in range(1000):
+            taken.append(i)
+            yield i
+
+    def work(i: int) -> int:
+        if i == 5:
+            raise ValueError("the sixth")
+        return i
+
+    with closing(in_lanes(work, items(), 2, 3)) as results:
+        assert next(results) == 0
+        assert len(taken) == 3
+        with pytest.raises(ValueError, match="the sixth"):
+            list(results)
+    assert len(taken) < 12
+
+
+def test_probabilities_do_not_depend_on_the_lanes():
+    network, contract = load_model("buildings")
+    predictor = Predictor(network, contract.temperature)
+    rng = np.random.default_rng(3)
+    pairs = [rng.integers(0, 256, (2, 1, 3, 448, 448), dtype=np.uint8) for _ in range(3)]
+    alone = [predictor(*pair) for pair in pairs]
+    for one, other in zip(alone, in_lanes(lambda pair: predictor(*pair), pairs, 2, 3), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+FAULTS = """
+import resource, sys
+import numpy as np
+from rscd.inference.heap import give_back_memory, keep_memory
+if sys.argv[1] == "kept":
+    keep_memory()
+def touch():
+    np.ones(12 << 20, np.float32)  # 48 MB: beyond what glibc keeps by itself
+touch()
+start = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    touch()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - start)
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() / 1e6
+held = resident()
+give_back_memory()
+print(held - resident())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_large_arrays_are_not_fetched_anew_each_time_but_given_back_when_asked():
+    told = {
+        way: [float(x) for x in subprocess.check_output([sys.executable, "-c", FAULTS, way], text=True).split()]
+        for way in ("kept", "plain")
+    }
+    assert told["kept"][0] < 0.1 * told["plain"][0]
+    assert told["kept"][1] > 40, "MB"
