@@ -8,6 +8,8 @@ Rows 1 to 8 are for a CPU, 9 to 12 for one GPU. Scenes are rendered here; the tw
 from __future__ import annotations
 
 import json
+import math
+import subprocess
 import sys
 import tempfile
 import time
@@ -193,18 +195,36 @@ def row_7(place: Path, device: str) -> Figures:
     return dict(encoder.against_official_on_cpu(7))
 
 
+CHILD = """
+import sys, time
+from pathlib import Path
+from rscd import DetectConfig, detect, load_model
+from tests.benchmarks.plain import plain
+
+way, before, after, output, raster = sys.argv[1], *map(Path, sys.argv[2:])
+model = load_model("buildings")
+start = time.perf_counter()
+if way == "detect":
+    detect(DetectConfig(before, after, output, probability=raster, overwrite=True), model=model)
+else:
+    output.unlink(missing_ok=True)
+    plain(before, after, output, raster)
+print(time.perf_counter() - start)
+"""
+
+
 def row_8(place: Path, device: str) -> Figures:
-    """Three kilopixels square, against tests/benchmarks/plain.py."""
-    side, model = 3000, load_model("buildings")
+    """Three kilopixels square, against tests/benchmarks/plain.py; a process each, for the heap is the process."""
+    side, model, times = 3000, load_model("buildings"), 5
     settings = config(place, side)
     tiles = len(plain.starts(side)) ** 2
-    output, raster = place / "plain.gpkg", place / "plain.tif"
-
-    def by_hand() -> None:
-        output.unlink(missing_ok=True)
-        plain.plain(settings.before, settings.after, output, raster)
-
-    ours, theirs = turns(lambda: detect(settings, model=model), by_hand, times=3)
+    least = {"detect": math.inf, "plain": math.inf}
+    for _ in range(times):
+        for way in least:
+            paths = settings.before, settings.after, place / f"{way}8.gpkg", place / f"{way}8.tif"
+            command = [sys.executable, "-c", CHILD, way, *map(str, paths)]
+            told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            least[way] = min(least[way], float(told.split()[-1]))
     contract = model[1]
     windows = WindowPlan.over(side, side, contract.window, contract.overlap).count
     pair = torch.zeros(2, 1, 3, contract.window, contract.window, dtype=torch.uint8)
@@ -212,11 +232,11 @@ def row_8(place: Path, device: str) -> Figures:
         model[0](*pair)
     tera = counter.get_total_flops() / 1e12
     return {
-        "8 detect, s": ours,
-        "8 the plain way, s": theirs,
+        "8 detect, s": least["detect"],
+        "8 the plain way, s": least["plain"],
         "8 detect, TFLOP": windows * tera,
         "8 the plain way, TFLOP": tiles * tera,
-        "8 ratio (goal <= 0.70)": ours / theirs,
+        f"8 ratio of {times} turns (goal <= 0.70)": least["detect"] / least["plain"],
     }
 
 

@@ -1,6 +1,6 @@
 """Vectorising a speckled mask: bands through rscd against rasterio.features.shapes and geopandas on the whole.
 
-    python tests/benchmarks/vectorise.py [--side 20000] [--polygons 200000] [--repeats 1] [--mask FILE]
+    python -m tests.benchmarks.vectorise [--side 20000] [--polygons 200000] [--repeats 1] [--mask FILE]
 
 Each way runs in a process of its own, so that its peak memory is its own; the two take turns, and the least of
 each is told, as wall time and as CPU time, which a busy machine stretches less. Both read the same GeoTIFF of
@@ -85,12 +85,18 @@ def by_rasterio(mask: Path, output: Path) -> int:
 def child(way: str, mask: Path, output: Path) -> None:
     import resource
 
+    import geopandas  # noqa: F401 - neither way is charged with imports
+    import rasterio.features
+
+    import rscd.polygons  # noqa: F401
+    from tests.benchmarks.memory import status_mb
+
     with rasterio.Env(GDAL_CACHEMAX=256):
         start = time.perf_counter()
         count = {"rscd": by_rscd, "rasterio": by_rasterio}[way](mask, output)
         seconds = time.perf_counter() - start
     used = resource.getrusage(resource.RUSAGE_SELF)
-    told = {"seconds": seconds, "cpu_s": used.ru_utime + used.ru_stime, "peak_mb": used.ru_maxrss * 1024 / 1e6}
+    told = {"seconds": seconds, "cpu_s": used.ru_utime + used.ru_stime, "peak_mb": status_mb("VmHWM")}
     print(json.dumps(told | {"polygons": count}))
 
 
@@ -100,7 +106,8 @@ def compare(mask: Path, folder: Path, repeats: int) -> dict[str, dict[str, float
     for turn in range(repeats):
         for way in runs:
             output = folder / f"{way}{turn}.gpkg"
-            command = [sys.executable, __file__, "--child", way, str(mask), str(output)]
+            module = "tests.benchmarks.vectorise"
+            command = [sys.executable, "-m", module, "--child", way, str(mask), str(output)]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             runs[way].append(json.loads(done.stdout.splitlines()[-1]))
     return {way: {key: min(run[key] for run in some) for key in some[0]} for way, some in runs.items()}
