@@ -212,7 +212,7 @@ def find_corners(changed: BoolArray, pixels: tuple[LongArray, LongArray], of: Lo
 def _band_corners(joined: Joined, labels: IntArray, row: int, keep: BoolArray) -> Corners:
     """Corners of kept components at the band's grid points, from its upper seam to above its lower one."""
     changed = np.vstack([joined.row_above >= 0, labels > 0])
-    rows, cols = np.nonzero(changed)
+    rows, cols = np.divmod(np.flatnonzero(changed), changed.shape[1])
     seam = np.searchsorted(rows, 1)
     of_band = joined.group_of_label[labels[rows[seam:] - 1, cols[seam:]] - 1]
     of = np.concatenate([joined.row_above[cols[:seam]], of_band])
