@@ -175,10 +175,12 @@ class Outputs:
             keep(features)
             with watch.stage("write"), ThreadPoolExecutor(1) as beside:
                 cog = None if raster is None else beside.submit(raster.finish)
-                told = {**provenance(), "read_errors": list(read_errors)}
-                write_vectors(self.geopackage, grid, spool, extent, provenance=told, publication=publication)
-                if cog is not None:
-                    cog.result()
+                try:
+                    told = {**provenance(), "read_errors": list(read_errors)}
+                    write_vectors(self.geopackage, grid, spool, extent, provenance=told, publication=publication)
+                finally:  # where both fail, e.g. on a full disk, the raster's error is the one that is told
+                    if cog is not None:
+                        cog.result()
         return Written(
             geopackage=self.geopackage,
             probability=self.probability,
