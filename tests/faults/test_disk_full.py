@@ -9,15 +9,17 @@ import pytest
 from faults.scenario import BANDS, Case, same_result, start_stub
 
 POINTS = [
-    ("keep", 3, "000002.tail", 2),
-    ("tail-written", 4, "000002.band", 2),  # the first was journal.json's
-    ("cog", 1, "p.tif", BANDS),
-    ("gpkg", 1, "changes.gpkg", BANDS),
-    ("gpkg-layers", 1, "changes.gpkg", BANDS),
-    ("report", 1, "report.html", BANDS),
-    ("publish", 1, "published.json", BANDS),
+    ("keep", 3, ("000002.tail",), 2),
+    ("tail-written", 4, ("000002.band",), 2),  # the first was journal.json's
+    ("cog", 1, ("p.tif", "changes.gpkg"), BANDS),
+    ("gpkg", 1, ("p.tif", "changes.gpkg"), BANDS),
+    ("gpkg-layers", 1, ("p.tif", "changes.gpkg"), BANDS),
+    ("report", 1, ("report.html",), BANDS),
+    ("publish", 1, ("published.json",), BANDS),
 ]
-"""Where the disk becomes full: a point of the stub's and which time, the file that the error names, bands kept."""
+"""Where the disk becomes full: a point of the stub's and which time, the file that the error names, bands kept.
+
+Raster and GeoPackage are written at the same time: whichever comes first to the end of the disk is named."""
 
 
 @pytest.mark.row("disk full while: journal, COG, GPKG, report")
@@ -29,7 +31,7 @@ def test_a_full_disk_is_told_and_harms_nothing(pair, whole, small_disk, point, n
     victim = case.start(hold=point, nth=nth, fill=small_disk)
     code, told = victim.finish()
     assert code == 7, told
-    assert named in told.splitlines()[-1]
+    assert any(name in told.splitlines()[-1] for name in named)
     assert "room" in told
     assert {path: path.read_bytes() for path in case.outputs} == old
     assert case.listing() == ["changes.gpkg", "changes.gpkg.rscd", "filler", "p.tif", "report.html"]
