@@ -73,6 +73,27 @@ class Grid:
         return self.height, self.width
 
 
+class Runs(NamedTuple):
+    """Changed pixels as stretches of rows, in reading order: rows ascend, and columns in a row; shape (n,) each."""
+
+    row: IntArray
+    """Row, counted from the first row of what they are part of."""
+    start: IntArray
+    """First column."""
+    stop: IntArray
+    """Column after the last one; the pixel there is unchanged."""
+    label: IntArray
+    """Component, from 1."""
+
+    def labels_in(self, row: int, width: int) -> IntArray:
+        """The labels along a row, 0 where nothing changed, shape (width,)."""
+        steps = np.zeros(width + 1, np.int32)
+        here = slice(*np.searchsorted(self.row, [row, row + 1]))
+        steps[self.start[here]] = self.label[here]
+        steps[self.stop[here]] = -self.label[here]
+        return np.cumsum(steps[:-1], dtype=np.int32)
+
+
 @dataclass(frozen=True)
 class ComponentTable:
     """The connected components of changed pixels in one band; row ``i`` describes label ``i + 1``.
@@ -124,9 +145,9 @@ class BandRecord:
     probability: ByteArray
     """Calibrated probability values, shape (height, width), 255 = not observable."""
     threshold: int
-    """Smallest probability value that counts as changed; what ``labels`` and ``table`` were made with."""
-    labels: IntArray
-    """4-connected components of the band, 1..n, 0 elsewhere; shape (height, width); derived, not hashed."""
+    """Smallest probability value that counts as changed; what ``runs`` and ``table`` were made with."""
+    runs: Runs
+    """The changed pixels, with the labels 1..n of the band's 4-connected components; derived, not hashed."""
     table: ComponentTable
     """One row a label."""
     read_errors: tuple[str, ...]
@@ -147,9 +168,9 @@ class BandRecord:
     @property
     def top_labels(self) -> IntArray:
         """Labels on the band's first row."""
-        return np.asarray(self.labels[0])
+        return self.runs.labels_in(0, self.width)
 
     @property
     def bottom_labels(self) -> IntArray:
         """Labels on the band's last row."""
-        return np.asarray(self.labels[-1])
+        return self.runs.labels_in(self.height - 1, self.width)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from skimage.measure import label
 
 from rscd.output.area import PixelAreas
-from rscd.output.components import ComponentJoiner, band_record, label_changes, record_digest
+from rscd.output.components import ComponentJoiner, band_record, is_changed, label_changes, record_digest
 from rscd.types import NOT_OBSERVABLE, BandRecord, ComponentTable, Grid
 
 THRESHOLD = 128
@@ -28,8 +28,8 @@ def records_of(
     areas = PixelAreas(grid)
     while row < grid.height:
         stop = row + heights[len(records) % len(heights)]
-        piece = None if image is None else image[:, row:stop]
         band = probability[row:stop]
+        piece = None if image is None else image[:, row:stop][:, is_changed(band, THRESHOLD)]
         records.append(
             band_record(
                 len(records),
@@ -148,9 +148,9 @@ def test_a_component_closes_when_the_band_after_it_shows_nothing_below() -> None
 
 
 def test_255_is_never_a_change_and_the_threshold_counts() -> None:
-    labels = label_changes(np.array([[255, 254, 10, 128, 127]], dtype=np.uint8), THRESHOLD)
-    assert labels.tolist() == [[0, 1, 0, 2, 0]]
-    assert labels.dtype == np.int32
+    runs = label_changes(np.array([[255, 254, 10, 128, 127]], dtype=np.uint8), THRESHOLD)
+    assert runs.labels_in(0, 5).tolist() == [0, 1, 0, 2, 0]
+    assert (runs.start.tolist(), runs.stop.tolist()) == ([1, 3], [2, 4])
 
 
 def test_a_band_without_change_has_an_empty_table() -> None:

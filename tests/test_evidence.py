@@ -108,9 +108,9 @@ def test_ndvi_where_the_bands_are_known() -> None:
     values = np.zeros((4, 6), np.uint8)
     values[1:3, 1:4] = 200
     areas = PixelAreas(grid)
-    record = band_record(
-        0, 0, values, threshold=128, grid_shape=grid.shape, pixel_areas=areas, before=before, after=after
-    )
+    changed = values >= 128
+    colours = {"before": before[:, changed], "after": after[:, changed]}
+    record = band_record(0, 0, values, threshold=128, grid_shape=grid.shape, pixel_areas=areas, **colours)
     evidence = Evidence(grid, ("red", "nir"), residual=lambda row, col: row * 10 + col)
     tracer = PolygonTracer(grid, evidence=evidence)
     rows = pa.Table.from_batches([tracer.add(record), tracer.finish()]).to_pylist()

@@ -60,7 +60,7 @@ def same(ours, theirs) -> None:
     for one, other in zip(ours, theirs, strict=True):
         assert (one.sha256, one.threshold, one.row) == (other.sha256, other.threshold, other.row)
         np.testing.assert_array_equal(one.probability, other.probability)
-        np.testing.assert_array_equal(one.labels, other.labels)
+        np.testing.assert_array_equal(one.runs, other.runs)
         for name, column in vars(one.table).items():
             np.testing.assert_array_equal(column, getattr(other.table, name), err_msg=name)
 
@@ -122,7 +122,7 @@ def test_another_threshold_reads_pixels_for_the_colours_and_forwards_nothing(tmp
     assert case.forwarded == 0
     assert len(case.read) == case.plan.rows.count
     assert len(again[0].table) != len(case.run(Journal(tmp_path, case.plan))[0].table)
-    np.testing.assert_array_equal(again[0].labels, label_changes(again[0].probability, 140))
+    np.testing.assert_array_equal(again[0].runs, label_changes(again[0].probability, 140))
 
 
 def test_a_journal_of_another_run_is_told_and_begun_anew(tmp_path):

@@ -16,7 +16,7 @@ from rscd.inference.lanes import in_lanes
 from rscd.inference.stream import ahead, drawn_from
 from rscd.inference.work import Work, plan_work
 from rscd.output.area import PixelAreas
-from rscd.output.components import band_record
+from rscd.output.components import band_record, is_changed
 from rscd.scene.reader import BandInput
 from rscd.scene.validity import fill_invalid
 from rscd.scene.windows import WindowPlan
@@ -166,10 +166,13 @@ def _record(
     if kept is not None and kept.threshold == label.keywords["threshold"]:
         return kept
     start, stop = plan.rows.band(rows.index)
-    before, after = (date[:, start - rows.row : stop - rows.row] for date in (rows.before, rows.after))
     if kept is not None:
-        return label(rows.index, start, kept.probability, before=before, after=after, read_errors=kept.read_errors)
+        values = kept.probability
     assert values is not None, "a band that is not finished was not forwarded"
+    changed = is_changed(values, label.keywords["threshold"])
+    before, after = (date[:, start - rows.row : stop - rows.row][:, changed] for date in (rows.before, rows.after))
+    if kept is not None:
+        return label(rows.index, start, values, before=before, after=after, read_errors=kept.read_errors)
     record = label(rows.index, start, values, before=before, after=after, read_errors=rows.read_errors)
     work.keep(record, tail)
     return record

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from typing import TypeVar, cast
 
 import numpy as np
-from scipy.ndimage import label
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from rscd.errors import UsageError
 from rscd.output.area import PixelAreas
+from rscd.output.runs import Overlaps, labelled, overlaps, runs_of
 from rscd.types import (
     NOT_OBSERVABLE,
     P_SCALE,
@@ -30,6 +30,7 @@ from rscd.types import (
     ImageArray,
     IntArray,
     LongArray,
+    Runs,
 )
 
 Column = TypeVar("Column", ByteArray, LongArray, DoubleArray)
@@ -64,10 +65,15 @@ def is_changed(probability: ByteArray, threshold: int) -> BoolArray:
     return np.asarray((probability >= threshold) & (probability != NOT_OBSERVABLE))
 
 
-def label_changes(probability: ByteArray, threshold: int) -> IntArray:
-    """4-connected components of the changed pixels, 1..n in the order of their first pixel, 0 elsewhere."""
-    labels, _ = label(is_changed(probability, threshold), output=np.int32)
-    return np.asarray(labels)
+def label_changes(probability: ByteArray, threshold: int) -> Runs:
+    """The changed pixels of a band, with the labels of their components."""
+    runs = runs_of(changed_pixels(probability, threshold), probability.shape[1])
+    return labelled(runs, overlaps(runs))
+
+
+def changed_pixels(probability: ByteArray, threshold: int) -> LongArray:
+    """Places ``row * width + column`` of the changed pixels, ascending."""
+    return np.flatnonzero(is_changed(probability, threshold))  # flat: four times as fast as by rows and columns
 
 
 def band_record(
@@ -94,17 +100,22 @@ def band_record(
         threshold: Smallest probability value (0..254) that counts as changed.
         grid_shape: Rows and columns of the grid.
         pixel_areas: Geodesic areas of the grid's pixels.
-        before: The band's rows of the before image, shape (bands, height, width), for the table's sums.
+        before: What the before image shows of the changed pixels, in reading order, shape (bands, pixels), for
+            the table's sums.
         after: Likewise of the after image.
         read_errors: Messages of input blocks that could not be decoded.
     """
-    labels = label_changes(probability, threshold)
-    rows, cols = np.divmod(np.flatnonzero(labels > 0), labels.shape[1])  # four times as fast as nonzero
-    of = labels[rows, cols].astype(np.int64) - 1
-    n = int(of.max()) + 1 if len(of) else 0
-    values = probability[rows, cols]
-    start, value, count = _histogram(of * _VALUES + values, np.ones(len(of), dtype=np.int64), n)
-    outline, hidden = _edges(probability, labels, (rows, cols), of, n, (row, grid_shape[0]))
+    height, width = probability.shape
+    pixels = changed_pixels(probability, threshold)
+    runs = runs_of(pixels, width)
+    over = overlaps(runs)
+    runs = labelled(runs, over)
+    n = int(runs.label.max(initial=0))
+    of_run = runs.label.astype(np.int64) - 1
+    of = np.repeat(of_run, runs.stop - runs.start)
+    rows, cols = np.divmod(pixels, width)
+    values = probability.reshape(-1)[pixels]
+    start, value, count = _histogram(of * _VALUES + values, None, n)
     table = ComponentTable(
         pixels=np.bincount(of, minlength=n),
         area_m2=np.bincount(of, weights=pixel_areas.at(rows + row, cols), minlength=n).astype(np.float64),
@@ -113,21 +124,21 @@ def band_record(
         hist_start=start,
         hist_value=value,
         hist_count=count,
-        before_sum=_image_sums(before, (rows, cols), of, n),
-        after_sum=_image_sums(after, (rows, cols), of, n),
+        before_sum=_image_sums(before, of, n),
+        after_sum=_image_sums(after, of, n),
         bbox=np.column_stack(
             [
-                _reduce(np.minimum, of, rows + row, n),
-                _reduce(np.minimum, of, cols, n),
-                _reduce(np.maximum, of, rows + row + 1, n),
-                _reduce(np.maximum, of, cols + 1, n),
+                _reduce(np.minimum, of_run, runs.row.astype(np.int64) + row, n),
+                _reduce(np.minimum, of_run, runs.start.astype(np.int64), n),
+                _reduce(np.maximum, of_run, runs.row.astype(np.int64) + row + 1, n),
+                _reduce(np.maximum, of_run, runs.stop.astype(np.int64), n),
             ]
         ),
-        outline_edges=outline,
-        hidden_edges=hidden,
+        outline_edges=_outline_edges(runs, over, n, seams=(row > 0, row + height < grid_shape[0]), height=height),
+        hidden_edges=_hidden_edges(probability, pixels, of, n),
     )
     digest = record_digest(index, row, probability)
-    return BandRecord(index, row, probability, threshold, labels, table, tuple(read_errors), digest)
+    return BandRecord(index, row, probability, threshold, runs, table, tuple(read_errors), digest)
 
 
 @dataclass(frozen=True)
@@ -170,7 +181,8 @@ class ComponentJoiner:
             self._last_ids = np.full(record.width, -1, dtype=np.int64)
             self._last_probability = np.zeros(record.width, dtype=np.uint8)
         m = len(self._open)
-        top, bottom = (_chain(np.arange(m, m + len(record.table)), row - 1) for row in record.labels[[0, -1]])
+        ends = record.top_labels, record.bottom_labels
+        top, bottom = (_chain(np.arange(m, m + len(record.table)), labels - 1) for labels in ends)
         nodes = concatenate(self._open, record.table)
         if record.row > 0:
             nodes = self._with_seam_edges(nodes, top, record.probability[0])
@@ -265,8 +277,8 @@ def _chain(then: LongArray, first: LongArray | IntArray) -> LongArray:
     return out
 
 
-def _histogram(key: LongArray, weight: LongArray, n: int) -> tuple[LongArray, ByteArray, LongArray]:
-    """Sparse histograms out of keys ``component * 256 + value``: start (n + 1), values, counts."""
+def _histogram(key: LongArray, weight: LongArray | None, n: int) -> tuple[LongArray, ByteArray, LongArray]:
+    """Sparse histograms of keys ``component * 256 + value``, weights 1 if None: start (n + 1), values, counts."""
     if n * _VALUES <= max(4 * len(key), _DENSE):  # a table of all keys is faster than sorting them
         dense = np.bincount(key, weights=weight, minlength=n * _VALUES)
         found = np.flatnonzero(dense)
@@ -278,40 +290,45 @@ def _histogram(key: LongArray, weight: LongArray, n: int) -> tuple[LongArray, By
     return start, (found % _VALUES).astype(np.uint8), count
 
 
-def _edges(
-    probability: ByteArray,
-    labels: IntArray,
-    pixels: tuple[LongArray, LongArray],
-    of: LongArray,
-    n: int,
-    place: tuple[int, int],
-) -> tuple[LongArray, LongArray]:
-    """Edges to unchanged pixels, and to hidden ones, per component; ``place``: first row, rows of the grid.
+def _outline_edges(runs: Runs, over: Overlaps, n: int, *, seams: tuple[bool, bool], height: int) -> LongArray:
+    """Edges to unchanged pixels of the band, and on the border of the grid, per component.
 
-    A frame of one pixel stands for what is around the band: nothing (0) beyond the grid, and on a seam
-    "changed" (1), so that no edge is counted there.
+    Args:
+        runs: The changed pixels.
+        over: Which runs lie on one another; no edge lies between those.
+        n: Components.
+        seams: Whether a band borders above, and below: edges there are not counted.
+        height: Rows of the band.
     """
-    row, grid_rows = place
-    changed = np.pad(labels > 0, 1)
-    changed[0], changed[-1] = row > 0, row + len(labels) < grid_rows
-    unseen = np.pad(probability == NOT_OBSERVABLE, 1)
-    r, c = pixels
-    outline, hidden = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
-    for dr, dc in ((0, 1), (2, 1), (1, 0), (1, 2)):  # above, below, left, right in the framed arrays
-        edge = np.flatnonzero(~changed[r + dr, c + dc])
-        outline += np.bincount(of[edge], minlength=n)
-        edge = edge[unseen[r[edge] + dr, c[edge] + dc]]
-        hidden += np.bincount(of[edge], minlength=n)
-    return outline, hidden
+    length = (runs.stop - runs.start).astype(np.int64)
+    edges = 2 + 2 * length
+    for seam, row in zip(seams, (0, height - 1), strict=True):
+        if seam:
+            edges -= np.where(runs.row == row, length, 0)
+    shared = np.bincount(runs.label[over.above] - 1, weights=2 * over.columns, minlength=n)
+    return np.asarray((np.bincount(runs.label - 1, weights=edges, minlength=n) - shared).astype(np.int64))
 
 
-def _image_sums(
-    image: ImageArray | None, pixels: tuple[LongArray, LongArray], of: LongArray, n: int
-) -> DoubleArray:
+def _hidden_edges(probability: ByteArray, pixels: LongArray, of: LongArray, n: int) -> LongArray:
+    """Edges to hidden pixels of the band, per component."""
+    hidden = np.zeros(n, dtype=np.int64)
+    if probability.max(initial=0) != NOT_OBSERVABLE:
+        return hidden
+    values, width = probability.reshape(-1), probability.shape[1]
+    col = pixels % width
+    beyond = pixels < width, pixels >= len(values) - width, col == 0, col == width - 1
+    for outside, step in zip(beyond, (-width, width, -1, 1), strict=True):
+        inside = np.flatnonzero(~outside)
+        facing = inside[values[pixels[inside] + step] == NOT_OBSERVABLE]
+        hidden += np.bincount(of[facing], minlength=n)
+    return hidden
+
+
+def _image_sums(colours: ImageArray | None, of: LongArray, n: int) -> DoubleArray:
     """Sums of each image band over each component, float64, shape (n, bands)."""
-    if image is None:
+    if colours is None:
         return np.zeros((n, 0))
-    sums = [np.bincount(of, weights=band[pixels], minlength=n) for band in image]
+    sums = [np.bincount(of, weights=band, minlength=n) for band in colours]
     return np.column_stack(sums).astype(np.float64)
 
 

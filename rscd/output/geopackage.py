@@ -18,14 +18,13 @@ import pyarrow as pa
 import pyogrio
 import shapely
 from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
-from scipy.ndimage import binary_erosion
-from skimage.measure import label
 
 from rscd.output.area import PixelAreas
 from rscd.output.datadict import add_data_dictionary
 from rscd.output.evidence import GEOMETRY_METADATA, REVIEW_STATES, columns
 from rscd.output.polygons import FEATURE_SCHEMA, find_corners, trace
 from rscd.output.publish import Publication, writing
+from rscd.output.runs import labelled, overlaps, runs_of
 from rscd.output.style import changes_qml
 from rscd.types import NOT_OBSERVABLE, BandRecord, Grid
 
@@ -135,11 +134,9 @@ class ObservedExtent:
 
     def multipolygon(self) -> shapely.MultiPolygon:
         """The observed cells, in the grid's CRS; empty if there are none."""
-        labels = np.asarray(label(self._cells, connectivity=1))  # type: ignore[no-untyped-call]
-        rim = self._cells & ~binary_erosion(self._cells, np.ones((3, 3), dtype=np.bool_))
-        rows, cols = np.nonzero(rim)
-        of = labels[rows, cols].astype(np.int64) - 1
-        corners = find_corners(np.pad(self._cells, ((1, 1), (0, 0))), (rows + 1, cols), of, -1)
+        runs = runs_of(np.flatnonzero(self._cells), self._cells.shape[1])
+        of = labelled(runs, overlaps(runs)).label.astype(np.int64) - 1
+        corners = find_corners(runs._replace(row=runs.row + 1), of, -1, len(self._cells) + 2)
         a, b, _, d, e, _ = self.grid.transform
         rings = trace(corners, mirrored=a * e - b * d > 0)
         last = np.array([self.grid.width, self.grid.height])

@@ -26,7 +26,8 @@ from rscd.output.area import Ellipsoid
 from rscd.output.components import ComponentJoiner, Joined, take
 from rscd.output.evidence import Evidence, GeometryArray, feature_schema
 from rscd.output.outline import HoleFiller, Reshaper, metres_per_unit, simplify
-from rscd.types import BandRecord, BoolArray, Grid, IntArray, LongArray
+from rscd.output.runs import keys, row_runs
+from rscd.types import BandRecord, BoolArray, Grid, LongArray, Runs
 
 FEATURE_SCHEMA = feature_schema()
 """Columns of the layer ``changes`` where no images are at hand."""
@@ -113,17 +114,18 @@ class PolygonTracer:
         joined = self._joiner.add(record)
         unfinished = joined.table.bbox[joined.is_open, 0]
         horizon = int(unfinished.min(initial=record.row + record.height))
-        return self._advance(joined, record.labels, record.row, horizon)
+        return self._advance(joined, record.runs, (record.row, record.height), horizon)
 
     def finish(self) -> pa.RecordBatch:
         """After the last band: the remaining features."""
-        labels = np.zeros((1, self._grid.width), dtype=np.int32)
-        return self._advance(self._joiner.finish(), labels, self._grid.height, np.iinfo(np.int64).max)
+        below = self._grid.height, 1
+        return self._advance(self._joiner.finish(), row_runs(np.zeros(0, bool)), below, np.iinfo(np.int64).max)
 
-    def _advance(self, joined: Joined, labels: IntArray, row: int, horizon: int) -> pa.RecordBatch:
+    def _advance(self, joined: Joined, runs: Runs, place: tuple[int, int], horizon: int) -> pa.RecordBatch:
+        """Take a band: its components, its runs, its first row and height; what is finished above ``horizon``."""
         keep = joined.is_open | (joined.table.area_m2 >= self._min_area_m2)
         waiting = self._open._replace(of=joined.group_of_open[self._open.of])
-        corners = _together([waiting, _band_corners(joined, labels, row, keep)])
+        corners = _together([waiting, _band_corners(joined, runs, place, keep)])
         corners = corners.pick(keep[corners.of])
         still_open = joined.is_open[corners.of]
         self._open = _renumbered(corners.pick(still_open), joined.is_open)
@@ -183,41 +185,46 @@ def trace(corners: Corners, *, mirrored: bool = False) -> Rings:
     return Rings(points, ring_start, np.searchsorted(of_ring, np.arange(components + 1)))
 
 
-def find_corners(changed: BoolArray, pixels: tuple[LongArray, LongArray], of: LongArray, row: int) -> Corners:
-    """Corners of ``pixels`` at the grid points between two rows of ``changed``.
+def find_corners(runs: Runs, of: LongArray, row: int, height: int) -> Corners:
+    """Corners of runs at the grid points between the rows of a stretch.
+
+    A corner lies at an end of a run: a convex one where the pixel over it, or under it, is unchanged, and a concave
+    one where that pixel is changed and so is the one beside that.
 
     Args:
-        changed: Mask, shape (rows, columns); no corner is sought on its first row's top or last row's bottom.
-        pixels: Row and column indices into ``changed`` of the pixels that are traced, shape (n,) each.
-        of: Their components, shape (n,).
-        row: Row of the grid that ``changed[0]`` is.
+        runs: All changed pixels of the components in question; row 0 is the first of the stretch.
+        of: Component of each run, shape (n,).
+        row: Row of the grid that row 0 is.
+        height: Rows of the stretch; no corner is sought on the top of its first or the bottom of its last.
     """
-    framed = np.pad(changed, ((0, 0), (1, 1)))
+    start, stop, pitch = keys(runs)
     parts = []
-    for quadrant in range(4):  # of the pixel, seen from the grid point
-        south, east = divmod(quadrant, 2)
-        inside = pixels[0] >= 1 if south else pixels[0] < len(changed) - 1
-        r, c, group = pixels[0][inside], pixels[1][inside] + 1, of[inside]
-        dr, dc = 1 - 2 * south, 1 - 2 * east  # from the pixel across the grid point
-        beside, over = framed[r, c + dc], framed[r + dr, c]
-        convex = np.flatnonzero(~(beside | over))
-        concave = np.flatnonzero(beside & over)
-        concave = concave[~framed[r[concave] + dr, c[concave] + dc]]
-        for which, kind in ((convex, quadrant), (concave, 3 - quadrant + _CONCAVE)):
-            y, x = r[which] + row + 1 - south, c[which] - east
-            parts.append(Corners(group[which], y, x, np.full(len(which), kind, dtype=np.int64)))
+    for east in (0, 1):  # where the pixel at the run's end lies, seen from the grid point
+        end, x = (start, runs.start) if east else (stop - 1, runs.stop)
+        beyond = -1 if east else 1
+        for south in (0, 1):
+            here = np.flatnonzero(runs.row > 0 if south else runs.row < height - 1)
+            over = end[here] + (-pitch if south else pitch)
+            run = np.maximum(np.searchsorted(start, over, side="right") - 1, 0)
+            changed = (start[run] <= over) & (over < stop[run])
+            convex = here[~changed]
+            beside = over + beyond
+            concave = here[changed & (start[run] <= beside) & (beside < stop[run])]
+            for which, kind in ((convex, 2 * south + east), (concave, 2 * south + 1 - east + _CONCAVE)):
+                y = runs.row[which].astype(np.int64) + row + 1 - south
+                corner = x[which].astype(np.int64), np.full(len(which), kind, dtype=np.int64)
+                parts.append(Corners(of[which], y, *corner))
     return _together(parts)
 
 
-def _band_corners(joined: Joined, labels: IntArray, row: int, keep: BoolArray) -> Corners:
+def _band_corners(joined: Joined, runs: Runs, place: tuple[int, int], keep: BoolArray) -> Corners:
     """Corners of kept components at the band's grid points, from its upper seam to above its lower one."""
-    changed = np.vstack([joined.row_above >= 0, labels > 0])
-    rows, cols = np.divmod(np.flatnonzero(changed), changed.shape[1])
-    seam = np.searchsorted(rows, 1)
-    of_band = joined.group_of_label[labels[rows[seam:] - 1, cols[seam:]] - 1]
-    of = np.concatenate([joined.row_above[cols[:seam]], of_band])
+    row, height = place
+    above = row_runs(joined.row_above >= 0)
+    of = np.concatenate([joined.row_above[above.start], joined.group_of_label[runs.label - 1]])
+    both = Runs(*map(np.concatenate, zip(above, runs._replace(row=runs.row + 1), strict=True)))
     kept = keep[of]
-    return find_corners(changed, (rows[kept], cols[kept]), of[kept], row - 1)
+    return find_corners(Runs(*(part[kept] for part in both)), of[kept], row - 1, height + 1)
 
 
 def _together(parts: list[Corners]) -> Corners:
