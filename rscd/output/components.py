@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 
 from rscd.errors import UsageError
 from rscd.output.area import PixelAreas
-from rscd.output.runs import Overlaps, labelled, overlaps, runs_of
+from rscd.output.runs import Overlaps, labelled, overlaps, pixels_of, runs_of, stacked
 from rscd.types import (
     NOT_OBSERVABLE,
     P_SCALE,
@@ -37,6 +37,7 @@ Column = TypeVar("Column", ByteArray, LongArray, DoubleArray)
 
 _VALUES = 256
 _DENSE = 1 << 22
+_SLAB = 64
 _ADDED = ("pixels", "area_m2", "p_sum", "before_sum", "after_sum", "outline_edges", "hidden_edges")
 _PER_ROW = (*_ADDED, "p_max", "bbox")
 
@@ -65,15 +66,16 @@ def is_changed(probability: ByteArray, threshold: int) -> BoolArray:
     return np.asarray((probability >= threshold) & (probability != NOT_OBSERVABLE))
 
 
+def changed_runs(probability: ByteArray, threshold: int) -> Runs:
+    """The changed pixels of a band, without labels; some rows at a time, for masks are made on the way."""
+    starts = range(0, len(probability), _SLAB)
+    return stacked((row, runs_of(is_changed(probability[row : row + _SLAB], threshold))) for row in starts)
+
+
 def label_changes(probability: ByteArray, threshold: int) -> Runs:
     """The changed pixels of a band, with the labels of their components."""
-    runs = runs_of(changed_pixels(probability, threshold), probability.shape[1])
+    runs = changed_runs(probability, threshold)
     return labelled(runs, overlaps(runs))
-
-
-def changed_pixels(probability: ByteArray, threshold: int) -> LongArray:
-    """Places ``row * width + column`` of the changed pixels, ascending."""
-    return np.flatnonzero(is_changed(probability, threshold))  # flat: four times as fast as by rows and columns
 
 
 def band_record(
@@ -105,16 +107,15 @@ def band_record(
         after: Likewise of the after image.
         read_errors: Messages of input blocks that could not be decoded.
     """
-    height, width = probability.shape
-    pixels = changed_pixels(probability, threshold)
-    runs = runs_of(pixels, width)
+    height = len(probability)
+    runs = changed_runs(probability, threshold)
     over = overlaps(runs)
     runs = labelled(runs, over)
     n = int(runs.label.max(initial=0))
     of_run = runs.label.astype(np.int64) - 1
     of = np.repeat(of_run, runs.stop - runs.start)
-    rows, cols = np.divmod(pixels, width)
-    values = probability.reshape(-1)[pixels]
+    rows, cols = pixels_of(runs)
+    values = probability[rows, cols]
     start, value, count = _histogram(of * _VALUES + values, None, n)
     table = ComponentTable(
         pixels=np.bincount(of, minlength=n),
@@ -135,7 +136,7 @@ def band_record(
             ]
         ),
         outline_edges=_outline_edges(runs, over, n, seams=(row > 0, row + height < grid_shape[0]), height=height),
-        hidden_edges=_hidden_edges(probability, pixels, of, n),
+        hidden_edges=_hidden_edges(probability, (rows, cols), of, n),
     )
     digest = record_digest(index, row, probability)
     return BandRecord(index, row, probability, threshold, runs, table, tuple(read_errors), digest)
@@ -309,17 +310,17 @@ def _outline_edges(runs: Runs, over: Overlaps, n: int, *, seams: tuple[bool, boo
     return np.asarray((np.bincount(runs.label - 1, weights=edges, minlength=n) - shared).astype(np.int64))
 
 
-def _hidden_edges(probability: ByteArray, pixels: LongArray, of: LongArray, n: int) -> LongArray:
+def _hidden_edges(probability: ByteArray, pixels: tuple[LongArray, LongArray], of: LongArray, n: int) -> LongArray:
     """Edges to hidden pixels of the band, per component."""
     hidden = np.zeros(n, dtype=np.int64)
     if probability.max(initial=0) != NOT_OBSERVABLE:
         return hidden
-    values, width = probability.reshape(-1), probability.shape[1]
-    col = pixels % width
-    beyond = pixels < width, pixels >= len(values) - width, col == 0, col == width - 1
-    for outside, step in zip(beyond, (-width, width, -1, 1), strict=True):
-        inside = np.flatnonzero(~outside)
-        facing = inside[values[pixels[inside] + step] == NOT_OBSERVABLE]
+    rows, cols = pixels
+    height, width = probability.shape
+    for down, right in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+        r, c = rows + down, cols + right
+        inside = np.flatnonzero((r >= 0) & (r < height) & (c >= 0) & (c < width))
+        facing = inside[probability[r[inside], c[inside]] == NOT_OBSERVABLE]
         hidden += np.bincount(of[facing], minlength=n)
     return hidden
 

@@ -134,7 +134,7 @@ class ObservedExtent:
 
     def multipolygon(self) -> shapely.MultiPolygon:
         """The observed cells, in the grid's CRS; empty if there are none."""
-        runs = runs_of(np.flatnonzero(self._cells), self._cells.shape[1])
+        runs = runs_of(self._cells)
         of = labelled(runs, overlaps(runs)).label.astype(np.int64) - 1
         corners = find_corners(runs._replace(row=runs.row + 1), of, -1, len(self._cells) + 2)
         a, b, _, d, e, _ = self.grid.transform

@@ -26,7 +26,7 @@ from rscd.output.area import Ellipsoid
 from rscd.output.components import ComponentJoiner, Joined, take
 from rscd.output.evidence import Evidence, GeometryArray, feature_schema
 from rscd.output.outline import HoleFiller, Reshaper, metres_per_unit, simplify
-from rscd.output.runs import keys, row_runs
+from rscd.output.runs import keys, runs_of, stacked
 from rscd.types import BandRecord, BoolArray, Grid, LongArray, Runs
 
 FEATURE_SCHEMA = feature_schema()
@@ -119,7 +119,7 @@ class PolygonTracer:
     def finish(self) -> pa.RecordBatch:
         """After the last band: the remaining features."""
         below = self._grid.height, 1
-        return self._advance(self._joiner.finish(), row_runs(np.zeros(0, bool)), below, np.iinfo(np.int64).max)
+        return self._advance(self._joiner.finish(), runs_of(np.zeros((0, 0), bool)), below, np.iinfo(np.int64).max)
 
     def _advance(self, joined: Joined, runs: Runs, place: tuple[int, int], horizon: int) -> pa.RecordBatch:
         """Take a band: its components, its runs, its first row and height; what is finished above ``horizon``."""
@@ -220,10 +220,9 @@ def find_corners(runs: Runs, of: LongArray, row: int, height: int) -> Corners:
 def _band_corners(joined: Joined, runs: Runs, place: tuple[int, int], keep: BoolArray) -> Corners:
     """Corners of kept components at the band's grid points, from its upper seam to above its lower one."""
     row, height = place
-    above = row_runs(joined.row_above >= 0)
+    above = runs_of(joined.row_above[None] >= 0)
     of = np.concatenate([joined.row_above[above.start], joined.group_of_label[runs.label - 1]])
-    both = Runs(*map(np.concatenate, zip(above, runs._replace(row=runs.row + 1), strict=True)))
-    kept = keep[of]
+    both, kept = stacked(((0, above), (1, runs))), keep[of]
     return find_corners(Runs(*(part[kept] for part in both)), of[kept], row - 1, height + 1)
 
 

@@ -5,6 +5,7 @@ So labels, edges and corners cost as much as there is change, and nothing where 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -25,23 +26,27 @@ class Overlaps(NamedTuple):
     """Columns that they share, at least one."""
 
 
-def runs_of(pixels: LongArray, width: int) -> Runs:
-    """Runs of pixels, in reading order, all of label 0.
-
-    Args:
-        pixels: Places of the pixels, ``row * width + column``, ascending, shape (n,).
-        width: Columns.
-    """
-    first = np.flatnonzero((np.diff(pixels, prepend=-2) != 1) | (pixels % width == 0))
-    row, start = np.divmod(pixels[first], width)
-    stop = start + np.diff(first, append=len(pixels))
-    row, start, stop = (part.astype(np.int32) for part in (row, start, stop))
-    return Runs(row, start, stop, np.zeros(len(row), np.int32))
+def runs_of(wanted: BoolArray) -> Runs:
+    """Runs of a mask (rows, columns), in reading order, all of label 0."""
+    framed = np.zeros((wanted.shape[0], wanted.shape[1] + 2), np.bool_)
+    framed[:, 1:-1] = wanted
+    row, col = np.divmod(np.flatnonzero(framed[:, 1:] != framed[:, :-1]), framed.shape[1] - 1)
+    row, col = row.astype(np.int32), col.astype(np.int32)
+    return Runs(row[0::2], col[0::2], col[1::2], np.zeros(len(row) // 2, np.int32))
 
 
-def row_runs(wanted: BoolArray) -> Runs:
-    """Runs of a mask (columns,) as those of row 0."""
-    return runs_of(np.flatnonzero(wanted), max(1, len(wanted)))
+def stacked(parts: Iterable[tuple[int, Runs]]) -> Runs:
+    """Runs of stretches that follow one another, each with its first row."""
+    moved = [runs._replace(row=runs.row + np.int32(row)) for row, runs in parts]
+    return Runs(*map(np.concatenate, zip(*moved, strict=True)))
+
+
+def pixels_of(runs: Runs) -> tuple[LongArray, LongArray]:
+    """Rows and columns of the pixels of runs, in reading order, shape (pixels,) each."""
+    length = runs.stop - runs.start
+    before = np.cumsum(length) - length
+    cols = np.arange(int(length.sum())) + np.repeat(runs.start - before, length)
+    return np.repeat(runs.row.astype(np.int64), length), cols
 
 
 def overlaps(runs: Runs) -> Overlaps:
