@@ -26,7 +26,7 @@ from rscd.output.report import Report
 from rscd.result import Result
 from rscd.scene.fingerprint import fingerprint
 from rscd.scene.grid import gsd_m
-from rscd.scene.reader import read_bands
+from rscd.scene.reader import read_windows
 from rscd.setup import Model, Settings
 from rscd.telemetry import Stopwatch, telemetry
 from rscd.types import P_SCALE
@@ -77,7 +77,7 @@ def detect(
         areas, tally, report = PixelAreas(pair.grid), Tally(resumed=len(journal)), Report(config.report, pair.grid)
         names = band_names(contract.bands, len(pair.before.raster.bands))
         records = band_records(
-            ahead(report.watch(watch.each("read", read_bands(pair, plan, work.read)))),
+            ahead(report.watch(watch.each("read", read_windows(pair, plan, work.read)))),
             plan,
             interruptible(watch.call("forward", run.forward), interrupt),
             batch_size=run.predictor.batch_size,

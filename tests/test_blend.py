@@ -2,21 +2,21 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rscd.inference.blend import BandBlender, to_values
+from rscd.inference.blend import Blender, to_values
 from rscd.scene.windows import WindowPlan
 
 
 def blended(plan, scene):
-    """Cut every window from a probability scene, blend the windows, stack the bands."""
-    blender, bands = BandBlender(plan), []
+    """Cut every window from a probability scene, blend the windows, put the cells together."""
+    blender, out = Blender(plan), np.full(scene.shape, np.nan, np.float32)
     for k in range(plan.rows.count):
         for j in range(plan.cols.count):
-            row, col = plan.rows.start(k), plan.cols.start(j)
-            cut = scene[row : row + plan.rows.window, col : col + plan.cols.window]
+            place, cell = plan.place(k, j), plan.cell(k, j)
+            cut = scene[place.row : place.row_stop, place.col : place.col_stop]
             short = [(0, plan.rows.window - cut.shape[0]), (0, plan.cols.window - cut.shape[1])]
-            blender.add(k, j, np.pad(cut, short, mode="symmetric"))
-        bands.append(blender.finish(k))
-    return np.concatenate(bands)
+            done = blender.add(k, j, np.pad(cut, short, mode="symmetric"))
+            out[cell.row : cell.row_stop, cell.col : cell.col_stop] = done
+    return out
 
 
 @settings(max_examples=60, deadline=None)
@@ -31,10 +31,10 @@ def test_what_every_window_agrees_on_comes_out_unchanged(height, width, window, 
 
 def test_a_step_between_windows_is_crossed_gradually():
     plan = WindowPlan.over(64, 112, 64, 16)
-    blender = BandBlender(plan)
-    blender.add(0, 0, np.zeros((64, 64), np.float32))
-    blender.add(0, 1, np.ones((64, 64), np.float32))
-    row = blender.finish(0)[30]
+    blender = Blender(plan)
+    left = blender.add(0, 0, np.zeros((64, 64), np.float32))
+    right = blender.add(0, 1, np.ones((64, 64), np.float32))
+    row = np.concatenate([left, right], axis=1)[30]
     assert row[:48].max() == 0
     assert np.all(np.diff(row[48:64]) > 0)
     assert np.abs(row[64:] - 1).max() < 1e-6

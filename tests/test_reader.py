@@ -1,3 +1,6 @@
+import dataclasses
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 from conftest import write_image
@@ -5,7 +8,7 @@ from conftest import write_image
 from rscd.config import PairConfig
 from rscd.errors import DataError
 from rscd.scene.pair import open_pair
-from rscd.scene.reader import RowReader, read_bands
+from rscd.scene.reader import DateWindows, read_windows
 from rscd.scene.validity import fill_invalid
 from rscd.scene.windows import WindowPlan
 from rscd.types import Window
@@ -34,21 +37,48 @@ def pair_paths(tmp_path):
 
 
 @pytest.mark.parametrize(("window", "overlap"), [(160, 32), (96, 90), (1024, 0)])
-def test_rows_are_those_of_the_file_and_each_is_read_once(pair_paths, window, overlap):
+@pytest.mark.parametrize("tiled", [False, True])
+def test_windows_are_those_of_the_file_and_each_pixel_is_read_once(tmp_path, pair_paths, window, overlap, tiled):
     images, paths = pair_paths
+    if tiled:  # in blocks of which a piece is one
+        layout = {"tiled": True, "blockxsize": 64, "blockysize": 128}
+        paths = [write_image(tmp_path / f"tiled{i}.tif", images[i], **layout) for i in range(2)]
     plan = WindowPlan.over(700, 300, window, overlap)
+    with open_pair(PairConfig(*paths)) as pair, patch("rscd.scene.readers.PIECE", 64):
+        counting = [Counting(date) for date in (pair.before, pair.after)]
+        pair = dataclasses.replace(pair, before=counting[0], after=counting[1])
+        for read in read_windows(pair, plan):
+            part = np.s_[:, read.place.row : read.place.row_stop, read.place.col : read.place.col_stop]
+            np.testing.assert_array_equal(read.before, images[0][part])
+            np.testing.assert_array_equal(read.after, images[1][part])
+            assert read.valid.all()
+    assert all((date.times == 1).all() for date in counting)
+
+
+def test_what_no_later_window_needs_is_dropped(tmp_path, pair_paths):
+    images, _ = pair_paths
+    path = write_image(tmp_path / "t.tif", images[0][:, :640], tiled=True, blockxsize=64, blockysize=64)
+    plan = WindowPlan.over(640, 300, 64, 0)
+    with open_pair(PairConfig(path, path)) as pair, patch("rscd.scene.readers.PIECE", 64):
+        reader = DateWindows(pair.before, pair.crop)
+        for k, j in np.ndindex(plan.rows.count, plan.cols.count):
+            reader.read(plan.place(k, j), 64 * (k + 1))
+            assert sum(len(row.held) for row in reader._rows) <= 2
+
+
+def test_rows_of_windows_that_are_left_out_are_not_read(pair_paths):
+    images, paths = pair_paths
+    plan = WindowPlan.over(700, 300, 100, 0)
     with open_pair(PairConfig(*paths)) as pair:
         counting = Counting(pair.before)
-        reader = RowReader(counting, pair.crop)
-        for k in range(plan.rows.count):
-            start = plan.rows.start(k)
-            stop = min(start + window, 700)
-            pixels, valid = reader.rows(start, stop)
-            np.testing.assert_array_equal(pixels, images[0][:, start:stop])
-            assert valid.all()
-        assert (counting.times == 1).all()
-        for rows in read_bands(pair, plan):
-            np.testing.assert_array_equal(rows.after, images[1][:, rows.row : rows.row + rows.after.shape[1]])
+        for read in read_windows(dataclasses.replace(pair, before=counting), plan, [1, 5]):
+            assert read.k in (1, 5)
+            np.testing.assert_array_equal(
+                read.before,
+                images[0][:, read.place.row : read.place.row_stop, :][:, :, read.place.col : read.place.col_stop],
+            )
+    assert (counting.times[100:200] == 1).all() and (counting.times[500:600] == 1).all()
+    assert not counting.times[:100].any() and not counting.times[300:500].any()
 
 
 def test_validity_from_nodata_mask_and_alpha(tmp_path):
@@ -67,7 +97,7 @@ def test_validity_from_nodata_mask_and_alpha(tmp_path):
     plain = write_image(tmp_path / "plain.tif", image)
     for path in files:
         with open_pair(PairConfig(path, plain)) as pair:
-            rows = next(read_bands(pair, WindowPlan.over(64, 64, 64, 0)))
+            rows = next(read_windows(pair, WindowPlan.over(64, 64, 64, 0)))
         assert not rows.before_valid[:10].any(), path
         assert rows.before_valid[10:].all(), path
         assert rows.after_valid.all()
@@ -88,17 +118,17 @@ def test_a_cut_file_is_refused_by_name_and_rows(tmp_path, pair_paths):
     after.write_bytes(whole[: len(whole) * 6 // 10] + bytes(len(whole) - len(whole) * 6 // 10))
     plan = WindowPlan.over(700, 300, 96, 0)
     with open_pair(PairConfig(before, after)) as pair, pytest.raises(DataError, match=r"1\.tif: rows \d+ to"):
-        for _ in read_bands(pair, plan):
+        for _ in read_windows(pair, plan):
             pass
 
 
-def test_rows_of_a_region_of_a_crop(pair_paths):
+def test_windows_of_a_region_of_a_crop(pair_paths):
     images, paths = pair_paths
     with open_pair(PairConfig(*paths)) as pair:
         counting = Counting(pair.before)
-        reader = RowReader(counting, Window(100, 50, 400, 200), Window(300, 0, 300, 120))
-        first, first_valid = reader.rows(0, 250)
-        second, second_valid = reader.rows(200, 400)
+        reader = DateWindows(counting, Window(100, 50, 400, 200), Window(300, 0, 300, 120))
+        first, first_valid = reader.read(Window(0, 0, 250, 200), 200)
+        second, second_valid = reader.read(Window(200, 0, 200, 200), 400)
     pixels = np.concatenate([first[:, :200], second], axis=1)
     valid = np.concatenate([first_valid[:200], second_valid])
     expected = np.zeros((400, 200), bool)

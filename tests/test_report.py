@@ -24,8 +24,10 @@ from rscd.output.digest import AREA_BINS, Digest, nice_m2
 from rscd.output.facts import Facts, PairFacts
 from rscd.output.preview import SIDE, Previews
 from rscd.output.report import report_html
-from rscd.scene.reader import BandInput
+from rscd.scene.reader import WindowInput
+from rscd.scene.windows import Axis, WindowPlan
 from rscd.telemetry import Telemetry
+from rscd.types import Window
 
 NASTY = "<img src=x onerror=alert(1)>&\"'{{data}}</script>"
 
@@ -107,7 +109,8 @@ def filled(grid: Any, seed: int | None = None) -> Previews:
     if seed is not None:
         pixels = np.random.default_rng(seed).integers(0, 256, pixels.shape, dtype=np.uint8)
     valid = np.ones(grid.shape, bool)
-    list(previews.watch([BandInput(0, 0, pixels, pixels, valid, valid)]))
+    whole = Window(0, 0, grid.height, grid.width)
+    list(previews.watch([WindowInput(0, 0, whole, whole, pixels, pixels, valid, valid)]))
     return previews
 
 
@@ -136,18 +139,19 @@ def test_the_largest_picture_stays_below_8_mb() -> None:
     ("height", "width", "band"),
     [(100, 70, 7), (5000, 30, 448), (9000, 41, 1000), (20_000, 9, 448), (30_000, 5, 448)],
 )
-def test_previews_are_means_however_the_rows_come(height: int, width: int, band: int) -> None:
+def test_previews_are_means_however_the_windows_come(height: int, width: int, band: int) -> None:
     grid = utm_grid(height, width)
     pixels = np.random.default_rng(3).integers(0, 256, (3, height, width), dtype=np.uint8)
     valid = np.ones((height, width), bool)
     valid[: height // 3] = False
     previews = Previews(grid)
-    starts = range(0, height, band)
-    rows = [np.s_[:, max(0, s - 5) : s + band] for s in starts]  # bands that overlap, as windows do
-    inputs = [
-        BandInput(k, max(0, s - 5), pixels[part], pixels[part], valid[part[1:]], valid[part[1:]])
-        for k, (s, part) in enumerate(zip(starts, rows, strict=True))
-    ]
+    plan = WindowPlan(Axis(height, band + 5, 5), Axis(width, 40, 7))
+    inputs = []
+    for k, j in np.ndindex(plan.rows.count, plan.cols.count):
+        place = plan.place(k, j)
+        part = np.s_[place.row : place.row_stop, place.col : place.col_stop]
+        dates = pixels[:, *part], pixels[:, *part], valid[part], valid[part]
+        inputs.append(WindowInput(k, j, place, plan.cell(k, j), *dates))
     assert [*previews.watch(inputs)] == inputs
     k = previews.factor
     picture = np.asarray(previews._dates[0].picture(None)).astype(float)
@@ -165,7 +169,8 @@ def test_sixteen_bit_pictures_are_stretched_alike() -> None:
     ramp = np.tile(np.linspace(1000, 3000, 40).astype(np.uint16), (1, 10, 1))
     valid = np.ones((10, 40), bool)
     previews = Previews(grid)
-    list(previews.watch([BandInput(0, 0, ramp, ramp // 2, valid, valid)]))
+    whole = Window(0, 0, 10, 40)
+    list(previews.watch([WindowInput(0, 0, whole, whole, ramp, ramp // 2, valid, valid)]))
     assert all(uri.startswith("data:image/jpeg") for uri in previews.pictures())
 
 

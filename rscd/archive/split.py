@@ -31,7 +31,7 @@ from rscd.output.area import PixelAreas
 from rscd.output.outputs import Outputs, Progress
 from rscd.output.publish import write_durably
 from rscd.result import Result
-from rscd.scene.reader import read_bands
+from rscd.scene.reader import read_windows
 from rscd.setup import Run, Settings
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ def finish(stretch: Stretch) -> int:
         missing = [k for k in stretch.bands if k not in journal]
         # Rows above are forwarded again, for another worker may take their tails away at any time.
         forwarded = plan.rows.completing(missing)
-        with closing(ahead(read_bands(run.pair, plan, sorted(forwarded)))) as rows:
+        with closing(ahead(read_windows(run.pair, plan, sorted(forwarded)))) as rows:
             records = band_records(
                 rows,
                 plan,

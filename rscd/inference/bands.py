@@ -1,4 +1,4 @@
-"""From rows of pixels to BandRecords: cut windows, forward them in batches, blend, quantise, label."""
+"""From windows of pixels to BandRecords: forward them in batches, blend, quantise, label."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rscd.inference.blend import BandBlender, to_values
+from rscd.inference.blend import Blender, to_values
 from rscd.inference.heap import give_back_memory
 from rscd.inference.lanes import in_lanes
 from rscd.inference.stream import ahead, drawn_from
 from rscd.inference.work import Work, plan_work
 from rscd.output.area import PixelAreas
 from rscd.output.components import band_record, is_changed
-from rscd.scene.reader import BandInput
+from rscd.scene.reader import WindowInput
 from rscd.scene.validity import fill_invalid
 from rscd.scene.windows import WindowPlan
 from rscd.telemetry import Stopwatch
-from rscd.types import BandRecord, BoolArray, ByteArray, FloatArray, Grid
+from rscd.types import BandRecord, BoolArray, ByteArray, FloatArray, Grid, LongArray
 
 IN_FLIGHT = 8
 """Windows that may be begun and not yet blended, and at least two batches: the device goes on meanwhile."""
@@ -52,7 +52,7 @@ def interruptible(forward: Forward, interrupt: Callable[[], None]) -> Forward:
 
 
 def band_records(
-    inputs: Iterable[BandInput],
+    inputs: Iterable[WindowInput],
     plan: WindowPlan,
     forward: Forward,
     *,
@@ -65,13 +65,13 @@ def band_records(
     tally: Tally | None = None,
     watch: Stopwatch | None = None,
 ) -> Iterator[BandRecord]:
-    """Turn the rows of each row of windows into the record of its band.
+    """Turn each row of windows into the record of its band.
 
     A batch never spans two bands, so a band's bytes depend on its own inputs and the batch size alone. Bands that
     the journal holds come from there; the others are put there before they are yielded.
 
     Args:
-        inputs: The rows, in order: at least those that ``work`` names.
+        inputs: The windows, in reading order: whole rows of them, and at least those that ``work`` names.
         plan: The windows.
         forward: The network.
         batch_size: Windows a call of ``forward``, at most.
@@ -85,121 +85,152 @@ def band_records(
     """
     work, tally, watch = work or plan_work(plan, threshold), tally or Tally(), watch or Stopwatch()
     label = partial(band_record, threshold=threshold, grid_shape=grid.shape, pixel_areas=areas)
-    blender, at, reached = BandBlender(plan), -1, work.bands.start
+    blender, reached = Blender(plan), work.bands.start
     batches = ahead(
-        _forwarded(_cut(inputs, plan, work, batch_size, tally), forward, lanes, IN_FLIGHT // batch_size)
+        _forwarded(_batches(inputs, plan, work, batch_size, tally), forward, lanes, IN_FLIGHT // batch_size)
     )
     with closing(batches):
-        for rows, windows, probability in watch.each("wait", batches):
-            k = rows.index
-            if k != at:
+        for window, probability in _one_by_one(watch.each("wait", batches)):
+            k = window.k
+            if window.j == 0:
                 yield from work.finished(reached, k)
-                at, reached = k, max(reached, k + (k in work.bands))
+                reached = max(reached, k + (k in work.bands))
                 if k in work.forwarded and k - 1 not in work.forwarded:
-                    blender = BandBlender(plan, work.tail(k - 1))
-            for j, p in zip(windows, probability, strict=True):
-                blender.add(k, j, p)
-            if windows:
-                continue
-            values = _values(rows, plan, blender) if k in work.forwarded else None
+                    blender = Blender(plan, work.tail(k - 1))
+                band = _Band(plan, k, work, threshold)
+            sums = blender.add(k, window.j, probability) if k in work.forwarded else None
             if k in work.bands:
-                yield _record(rows, plan, values, work, blender.tail, label)
-            give_back_memory()
+                band.add(window, sums)
+            if window.j == plan.cols.count - 1:
+                if k in work.bands:
+                    yield band.record(label, blender.tail)
+                give_back_memory()
     yield from work.finished(reached, work.bands.stop)
 
 
 class _Batch(NamedTuple):
-    """Windows of a row on their way; one without windows ends the row."""
+    """Windows that follow one another in a row, on their way."""
 
-    rows: BandInput
-    windows: list[int]
+    windows: list[WindowInput]
+    """All of them."""
+    seen: list[int]
+    """Those that are forwarded: those with a valid pixel."""
     arrays: Sequence[Any]
-    """Pixels of both dates, (n, bands, h, w) each; once forwarded, probabilities (h, w) of each window."""
+    """Of the latter, pixels of both dates, (n, bands, h, w) each; once forwarded, probabilities (h, w) each."""
 
 
-def _cut(
-    inputs: Iterable[BandInput], plan: WindowPlan, work: Work, batch_size: int, tally: Tally
+def _batches(
+    inputs: Iterable[WindowInput], plan: WindowPlan, work: Work, batch_size: int, tally: Tally
 ) -> Iterator[_Batch]:
-    """Cut the windows of the rows that are to be forwarded."""
+    """Gather windows until enough are seen or their row ends."""
+    windows: list[WindowInput] = []
+    seen: list[int] = []
     with drawn_from(inputs) as source:
-        for rows in source:
-            seen = _seen(rows, plan, tally) if rows.index in work.forwarded else []
-            # What one date does not show is filled in both: streaks in one alone look like change (p beside a
-            # collar then moved by 0.05 at the 95th percentile, now by 0.01).
-            shown = rows.before_valid & rows.after_valid
-            for i in range(0, len(seen), batch_size):
-                batch = seen[i : i + batch_size]
-                dates = [np.stack([_window(d, shown, plan, j) for j in batch]) for d in (rows.before, rows.after)]
-                yield _Batch(rows, batch, dates)
-            yield _Batch(rows, [], [])
+        for window in source:
+            if window.k in work.forwarded:
+                if window.valid.any():
+                    seen.append(len(windows))
+                    tally.windows += 1
+                else:
+                    tally.skipped += 1
+            windows.append(window)
+            if len(seen) == batch_size or window.j == plan.cols.count - 1:
+                yield _Batch(windows, seen, _pixels([windows[i] for i in seen], plan))
+                windows, seen = [], []
 
 
-def _seen(rows: BandInput, plan: WindowPlan, tally: Tally) -> list[int]:
-    """Windows of a row that have a valid pixel; the others are not forwarded."""
-    valid = _valid(rows)
-    seen = [j for j in range(plan.cols.count) if _columns(valid, plan, j).any()]
-    tally.windows += len(seen)
-    tally.skipped += plan.cols.count - len(seen)
-    return seen
+def _pixels(windows: list[WindowInput], plan: WindowPlan) -> list[ByteArray]:
+    """What the network is shown: both dates, (n, bands, window, window) each."""
+    if not windows:
+        return []
+    # What one date does not show is filled in both: streaks in one alone look like change (p beside a
+    # collar then moved by 0.05 at the 95th percentile, now by 0.01).
+    dates = [[_filled(date, w.shown, plan) for date in (w.before, w.after)] for w in windows]
+    return [np.stack(some) for some in zip(*dates, strict=True)]
+
+
+def _filled(pixels: ByteArray, shown: BoolArray, plan: WindowPlan) -> ByteArray:
+    """Fill what is not shown, and mirror a scene that is smaller than a window."""
+    whole: ByteArray = fill_invalid(pixels, shown)
+    short = plan.rows.window - whole.shape[1], plan.cols.window - whole.shape[2]
+    if short == (0, 0):
+        return whole
+    return np.pad(whole, ((0, 0), (0, short[0]), (0, short[1])), mode="symmetric")
 
 
 def _forwarded(batches: Iterator[_Batch], forward: Forward, lanes: int, most: int) -> Iterator[_Batch]:
-    """Forward batches, while the next is cut and the one before is blended: the device is not to wait."""
+    """Forward batches, while the next are gathered and the ones before are blended: the device is not to wait."""
 
     def through(batch: _Batch) -> _Batch:
-        return batch._replace(arrays=list(forward(*batch.arrays))) if batch.windows else batch
+        return batch._replace(arrays=list(forward(*batch.arrays))) if batch.seen else batch
 
     with closing(ahead(batches)) as coming, closing(in_lanes(through, coming, lanes, most)) as done:
         yield from done
 
 
-def _record(
-    rows: BandInput,
-    plan: WindowPlan,
-    values: ByteArray | None,
-    work: Work,
-    tail: FloatArray,
-    label: partial[BandRecord],
-) -> BandRecord:
-    """The record of a band: the journal's, that with another threshold, or a new one, which the journal keeps."""
-    kept = work.kept(rows.index)
-    if kept is not None and kept.threshold == label.keywords["threshold"]:
-        return kept
-    start, stop = plan.rows.band(rows.index)
-    if kept is not None:
-        values = kept.probability
-    assert values is not None, "a band that is not finished was not forwarded"
-    changed = is_changed(values, label.keywords["threshold"])
-    before, after = (date[:, start - rows.row : stop - rows.row][:, changed] for date in (rows.before, rows.after))
-    if kept is not None:
-        return label(rows.index, start, values, before=before, after=after, read_errors=kept.read_errors)
-    record = label(rows.index, start, values, before=before, after=after, read_errors=rows.read_errors)
-    work.keep(record, tail)
-    return record
+def _one_by_one(batches: Iterable[_Batch]) -> Iterator[tuple[WindowInput, FloatArray | None]]:
+    """Windows, with the probabilities of those that were forwarded."""
+    for batch in batches:
+        found = dict(zip(batch.seen, batch.arrays, strict=True))
+        for i, window in enumerate(batch.windows):
+            yield window, found.get(i)
 
 
-def _valid(rows: BandInput) -> BoolArray:
-    """What both dates show, and is wanted."""
-    shown = rows.before_valid & rows.after_valid
-    return shown if rows.wanted is None else shown & rows.wanted
+class _Band:
+    """A band that its cells make up: its values, and what both dates show of its changed pixels.
 
+    Args:
+        plan: The windows.
+        k: Which row of windows.
+        work: May hold the band's record, finished by an earlier run.
+        threshold: Smallest probability value that counts as changed.
+    """
 
-def _values(rows: BandInput, plan: WindowPlan, blender: BandBlender) -> ByteArray:
-    """The values of a band whose windows are all blended in."""
-    start, stop = plan.rows.band(rows.index)
-    return to_values(blender.finish(rows.index), _valid(rows)[start - rows.row : stop - rows.row])
+    def __init__(self, plan: WindowPlan, k: int, work: Work, threshold: int) -> None:
+        self._k, self._work, self._threshold = k, work, threshold
+        self._row, stop = plan.rows.band(k)
+        kept = work.kept(k)
+        self._kept, self._finished = kept, kept is not None and kept.threshold == threshold
+        shape = stop - self._row, plan.cols.size
+        self._values = np.empty(shape, np.uint8) if kept is None else kept.probability
+        self._changed: list[tuple[LongArray, ByteArray, ByteArray]] = []
+        self._read_errors: list[str] = []
 
+    def add(self, window: WindowInput, sums: FloatArray | None) -> None:
+        """Take the next cell.
 
-def _columns(rows: BoolArray, plan: WindowPlan, j: int) -> BoolArray:
-    start = plan.cols.start(j)
-    return rows[..., start : start + plan.cols.window]
+        Args:
+            window: The window that completed it.
+            sums: Its probabilities (h, w); None where the band is not forwarded.
+        """
+        self._read_errors += window.read_errors
+        if self._finished:
+            return
+        inside, left = window.in_cell, window.cell.col
+        cell = self._values[:, left : left + window.cell.width]
+        if self._kept is None:
+            assert sums is not None, "a band that is not finished was not forwarded"
+            cell[:] = to_values(sums, window.valid[inside])
+        changed = is_changed(cell, self._threshold)
+        if not self._changed or changed.any():  # the first one tells how many bands there are
+            rows, cols = np.divmod(np.flatnonzero(changed), changed.shape[1])
+            place = rows * self._values.shape[1] + cols + left
+            before, after = (date[:, *inside][:, changed] for date in (window.before, window.after))
+            self._changed.append((place, before, after))
 
+    def record(self, label: Callable[..., BandRecord], tail: FloatArray) -> BandRecord:
+        """The band's record once all cells are there; a new one is kept in the journal, with what blending left."""
+        kept = self._kept
+        if kept is not None and self._finished:
+            return kept
+        errors = self._read_errors if kept is None else kept.read_errors
+        record = label(self._k, self._row, self._values, **self._colours(), read_errors=errors)
+        if kept is None:
+            self._work.keep(record, tail)
+        return record
 
-def _window(pixels: ByteArray, valid: BoolArray, plan: WindowPlan, j: int) -> ByteArray:
-    """Cut window j (bands, window, window), fill what is not valid, mirror a scene that is smaller."""
-    start = plan.cols.start(j)
-    cut: ByteArray = fill_invalid(pixels[:, :, start : start + plan.cols.window], _columns(valid, plan, j))
-    short = plan.rows.window - cut.shape[1], plan.cols.window - cut.shape[2]
-    if short == (0, 0):
-        return cut
-    return np.pad(cut, ((0, 0), (0, short[0]), (0, short[1])), mode="symmetric")
+    def _colours(self) -> dict[str, ByteArray]:
+        """What both dates show of the changed pixels, in reading order, (bands, pixels) each."""
+        place, before, after = (np.concatenate(part, axis=-1) for part in zip(*self._changed, strict=True))
+        order = np.argsort(place)
+        return {"before": before[:, order], "after": after[:, order]}

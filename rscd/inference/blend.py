@@ -1,7 +1,8 @@
-"""Blending: overlapping windows of probabilities become complete bands of rows.
+"""Blending: overlapping windows of probabilities become complete cells of pixels.
 
-The accumulator holds the rows of one row of windows, never the scene. A finished band leaves it; the overlap tail
-below stays for the next.
+Windows come in reading order, and a window completes its cell: the rows of its band, and the columns up to the next
+window's first. What it has added to the right of that waits for the next window, and what it has added below waits
+in the tail. So the accumulator is a window and the tail, never the scene, nor a band of it.
 """
 
 from __future__ import annotations
@@ -12,41 +13,49 @@ from rscd.scene.windows import WindowPlan
 from rscd.types import NOT_OBSERVABLE, P_SCALE, BoolArray, ByteArray, FloatArray
 
 
-class BandBlender:
-    """Weighted sum of windows, a row of windows at a time, from the top.
+class Blender:
+    """Weighted sum of windows, in reading order.
 
     Args:
         plan: The windows.
-        tail: What an earlier blender had left when it finished the band before the one that comes first here.
+        tail: What an earlier blender had left when it finished the row of windows before the one that comes first.
     """
 
     def __init__(self, plan: WindowPlan, tail: FloatArray | None = None) -> None:
         self._plan = plan
-        self._sum: FloatArray = np.zeros((plan.rows.window, plan.cols.size), np.float32)
+        self.tail: FloatArray = np.zeros((plan.rows.overlap, plan.cols.size), np.float32)
+        """What finished rows of windows leave to the next: sums (overlap, columns)."""
         if tail is not None:
-            self._sum[: len(tail)] = tail
+            self.tail[:] = tail
+        self._carry: FloatArray = np.zeros((0, 0), np.float32)
 
-    @property
-    def tail(self) -> FloatArray:
-        """What finished bands leave to the next: sums (overlap, columns)."""
-        return self._sum[: self._plan.rows.overlap]
+    def add(self, k: int, j: int, probability: FloatArray | None) -> FloatArray:
+        """Add window (row k, column j); returns its cell, which is complete: probabilities (h, w).
 
-    def add(self, k: int, j: int, probability: FloatArray) -> None:
-        """Add window (row k, column j): probabilities (window, window) in 0..1."""
+        Args:
+            k: Row of windows.
+            j: Window of the row; 0 first, and none left out.
+            probability: Shape (window, window), in 0..1; None where the window shows nothing.
+        """
         rows, cols = self._plan.rows, self._plan.cols
         (top, bottom), (left, right) = rows.support(k), cols.support(j)
-        shift_rows, shift_cols = top - rows.start(k), left - cols.start(j)
-        part = probability[shift_rows : shift_rows + bottom - top, shift_cols : shift_cols + right - left]
-        weight = rows.weights[k][:, None] * cols.weights[j][None, :]
-        self._sum[: bottom - top, left:right] += part * weight
-
-    def finish(self, k: int) -> FloatArray:
-        """Take band k's rows (rows, columns) out; what lies below moves up."""
-        start, stop = self._plan.rows.band(k)
-        done, kept = self._sum[: stop - start], len(self._sum) - (stop - start)
-        below, self._sum = self._sum[stop - start :], np.zeros_like(self._sum)
-        self._sum[:kept] = below
-        return done
+        (_, band_stop), (start, stop) = rows.band(k), cols.band(j)
+        sums = np.zeros((bottom - top, right - left), np.float32)
+        carried = 0
+        if j > 0:
+            carried = self._carry.shape[1]
+            sums[:, :carried] = self._carry
+        tail = self.tail[: len(sums)]
+        sums[: len(tail), carried:] = tail[:, left + carried : right]
+        if probability is not None:
+            down, across = top - rows.start(k), left - cols.start(j)
+            part = probability[down : down + len(sums), across : across + sums.shape[1]]
+            sums += part * (rows.weights[k][:, None] * cols.weights[j][None, :])
+        below = sums[band_stop - top :, : stop - start]
+        self.tail[: len(below), start:stop] = below
+        self.tail[len(below) :, start:stop] = 0
+        self._carry = sums[:, stop - start :].copy()
+        return sums[: band_stop - top, : stop - start]
 
 
 def to_values(probability: FloatArray, valid: BoolArray) -> ByteArray:

@@ -1,8 +1,8 @@
-"""Previews for the report, gathered band by band while the images are read: nothing is read twice.
+"""Previews for the report, gathered while the images are read: nothing is read twice.
 
 A cell of the preview is k x k pixels. Its colour is the mean of at least 4 x 4 of them, evenly spread, or of all if
 they are fewer; its probability is the largest of all k x k, so that no change is lost. Memory is that of the
-preview and of k rows.
+preview.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from rscd.output.style import STEPS
-from rscd.scene.reader import BandInput
+from rscd.scene.reader import WindowInput
 from rscd.types import NOT_OBSERVABLE, P_SCALE, BandRecord, BoolArray, FloatArray, Grid, ImageArray
 
 SIDE = 2048
@@ -31,51 +31,43 @@ _HATCH = np.array([214, 222], np.uint8)
 
 
 class Decimator:
-    """Rows of one date, from the top, to cells: mean colour and whether anything was seen."""
+    """One date, part by part, to cells of the preview: mean colour and whether anything was seen."""
 
     def __init__(self, grid: Grid, factor: int) -> None:
-        self._grid, self._factor = grid, factor
+        self._factor = factor
         self._stride = max(1, factor // _SAMPLES)
-        self._rows = 0
-        self._held: list[tuple[ImageArray, BoolArray]] = []
-        self._colours: list[FloatArray] = []
-        self._seen: list[BoolArray] = []
+        cells = -(-grid.height // factor), -(-grid.width // factor)
+        self._sums: FloatArray = np.zeros((0, *cells), np.float32)
+        self._seen = np.zeros(cells, np.float32)
 
-    def add(self, row: int, pixels: ImageArray, valid: BoolArray) -> None:
-        """Take rows (bands, h, w) from ``row`` on; what was seen before is skipped.
+    def add(self, row: int, col: int, pixels: ImageArray, valid: BoolArray) -> None:
+        """Take a part of the grid; each pixel once.
 
         Args:
             row: First row of the arrays in the grid.
+            col: Their first column.
             pixels: Shape (bands, h, w).
             valid: Shape (h, w).
         """
-        new = self._rows - row
-        assert new >= 0, "rows must come without gaps"
-        if new >= len(valid):
+        s = self._stride
+        rows, cols = -row % s, -col % s
+        pixels, valid = pixels[:3, rows::s, cols::s], valid[rows::s, cols::s]
+        if not valid.size:
             return
-        self._held.append((pixels[:, new:], valid[new:]))
-        self._rows = row + len(valid)
-        held = sum(len(mask) for _, mask in self._held)
-        last = self._rows == self._grid.height
-        whole = held if last else held - held % self._factor
-        if whole:
-            pixels = np.concatenate([part for part, _ in self._held], axis=1)
-            valid = np.concatenate([part for _, part in self._held])
-            self._reduce(pixels[:, :whole], valid[:whole])
-            self._held = [] if last else [(pixels[:, whole:].copy(), valid[whole:].copy())]
-
-    def _reduce(self, pixels: ImageArray, valid: BoolArray) -> None:
-        s, n = self._stride, self._factor // self._stride
-        pixels, valid = pixels[:3, ::s, ::s], valid[::s, ::s]
-        short = -len(valid) % n, -valid.shape[1] % n
-        mask = np.pad(valid, ((0, short[0]), (0, short[1])))
-        values = np.pad(pixels, ((0, 0), (0, short[0]), (0, short[1])))
-        shape = len(mask) // n, n, mask.shape[1] // n, n
-        seen = mask.reshape(shape).sum(axis=(1, 3), dtype=np.float32)
-        finite = np.nan_to_num(values * mask, copy=False) if values.dtype.kind == "f" else values * mask
-        sums = finite.reshape(len(values), *shape).sum(axis=(2, 4), dtype=np.float32)
-        self._colours.append((sums / np.maximum(seen, 1)).astype(np.float32))
-        self._seen.append(seen > 0)
+        if not len(self._sums):
+            self._sums = np.zeros((len(pixels), *self._seen.shape), np.float32)
+        down, across = (
+            np.arange(start + skipped, start + skipped + s * n, s) // self._factor
+            for start, skipped, n in ((row, rows, valid.shape[0]), (col, cols, valid.shape[1]))
+        )
+        first = [np.flatnonzero(np.diff(cells, prepend=-1)) for cells in (down, across)]
+        place = np.ix_(down[first[0]], across[first[1]])
+        values = np.where(valid, pixels, 0).astype(np.float32)
+        sums = np.add.reduceat(np.add.reduceat(values, first[0], axis=1), first[1], axis=2)
+        for total, part in zip(self._sums, sums, strict=True):
+            total[place] += part
+        seen = valid.astype(np.float32)
+        self._seen[place] += np.add.reduceat(np.add.reduceat(seen, first[0], axis=0), first[1], axis=1)
 
     def picture(self, limits: tuple[float, float] | None) -> Image.Image:
         """The preview in colour; cells that were not seen are hatched grey.
@@ -83,8 +75,7 @@ class Decimator:
         Args:
             limits: Values that become black and white; None where they are those of 8 bits.
         """
-        colours = np.concatenate(self._colours, axis=1)
-        seen = np.concatenate(self._seen)
+        colours, seen = self._means(), self._seen > 0
         if limits is not None:
             colours = (colours - limits[0]) * (255 / max(limits[1] - limits[0], 1e-9))
         colours = np.clip(np.rint(colours), 0, 255).astype(np.uint8)
@@ -96,7 +87,10 @@ class Decimator:
 
     def values(self) -> FloatArray:
         """Colours of the cells that were seen, shape (bands, n)."""
-        return np.concatenate(self._colours, axis=1)[:, np.concatenate(self._seen)]
+        return self._means()[:, self._seen > 0]
+
+    def _means(self) -> FloatArray:
+        return np.asarray(self._sums / np.maximum(self._seen, 1), np.float32)
 
 
 class Previews:
@@ -111,13 +105,14 @@ class Previews:
         self._eight_bits = True
         self._largest = np.zeros(self.size[::-1], np.uint8)
 
-    def watch(self, inputs: Iterable[BandInput]) -> Iterator[BandInput]:
-        """Pass the rows of both dates through, and take them in."""
-        for rows in inputs:
-            self._eight_bits &= rows.before.dtype == rows.after.dtype == np.uint8
-            self._dates[0].add(rows.row, rows.before, rows.before_valid)
-            self._dates[1].add(rows.row, rows.after, rows.after_valid)
-            yield rows
+    def watch(self, inputs: Iterable[WindowInput]) -> Iterator[WindowInput]:
+        """Pass the windows of both dates through, and take their cells in."""
+        for window in inputs:
+            part, cell = window.in_cell, window.cell
+            self._eight_bits &= window.before.dtype == window.after.dtype == np.uint8
+            self._dates[0].add(cell.row, cell.col, window.before[:, *part], window.before_valid[part])
+            self._dates[1].add(cell.row, cell.col, window.after[:, *part], window.after_valid[part])
+            yield window
 
     def note(self, record: BandRecord) -> None:
         """Take a band's probabilities in; each once, in any order."""

@@ -24,7 +24,7 @@ from rscd.output.publish import Publication, writing
 from rscd.output.style import STEPS
 from rscd.output.template import fill
 from rscd.scene.grid import gsd_m, name_of
-from rscd.scene.reader import BandInput
+from rscd.scene.reader import WindowInput
 from rscd.types import BandRecord, Grid
 
 _COLOURS = ("red", "green", "blue")
@@ -43,8 +43,8 @@ class Report:
         self._grid = grid
         self._previews = Previews(grid) if path is not None else None
 
-    def watch(self, inputs: Iterator[BandInput]) -> Iterator[BandInput]:
-        """Pass the rows of both dates through, and keep small pictures of them."""
+    def watch(self, inputs: Iterator[WindowInput]) -> Iterator[WindowInput]:
+        """Pass the windows of both dates through, and keep small pictures of them."""
         return inputs if self._previews is None else self._previews.watch(inputs)
 
     def note(self, record: BandRecord) -> None:

@@ -1,10 +1,23 @@
-"""Reading rows of both dates from top to bottom, each block of each file decoded, or warped, once."""
+"""Reading windows of both dates in reading order, each block of each file decoded, or warped, once.
+
+Blocks are read piece by piece, just before the first window that needs them, and dropped behind the last one. So
+what is held is a row of blocks and some pieces, whatever the scene's height::
+
+    pieces   . . . . . . . . |#######|#######|      dropped . , held #, not read yet blank
+             |#######|#######|#######|#######|
+             |#######|#######|#######|#######|
+                     |~~ window ~~|
+             |#######|#######|#######|
+"""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,85 +29,146 @@ from rscd.types import BoolArray, ByteArray, Window, meet
 
 
 @dataclass(frozen=True)
-class BandInput:
-    """The rows of both dates that one row of windows needs."""
+class WindowInput:
+    """One window of both dates; at the end of a scene that is smaller than it, what there is of it."""
 
-    index: int
+    k: int
     """Which row of windows."""
-    row: int
-    """First row of the arrays in the grid."""
+    j: int
+    """Which window of the row."""
+    place: Window
+    """Where it lies in the grid."""
+    cell: Window
+    """What is complete once it is blended: rows of its band, columns up to the next window's first."""
     before: ByteArray
-    """Pixels (bands, rows, columns) of the earlier date."""
+    """Pixels (bands, h, w) of the earlier date."""
     after: ByteArray
     """Pixels of the later date."""
     before_valid: BoolArray
-    """What the earlier date shows, (rows, columns)."""
+    """What the earlier date shows, (h, w)."""
     after_valid: BoolArray
     """What the later date shows."""
     wanted: BoolArray | None = None
-    """What is inside the area of interest, (rows, columns); None where there is none."""
+    """What is inside the area of interest, (h, w); None where there is none."""
     read_errors: tuple[str, ...] = ()
-    """Blocks that could not be decoded and were masked, met on the way to these rows."""
+    """Blocks that could not be decoded and were masked, met on the way to this window."""
+
+    @cached_property
+    def shown(self) -> BoolArray:
+        """What both dates show, (h, w)."""
+        return self.before_valid & self.after_valid
+
+    @cached_property
+    def valid(self) -> BoolArray:
+        """What both dates show, and is wanted."""
+        return self.shown if self.wanted is None else self.shown & self.wanted
+
+    @property
+    def in_cell(self) -> tuple[slice, slice]:
+        """The cell's rows and columns in the window's arrays."""
+        top, left = self.cell.row - self.place.row, self.cell.col - self.place.col
+        return slice(top, top + self.cell.height), slice(left, left + self.cell.width)
 
 
-class RowReader:
-    """Rows of one date, asked for from top to bottom; keeps only blocks that may be asked for again.
+class _Piece(NamedTuple):
+    """Whole blocks of one date."""
+
+    place: Window
+    """In px of the reader's grid."""
+    pixels: ByteArray
+    """Shape (bands, h, w)."""
+    valid: BoolArray | None
+    """Shape (h, w); None where all are."""
+
+
+@dataclass
+class _PieceRow:
+    """A row of blocks: the pieces that are held, and those to come, from left to right."""
+
+    top: int
+    bottom: int
+    part: Window
+    """What of it is read."""
+    to_come: deque[tuple[int, int]]
+    """First column and column stop of each."""
+    held: deque[_Piece] = field(default_factory=deque)
+
+
+class DateWindows:
+    """Windows of one date, asked for in reading order.
 
     Args:
         reader: The date.
-        crop: Which part of the reader's grid the rows are of.
+        crop: Which part of the reader's grid the windows are of.
         region: What is worth reading, in px of the reader's grid; elsewhere nothing is valid.
     """
 
     def __init__(self, reader: DateReader, crop: Window, region: Window | None = None) -> None:
         self._reader, self._crop = reader, crop
         self._region = meet(crop, region or crop)
-        self._chunks: deque[tuple[int, ByteArray, BoolArray]] = deque()
+        self._rows: deque[_PieceRow] = deque()
         self._next = crop.row
 
-    def rows(self, start: int, stop: int) -> tuple[ByteArray, BoolArray]:
-        """Pixels (bands, rows, columns), validity (rows, columns) of rows [start, stop) of the crop; never back.
+    def read(self, window: Window, next_row: int) -> tuple[ByteArray, BoolArray]:
+        """Pixels (bands, h, w) and validity (h, w) of a window of the crop.
 
-        What lies between is not read.
+        What lies between rows of windows is not read.
+
+        Args:
+            window: To the right of the one before, or in a later row.
+            next_row: First row of the row of windows that comes next: what is above it is dropped behind.
 
         Raises:
             DataError: A block cannot be decoded.
         """
-        start, stop = start + self._crop.row, stop + self._crop.row
-        while self._chunks and self._chunks[0][0] + len(self._chunks[0][2]) <= start:
-            self._chunks.popleft()
-        if not self._chunks:
-            self._next = max(self._next, start)
-        while self._next < stop:
-            self._chunks.append(self._read_chunk())
-        assert self._chunks[0][0] <= start
-        parts = [np.s_[max(0, start - row) : stop - row] for row, _, _ in self._chunks]
-        pixels = [chunk[:, part] for (_, chunk, _), part in zip(self._chunks, parts, strict=True)]
-        valid = [chunk[part] for (_, _, chunk), part in zip(self._chunks, parts, strict=True)]
-        return np.concatenate(pixels, axis=1), np.concatenate(valid)
+        place = window._replace(row=window.row + self._crop.row, col=window.col + self._crop.col)
+        pixels = np.zeros((len(self._reader.raster.bands), place.height, place.width), np.uint8)
+        valid = np.zeros((place.height, place.width), np.bool_)
+        for row in self._reaching(place):
+            while row.to_come and row.to_come[0][0] < place.col_stop:
+                row.held.append(self._read_piece(row.part, *row.to_come.popleft()))
+            if row.bottom <= next_row + self._crop.row:
+                while row.held and row.held[0].place.col_stop <= place.col:
+                    row.held.popleft()
+            for piece in row.held:
+                _copy(piece, place, pixels, valid)
+        return pixels, valid
 
-    def _read_chunk(self) -> tuple[int, ByteArray, BoolArray]:
-        """Read on to the next block border: first row, pixels, validity.
+    def _reaching(self, place: Window) -> list[_PieceRow]:
+        """The rows of blocks that a window touches; those above are dropped."""
+        while self._rows and self._rows[0].bottom <= place.row:
+            self._rows.popleft()
+        if not self._rows:
+            self._next = max(self._next, place.row)
+        while self._next < place.row_stop:
+            top = self._next
+            self._next = min(self._reader.row_stop(top), self._crop.row_stop)
+            part = meet(self._region, Window(top, self._region.col, self._next - top, self._region.width))
+            columns = self._reader.columns(part.col, part.col_stop) if part.height > 0 else ()
+            self._rows.append(_PieceRow(top, self._next, part, deque(columns)))
+        return [row for row in self._rows if row.top < place.row_stop]
 
-        In pieces of some columns, so that GDAL's cache need not hold a row of blocks of all bands at once.
-        """
-        row, crop = self._next, self._crop
-        self._next = min(self._reader.row_stop(row), crop.row_stop)
-        height = self._next - row
-        pixels = np.zeros((len(self._reader.raster.bands), height, crop.width), np.uint8)
-        valid = np.zeros((height, crop.width), bool)
-        part = meet(self._region, Window(row, crop.col, height, crop.width))
-        if part.height > 0 and part.width > 0:
-            down = slice(part.row - row, part.row_stop - row)
-            for left, right in self._reader.columns(part.col, part.col_stop):
-                found, seen = self._reader.read(Window(part.row, left, part.height, right - left))
-                across = slice(left - crop.col, right - crop.col)
-                pixels[:, down, across], valid[down, across] = to_bytes(found), seen
-        return row, pixels, valid
+    def _read_piece(self, part: Window, left: int, right: int) -> _Piece:
+        place = part._replace(col=left, width=right - left)
+        found, seen = self._reader.read(place)
+        return _Piece(place, to_bytes(found), None if seen.all() else seen)
 
 
-def read_bands(pair: Pair, plan: WindowPlan, wanted_rows: Iterable[int] | None = None) -> Iterator[BandInput]:
-    """Yield the rows of each row of windows, from top to bottom.
+def _copy(piece: _Piece, place: Window, pixels: ByteArray, valid: BoolArray) -> None:
+    """Fill in what a piece shows of a window."""
+    both = meet(piece.place, place)
+    if both.height <= 0 or both.width <= 0:
+        return
+    there, here = (
+        np.s_[both.row - one.row : both.row_stop - one.row, both.col - one.col : both.col_stop - one.col]
+        for one in (piece.place, place)
+    )
+    pixels[:, *here] = piece.pixels[:, *there]
+    valid[here] = True if piece.valid is None else piece.valid[there]
+
+
+def read_windows(pair: Pair, plan: WindowPlan, wanted_rows: Iterable[int] | None = None) -> Iterator[WindowInput]:
+    """Yield the windows of each row of windows, from left to right and from top to bottom.
 
     Beyond what both dates cover, a window's length is still read for context, and no more.
 
@@ -105,13 +179,31 @@ def read_bands(pair: Pair, plan: WindowPlan, wanted_rows: Iterable[int] | None =
     """
     reach, box = plan.rows.window, pair.region
     region = Window(box.row - reach, box.col - reach, box.height + 2 * reach, box.width + 2 * reach)
-    before, after = (RowReader(date, pair.crop, region) for date in (pair.before, pair.after))
+    before, after = (DateWindows(date, pair.crop, region) for date in (pair.before, pair.after))
     pair.bad_blocks.take()  # what the sample met is met again
-    for k in range(plan.rows.count) if wanted_rows is None else wanted_rows:
-        start = plan.rows.start(k)
-        stop = min(start + plan.rows.window, plan.rows.size)
-        (first, first_valid), (second, second_valid) = before.rows(start, stop), after.rows(start, stop)
+    rows = range(plan.rows.count) if wanted_rows is None else wanted_rows
+    for k, following in pairwise([*rows, plan.rows.count]):
+        next_row = plan.rows.start(following) if following < plan.rows.count else plan.rows.size
         wanted = None
-        if pair.aoi is not None:
-            wanted = pair.aoi.mask(Window(start + pair.crop.row, pair.crop.col, stop - start, pair.crop.width))
-        yield BandInput(k, start, first, second, first_valid, second_valid, wanted, pair.bad_blocks.take())
+        for j in range(plan.cols.count):
+            place = plan.place(k, j)
+            if pair.aoi is not None and wanted is None:
+                start = place.row + pair.crop.row
+                wanted = pair.aoi.mask(Window(start, pair.crop.col, place.height, pair.crop.width))
+            (first, first_valid), (second, second_valid) = before.read(place, next_row), after.read(place, next_row)
+            inside = None if wanted is None else wanted[:, place.col : place.col_stop]
+            errors = pair.bad_blocks.take()
+            dates = first, second, first_valid, second_valid
+            yield WindowInput(k, j, place, plan.cell(k, j), *dates, inside, errors)
+
+
+def windows_in_memory(
+    before: ByteArray, after: ByteArray, plan: WindowPlan, wanted_rows: Iterable[int] | None = None
+) -> Iterator[WindowInput]:
+    """The same of images (bands, rows, columns) that are in memory and valid all over."""
+    for k in range(plan.rows.count) if wanted_rows is None else wanted_rows:
+        for j in range(plan.cols.count):
+            place = plan.place(k, j)
+            part = np.s_[:, place.row : place.row_stop, place.col : place.col_stop]
+            seen = np.ones((place.height, place.width), np.bool_)
+            yield WindowInput(k, j, place, plan.cell(k, j), before[part], after[part], seen, seen)

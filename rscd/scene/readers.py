@@ -37,7 +37,7 @@ MARGIN = 8
 """Source pixels read around those under a block, for the kernel and for differences between PROJ versions."""
 MAX_CHUNK = 2048
 """Rows are read in whole blocks, but at most this many at once: an untiled file may be one block."""
-PIECE = 4096
+PIECE = 2048
 """Columns that are read at once, at least, where a file is tiled."""
 BILINEAR_TO = 2.0
 """Source pixels along a pixel of the common grid up to which warping is bilinear; beyond it averages."""

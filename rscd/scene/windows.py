@@ -20,7 +20,7 @@ from functools import cached_property
 
 import numpy as np
 
-from rscd.types import FloatArray
+from rscd.types import FloatArray, Window
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,17 @@ class WindowPlan:
     def over(cls, height: int, width: int, window: int, overlap: int) -> WindowPlan:
         """Plan square windows over a scene, all in px."""
         return cls(Axis(height, window, overlap), Axis(width, window, overlap))
+
+    def place(self, k: int, j: int) -> Window:
+        """Where window j of row k is read; cut off where the scene is smaller than a window."""
+        top, left = self.rows.start(k), self.cols.start(j)
+        height, width = (min(axis.window, axis.size) for axis in (self.rows, self.cols))
+        return Window(top, left, height, width)
+
+    def cell(self, k: int, j: int) -> Window:
+        """The pixels that are complete once window j of row k is blended: a part of it."""
+        (top, bottom), (left, right) = self.rows.band(k), self.cols.band(j)
+        return Window(top, left, bottom - top, right - left)
 
     @property
     def count(self) -> int:

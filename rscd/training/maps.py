@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ from rscd.inference.stream import ahead
 from rscd.model.contract import Contract
 from rscd.output.area import PixelAreas
 from rscd.scene.prepare import Prepared
-from rscd.scene.reader import BandInput, read_bands
+from rscd.scene.reader import WindowInput, read_windows, windows_in_memory
 from rscd.scene.windows import WindowPlan
 from rscd.types import ByteArray, Grid
 
@@ -51,7 +51,7 @@ class Mapper:
         grid = Grid(FLAT, (gsd_m, 0.0, 0.0, 0.0, -gsd_m, 0.0), width, height)
         factor = (self.contract.working_gsd(gsd_m, "--gsd") or gsd_m) / gsd_m
         plan = self._plan(grid, factor)
-        return self._values(_rows(before, after, plan), plan, grid, factor)
+        return self._values(windows_in_memory(before, after, plan), plan, grid, factor)
 
     def of_pair(self, prepared: Prepared) -> ByteArray:
         """Probability values (rows, columns) of a pair's common grid; 255 is not observable.
@@ -62,8 +62,8 @@ class Mapper:
         if prepared.refusal is not None:
             raise prepared.refusal
         plan = self._plan(prepared.pair.grid, prepared.factor)
-        with closing(ahead(read_bands(prepared.pair, plan))) as rows:
-            return self._values(rows, plan, prepared.pair.grid, prepared.factor)
+        with closing(ahead(read_windows(prepared.pair, plan))) as windows:
+            return self._values(windows, plan, prepared.pair.grid, prepared.factor)
 
     def least_px(self, gsd_m: float) -> int:
         """Pixels of the contract's minimum mapping unit."""
@@ -72,12 +72,12 @@ class Mapper:
     def _plan(self, grid: Grid, factor: float) -> WindowPlan:
         return WindowPlan.over(*grid.shape, *window_on_grid(self.window, self.overlap, factor))
 
-    def _values(self, rows: Iterable[BandInput], plan: WindowPlan, grid: Grid, factor: float) -> ByteArray:
+    def _values(self, windows: Iterable[WindowInput], plan: WindowPlan, grid: Grid, factor: float) -> ByteArray:
         # a batch never spans two rows of windows and is padded: a large one would be mostly padding on small tiles
         predictor = copy.copy(self.predictor)
         predictor.batch_size = min(predictor.batch_size, plan.cols.count)
         records = band_records(
-            rows,
+            windows,
             plan,
             fit_to(predictor, self.window, factor),
             batch_size=predictor.batch_size,
@@ -87,12 +87,3 @@ class Mapper:
             areas=PixelAreas(grid),
         )
         return np.concatenate([record.probability for record in records])
-
-
-def _rows(before: ByteArray, after: ByteArray, plan: WindowPlan) -> Iterator[BandInput]:
-    """The rows of each row of windows, of images that are in memory and valid all over."""
-    for k in range(plan.rows.count):
-        start = plan.rows.start(k)
-        part = slice(start, min(start + plan.rows.window, plan.rows.size))
-        seen = np.ones(before[0, part].shape, dtype=np.bool_)
-        yield BandInput(k, start, before[:, part], after[:, part], seen, seen)

@@ -30,7 +30,7 @@ from rscd.model.registry import load_model
 from rscd.scene.pair import open_pair
 from rscd.scene.prepare import prepare
 from rscd.scene.raster import GDAL_OPTIONS
-from rscd.scene.reader import read_bands
+from rscd.scene.reader import read_windows
 from rscd.scene.windows import WindowPlan
 from rscd.types import Window
 
@@ -178,7 +178,7 @@ def try_tiff(rng, made, good, path):
             shape = raster.grid.shape
             if max(shape[0] * shape[1], pair.crop.height * pair.crop.width) > LARGE:
                 return "large"
-            for _ in read_bands(pair, WindowPlan.over(*pair.grid.shape, 96, 32)):
+            for _ in read_windows(pair, WindowPlan.over(*pair.grid.shape, 96, 32)):
                 pass
             pixels, valid = raster.read(Window(0, 0, *shape))
             bands = raster.bands

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+import rscd.inference.bands as bands
 import rscd.inference.journal as journal
 import rscd.output.geopackage as geopackage
 import rscd.output.probability as probability
@@ -25,7 +26,6 @@ import rscd.setup
 from faults.scenario import STAND_IN
 from rscd import DetectConfig, detect
 from rscd.errors import RscdError
-from rscd.inference.blend import BandBlender
 from rscd.inference.predictor import Predictor
 from rscd.output.report import Report
 
@@ -89,7 +89,7 @@ def count_windows(call):
 
 def wrap() -> None:
     Predictor.__call__ = count_windows(Predictor.__call__)
-    around(BandBlender, "finish", after="blended")
+    around(bands._Band, "record", before="blended")
     around(journal, "write_durably", before="tail-written")
     around(journal.Journal, "keep", before="keep", after="kept")
     around(journal.Journal, "close", before="placed", after="journal-removed")

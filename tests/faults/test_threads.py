@@ -65,16 +65,16 @@ def test_the_network_raises(pair, whole, tmp_path, nth):
 @pytest.mark.row("a thread that raises")
 @pytest.mark.parametrize("nth", [1, 4])
 def test_the_reader_raises(pair, whole, tmp_path, monkeypatch, nth):
-    case, read = Case(*pair, tmp_path), rscd.scene.reader.RowReader.rows
+    case, read = Case(*pair, tmp_path), rscd.scene.reader.DateWindows.read
     calls = iter(range(1, 1000))
 
-    def failing(self, start, stop):
+    def failing(self, window, next_row):
         if next(calls) == nth:
             raise DataError("rows cannot be read", path="x.tif")
-        return read(self, start, stop)
+        return read(self, window, next_row)
 
     with monkeypatch.context() as patch:
-        patch.setattr(rscd.scene.reader.RowReader, "rows", failing)
+        patch.setattr(rscd.scene.reader.DateWindows, "read", failing)
         with pytest.raises(DataError, match="cannot be read"):
             case.run()
     goes_on(case, whole)
