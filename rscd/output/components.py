@@ -10,6 +10,8 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import pairwise
 from typing import TypeVar, cast
 
 import numpy as np
@@ -38,6 +40,7 @@ Column = TypeVar("Column", ByteArray, LongArray, DoubleArray)
 _VALUES = 256
 _DENSE = 1 << 22
 _SLAB = 64
+"""Rows that are looked at at once."""
 _ADDED = ("pixels", "area_m2", "p_sum", "before_sum", "after_sum", "outline_edges", "hidden_edges")
 _PER_ROW = (*_ADDED, "p_max", "bbox")
 
@@ -111,13 +114,57 @@ def band_record(
     runs = changed_runs(probability, threshold)
     over = overlaps(runs)
     runs = labelled(runs, over)
-    n = int(runs.label.max(initial=0))
-    of_run = runs.label.astype(np.int64) - 1
+    table = _measured(row, probability, runs, pixel_areas, (before, after))
+    seams = row > 0, row + height < grid_shape[0]
+    table = replace(table, outline_edges=_outline_edges(runs, over, len(table), seams=seams, height=height))
+    digest = record_digest(index, row, probability)
+    return BandRecord(index, row, probability, threshold, runs, table, tuple(read_errors), digest)
+
+
+def _measured(
+    row: int,
+    probability: ByteArray,
+    runs: Runs,
+    pixel_areas: PixelAreas,
+    colours: tuple[ImageArray | None, ImageArray | None],
+) -> ComponentTable:
+    """The table of a band's components but for ``outline_edges``; some rows at a time, to save memory."""
+    tables: list[ComponentTable] = []
+    groups: list[LongArray] = []
+    done = 0
+    first = np.searchsorted(runs.row, np.arange(0, len(probability), _SLAB))
+    for start, stop in pairwise([*first, len(runs.row)]):
+        if stop == start and (tables or stop < len(runs.row)):
+            continue
+        some = Runs(*(part[start:stop] for part in runs))
+        pixels = int((some.stop - some.start).sum())
+        part = slice(done, done + pixels)
+        seen = (None if image is None else image[:, part] for image in colours)
+        labels, of_run = np.unique(some.label, return_inverse=True)
+        tables.append(_table(row, probability, some, of_run, len(labels), pixel_areas, *seen))
+        groups.append(labels.astype(np.int64) - 1)
+        done += pixels
+    return merge(reduce(concatenate, tables), np.concatenate(groups))
+
+
+def _table(
+    row: int,
+    probability: ByteArray,
+    runs: Runs,
+    of_run: LongArray,
+    n: int,
+    pixel_areas: PixelAreas,
+    before: ImageArray | None,
+    after: ImageArray | None,
+) -> ComponentTable:
+    """Measure n components, each run being of one of them."""
     of = np.repeat(of_run, runs.stop - runs.start)
     rows, cols = pixels_of(runs)
     values = probability[rows, cols]
     start, value, count = _histogram(of * _VALUES + values, None, n)
-    table = ComponentTable(
+    top, left, right = (part.astype(np.int64) for part in (runs.row, runs.start, runs.stop))
+    box = (np.minimum, top + row), (np.minimum, left), (np.maximum, top + row + 1), (np.maximum, right)
+    return ComponentTable(
         pixels=np.bincount(of, minlength=n),
         area_m2=np.bincount(of, weights=pixel_areas.at(rows + row, cols), minlength=n).astype(np.float64),
         p_sum=np.bincount(of, weights=values, minlength=n).astype(np.int64),
@@ -127,19 +174,10 @@ def band_record(
         hist_count=count,
         before_sum=_image_sums(before, of, n),
         after_sum=_image_sums(after, of, n),
-        bbox=np.column_stack(
-            [
-                _reduce(np.minimum, of_run, runs.row.astype(np.int64) + row, n),
-                _reduce(np.minimum, of_run, runs.start.astype(np.int64), n),
-                _reduce(np.maximum, of_run, runs.row.astype(np.int64) + row + 1, n),
-                _reduce(np.maximum, of_run, runs.stop.astype(np.int64), n),
-            ]
-        ),
-        outline_edges=_outline_edges(runs, over, n, seams=(row > 0, row + height < grid_shape[0]), height=height),
+        bbox=np.column_stack([_reduce(which, of_run, side, n) for which, side in box]),
+        outline_edges=np.zeros(n, dtype=np.int64),
         hidden_edges=_hidden_edges(probability, (rows, cols), of, n),
     )
-    digest = record_digest(index, row, probability)
-    return BandRecord(index, row, probability, threshold, runs, table, tuple(read_errors), digest)
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,12 @@ from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
 from rscd.output.area import PixelAreas
 from rscd.output.datadict import add_data_dictionary
 from rscd.output.evidence import GEOMETRY_METADATA, REVIEW_STATES, columns
+from rscd.output.overviews import SLAB
 from rscd.output.polygons import FEATURE_SCHEMA, find_corners, trace
 from rscd.output.publish import Publication, writing
 from rscd.output.runs import labelled, overlaps, runs_of
 from rscd.output.style import changes_qml
-from rscd.types import NOT_OBSERVABLE, BandRecord, Grid
+from rscd.types import NOT_OBSERVABLE, BandRecord, BoolArray, Grid
 
 BATCH_FEATURES = 4096
 """Features that are held at once on the way from the spool to the GeoPackage."""
@@ -120,16 +121,19 @@ class ObservedExtent:
 
     def add(self, record: BandRecord) -> None:
         """Take a band; each once, in any order."""
-        observed = record.probability != NOT_OBSERVABLE
-        rows = np.arange(record.row, record.row + record.height) // self._factor
-        self.observed_m2 += self._areas.total(observed, record.row)
+        for start in range(0, record.height, SLAB):  # for masks take as much memory as the band
+            self._add(record.probability[start : start + SLAB] != NOT_OBSERVABLE, record.row + start)
+
+    def _add(self, observed: BoolArray, row: int) -> None:
+        rows = np.arange(row, row + len(observed)) // self._factor
+        self.observed_m2 += self._areas.total(observed, row)
         if observed.all():
             self._cells[rows[0] : rows[-1] + 1] = True
             return
-        self.not_observable_m2 += self._areas.total(~observed, record.row)
+        self.not_observable_m2 += self._areas.total(~observed, row)
         first_of_cell = np.flatnonzero(np.diff(rows, prepend=-1))
         cells = np.logical_or.reduceat(observed, first_of_cell, axis=0)
-        cells = np.logical_or.reduceat(cells, np.arange(0, record.width, self._factor), axis=1)
+        cells = np.logical_or.reduceat(cells, np.arange(0, observed.shape[1], self._factor), axis=1)
         self._cells[rows[first_of_cell]] |= cells
 
     def multipolygon(self) -> shapely.MultiPolygon:

@@ -18,6 +18,9 @@ import numpy as np
 from rscd.output.geotiff import BLOCK, new_geotiff, write_rows
 from rscd.types import NOT_OBSERVABLE, ByteArray, Grid
 
+SLAB = 64
+"""Rows that are halved at once; even."""
+
 
 class Level:
     """Rows of one level, and of all coarser ones.
@@ -31,29 +34,35 @@ class Level:
     def __init__(self, path: Path, grid: Grid, files: ExitStack) -> None:
         self.path, self._grid = path, grid
         self.dataset: Any = files.enter_context(new_geotiff(path, grid, bands=1, nodata=NOT_OBSERVABLE))
-        self._held: list[ByteArray] = []
-        self._written = 0
+        self._strip: ByteArray = np.empty((min(BLOCK, grid.height), grid.width), np.uint8)
+        self._held = self._written = 0
         self._coarser = None
         if max(grid.shape) > BLOCK:
             self._coarser = Level(path.with_name(path.name + ".ovr"), halved_grid(grid), files)
 
-    def add(self, rows: ByteArray) -> list[ByteArray]:
-        """Take the next rows (n, columns); returns what was written: strips of BLOCK rows, the last one shorter."""
-        self._held.append(rows)
-        held = sum(map(len, self._held))
-        last = self._written + held == self._grid.height
-        if held < BLOCK and not last:
-            return []
-        rows = np.concatenate(self._held)
-        whole = held if last else held - held % BLOCK
-        self._held = [rows[whole:]]
-        strips = [rows[start : min(start + BLOCK, whole)] for start in range(0, whole, BLOCK)]
-        for strip in strips:
-            write_rows(self.dataset, self._written, strip[None])
-            self._written += len(strip)
-            if self._coarser is not None:
-                self._coarser.add(halved(strip))
-        return strips
+    def add(self, rows: ByteArray) -> Iterator[ByteArray]:
+        """Take the next rows (n, columns); yields what was written: strips of BLOCK rows, the last one shorter.
+
+        A strip is there until the next one is asked for.
+        """
+        taken = 0
+        while taken < len(rows):
+            some = rows[taken : taken + len(self._strip) - self._held]
+            self._strip[self._held : self._held + len(some)] = some
+            self._held, taken = self._held + len(some), taken + len(some)
+            if self._held == len(self._strip) or self._written + self._held == self._grid.height:
+                yield self._flush()
+
+    def _flush(self) -> ByteArray:
+        """Write the rows that are held, here and halved to the coarser level."""
+        strip = self._strip[: self._held]
+        write_rows(self.dataset, self._written, strip[None])
+        self._written, self._held = self._written + len(strip), 0
+        if self._coarser is not None:
+            for row in range(0, len(strip), SLAB):  # in slabs, for means take several times the memory
+                for _ in self._coarser.add(halved(strip[row : row + SLAB])):
+                    pass
+        return strip
 
     @property
     def complete(self) -> bool:
