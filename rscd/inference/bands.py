@@ -25,6 +25,8 @@ from rscd.types import BandRecord, BoolArray, ByteArray, FloatArray, Grid, LongA
 
 IN_FLIGHT = 8
 """Windows that may be begun and not yet blended, and at least two batches: the device goes on meanwhile."""
+GIVE_BACK = 8
+"""Bands after which freed memory goes back to the system: a forward pass then has to fetch its own anew."""
 Forward = Callable[[ByteArray, ByteArray], FloatArray]
 """(n, bands, h, w) of both dates -> probabilities (n, h, w), e.g. a Predictor."""
 
@@ -104,7 +106,8 @@ def band_records(
             if window.j == plan.cols.count - 1:
                 if k in work.bands:
                     yield band.record(label, blender.tail)
-                give_back_memory()
+                if k % GIVE_BACK == GIVE_BACK - 1:
+                    give_back_memory()
     yield from work.finished(reached, work.bands.stop)
 
 

@@ -1,4 +1,4 @@
-"""The C library's heap: kept between forward passes, given back between bands.
+"""The C library's heap: kept between forward passes, given back after some bands.
 
 Of glibc; with another one nothing is done.
 """
@@ -27,10 +27,6 @@ def keep_memory() -> None:
 
 
 def give_back_memory() -> None:
-    """Give freed memory back to the system.
-
-    Arrays of bands leave gaps in the heap: without this, the peak at 12,000 columns grew by 100 MB over a tall
-    scene.
-    """
+    """Give freed memory back to the system: gaps in the heap would add up over a tall scene."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

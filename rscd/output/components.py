@@ -38,7 +38,7 @@ from rscd.types import (
 Column = TypeVar("Column", ByteArray, LongArray, DoubleArray)
 
 _VALUES = 256
-_DENSE = 1 << 22
+_DENSE = 1 << 18
 _SLAB = 64
 """Rows that are looked at at once."""
 _ADDED = ("pixels", "area_m2", "p_sum", "before_sum", "after_sum", "outline_edges", "hidden_edges")
