@@ -15,7 +15,7 @@ from rscd.scene.mapping import Mapping
 from rscd.scene.pair import Pair
 from rscd.scene.radiometry import Radiometry, match, percentiles, stretch
 from rscd.scene.readers import DateReader, WarpReader
-from rscd.scene.sample import SamplePlan, plan_sample, read_sample
+from rscd.scene.sample import LEAST_BLOCKS, SamplePlan, plan_sample, read_sample
 from rscd.scene.shift import SEARCH_PX, ShiftMap, measure_shift
 from rscd.scene.statistics import Statistics, look_everywhere
 from rscd.types import DoubleArray, ImageArray
@@ -66,7 +66,7 @@ def prepare(pair: Pair, contract: Contract, config: PairConfig) -> Prepared:
     residual = None
     if config.align == "auto" and shift.consistent and shift.length_px > LEAST_SHIFT_PX:
         moved, again = shifted(pair, shift), Statistics()
-        measured = measure_shift(again.watch(read_sample(moved.before, moved.after, plan)))
+        measured = _measured(moved, plan, again)
         shorter = measured.consistent and measured.length_px <= shift.length_px - GAIN_PX
         if shorter and again.lacks() is None:
             pair, seen, residual = moved, again, measured
@@ -106,11 +106,17 @@ def _look(pair: Pair) -> tuple[SamplePlan, Statistics, ShiftMap]:
     tiled = pair.before.raster.tiled and pair.after.raster.tiled
     plan = plan_sample(pair.region, tiled=tiled)
     seen = Statistics()
-    shift = measure_shift(seen.watch(read_sample(pair.before, pair.after, plan)))
+    shift = _measured(pair, plan, seen)
     if seen.lacks() is not None or seen.constant() is not None:
         plan, seen = look_everywhere(pair), Statistics()
-        shift = measure_shift(seen.watch(read_sample(pair.before, pair.after, plan)))
+        shift = _measured(pair, plan, seen)
     return plan, seen, shift
+
+
+def _measured(pair: Pair, plan: SamplePlan, seen: Statistics) -> ShiftMap:
+    """The shift on the sample, whose blocks ``seen`` takes in on the way."""
+    blocks = seen.watch(read_sample(pair.before, pair.after, plan))
+    return measure_shift(blocks, dense=len(plan.blocks) < LEAST_BLOCKS)
 
 
 def _scaled(pair: Pair, seen: Statistics, contract: Contract, config: PairConfig) -> tuple[Pair, Difference]:

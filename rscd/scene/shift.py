@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,12 +109,18 @@ class ShiftMap:
         return KDTree([(p.row, p.col) for p in near]), np.array([np.hypot(p.rows, p.cols) for p in near])
 
 
-def measure_shift(blocks: Iterable[SampleBlock]) -> ShiftMap:
-    """Measure the shift of the after image on the patches of a sample."""
+def measure_shift(blocks: Iterable[SampleBlock], *, dense: bool = True) -> ShiftMap:
+    """Measure the shift of the after image on the patches of a sample.
+
+    Args:
+        blocks: The sample.
+        dense: Whether patches overlap by half: of use where there are few blocks.
+    """
     patches: list[PatchShift] = []
+    shifts = partial(block_shifts, dense=dense)
     # Nothing else runs yet, and transforms free the GIL; BLAS's own threads below ours made it four times slower.
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as threads:
-        for found_in_block in threads.map(block_shifts, blocks):
+        for found_in_block in threads.map(shifts, blocks):
             if len(patches) < MOST_PATCHES:
                 patches += found_in_block
     if not patches:
@@ -138,8 +144,8 @@ def _agrees(patch: PatchShift, rows: float, cols: float) -> bool:
     return abs(patch.rows - rows) <= AGREE_PX and abs(patch.cols - cols) <= AGREE_PX
 
 
-def block_shifts(block: SampleBlock) -> list[PatchShift]:
-    """Shifts of the patches that fit into a block and that both dates show to nine tenths."""
+def block_shifts(block: SampleBlock, *, dense: bool = True) -> list[PatchShift]:
+    """Shifts of the patches that fit into a block, and of which both dates show nine tenths."""
     valid = block.before_valid & block.after_valid
     height, width = valid.shape
     side = min(PATCH, max(min(height, width) // 2, LEAST_PATCH))
@@ -148,8 +154,8 @@ def block_shifts(block: SampleBlock) -> list[PatchShift]:
     before = edges(block.before, block.before_valid)
     after = edges(block.after, block.after_valid)
     patches = []
-    for top in _starts(height, side):
-        for left in _starts(width, side):
+    for top in _starts(height, side, dense=dense):
+        for left in _starts(width, side, dense=dense):
             part = np.s_[top : top + side, left : left + side]
             if valid[part].mean() < 0.9:
                 continue
@@ -160,9 +166,10 @@ def block_shifts(block: SampleBlock) -> list[PatchShift]:
     return patches
 
 
-def _starts(size: int, side: int) -> list[int]:
-    """Starts of patches that overlap by half, evenly spread."""
-    return [int(x) for x in np.linspace(0, size - side, 2 * (size // side) - 1)]
+def _starts(size: int, side: int, *, dense: bool) -> list[int]:
+    """Starts of patches, evenly spread; dense ones overlap by half."""
+    fit = size // side
+    return [int(x) for x in np.linspace(0, size - side, 2 * fit - 1 if dense else fit)]
 
 
 def edges(pixels: ImageArray, valid: BoolArray) -> EdgeArray:
