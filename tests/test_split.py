@@ -16,6 +16,7 @@ from rscd import DetectConfig, detect
 from rscd.archive.split import Scene, Stretch, begin, cut, detect_split, finish
 from rscd.errors import Interrupted, UsageError
 from rscd.inference.lock import run_folder
+from rscd.inference.predictor import Predictor
 from rscd.model.registry import trained_model
 
 SMALL = {"window": 64, "overlap": 16, "batch_size": 2, "threshold": 0.3}
@@ -105,6 +106,22 @@ def test_workers_stop_when_their_run_is_over(begun):
     assert sorted(p.name for p in folder.glob("*.band")) == ["000004.band", "000005.band"]
     assert finish(Stretch(scene, range(4, 7), "mine")) == 1
     assert begin(scene).missing == (0, 1, 2, 3, 7, 8)
+
+
+def test_a_stretch_taken_up_again_forwards_what_is_missing_and_one_row_above(begun, monkeypatch):
+    scene, _, _ = begun
+    forwarded, call = [], Predictor.__call__
+
+    def counting(self, before, after):
+        forwarded.append(len(before))
+        return call(self, before, after)
+
+    monkeypatch.setattr(Predictor, "__call__", counting)
+    finish(Stretch(scene, range(4, 6), "mine"))
+    assert sum(forwarded) == 3 * 9
+    forwarded.clear()
+    finish(Stretch(scene, range(4, 7), "mine"))
+    assert sum(forwarded) == 2 * 9
 
 
 def test_a_worker_that_would_make_other_bytes_is_refused(begun):

@@ -214,11 +214,11 @@ class _Band:
         if self._kept is None:
             assert sums is not None, "a band that is not finished was not forwarded"
             cell[:] = to_values(sums, window.valid[inside])
-        changed = is_changed(cell, self._threshold)
-        if not self._changed or changed.any():  # the first one tells how many bands there are
-            rows, cols = np.divmod(np.flatnonzero(changed), changed.shape[1])
+        changed = np.flatnonzero(is_changed(cell, self._threshold))
+        if not self._changed or len(changed):  # the first one tells how many bands there are
+            rows, cols = np.divmod(changed, window.cell.width)
             place = rows * self._values.shape[1] + cols + left
-            before, after = (date[:, *inside][:, changed] for date in (window.before, window.after))
+            before, after = (date[:, *inside][:, rows, cols] for date in (window.before, window.after))
             self._changed.append((place, before, after))
 
     def record(self, label: Callable[..., BandRecord], tail: FloatArray) -> BandRecord:
