@@ -16,6 +16,7 @@ it is complete.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -27,12 +28,14 @@ from rscd.output.components import ComponentJoiner, Joined, take
 from rscd.output.evidence import Evidence, GeometryArray, feature_schema
 from rscd.output.outline import HoleFiller, Reshaper, metres_per_unit, simplify
 from rscd.output.runs import keys, runs_of, stacked
-from rscd.types import BandRecord, BoolArray, Grid, LongArray, Runs
+from rscd.types import BandRecord, BoolArray, ComponentTable, Grid, LongArray, Runs
 
 FEATURE_SCHEMA = feature_schema()
 """Columns of the layer ``changes`` where no images are at hand."""
 
 _CONCAVE = 4
+_AT_ONCE = 1024
+"""Polygons that are traced, and described, at once: on the way they take some kB each."""
 
 
 class Corners(NamedTuple):
@@ -47,7 +50,7 @@ class Corners(NamedTuple):
     kind: LongArray
     """Odd quadrant 0..3, plus 4 if the corner is concave."""
 
-    def pick(self, which: LongArray | BoolArray) -> Corners:
+    def pick(self, which: LongArray | BoolArray | slice) -> Corners:
         """Some of the corners."""
         return Corners(*(part[which] for part in self))
 
@@ -131,15 +134,33 @@ class PolygonTracer:
         self._open = _renumbered(corners.pick(still_open), joined.is_open)
         complete = keep & ~joined.is_open
         table = take(joined.table, np.flatnonzero(complete))
-        rings = trace(_renumbered(corners.pick(~still_open), complete), mirrored=_mirrored(self._grid))
-        polygons = rings.polygons(self._grid.transform)
+        polygons = self._traced(_renumbered(corners.pick(~still_open), complete), len(table))
         if self._filler is not None:
             polygons = self._filler.fill(table, polygons, horizon)
         if self._reshaper is not None:
             table, polygons = self._reshaper.settle(table, polygons, horizon)
-        first_id = self._features + 1
-        self._features += len(table)
-        return self._evidence.batch(first_id, table, polygons)
+        return self._described(table, polygons)
+
+    def _traced(self, corners: Corners, components: int) -> GeometryArray:
+        """Polygons of complete components."""
+        corners = corners.pick(np.argsort(corners.of, kind="stable"))
+        firsts = range(0, components, _AT_ONCE)
+        cuts = np.searchsorted(corners.of, [*firsts, components])
+        found = [np.empty(0, dtype=object)]
+        for first, (start, stop) in zip(firsts, pairwise(cuts), strict=True):
+            some = corners.pick(slice(start, stop))
+            rings = trace(some._replace(of=some.of - first), mirrored=_mirrored(self._grid))
+            found.append(rings.polygons(self._grid.transform))
+        return np.concatenate(found)
+
+    def _described(self, table: ComponentTable, polygons: GeometryArray) -> pa.RecordBatch:
+        """Features of components, numbered on."""
+        batches = []
+        for start in range(0, max(1, len(table)), _AT_ONCE):
+            rows = np.arange(start, min(start + _AT_ONCE, len(table)))
+            batches.append(self._evidence.batch(self._features + 1, take(table, rows), polygons[rows]))
+            self._features += len(rows)
+        return batches[0] if len(batches) == 1 else pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
 
 
 def _reshaper(grid: Grid, simplify_m: float, *, regularize: bool) -> Reshaper | None:
