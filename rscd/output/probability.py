@@ -127,11 +127,13 @@ def verify(path: Path, hashes: list[str], target: Path | None = None) -> None:
         with rasterio.Env(**GDAL_OPTIONS):  # a thread's own
             _compare(path, hashes, first, target)
 
+    def overview(level: int) -> None:
+        with rasterio.Env(**GDAL_OPTIONS):
+            _decode(path, level, target)
+
     with ThreadPoolExecutor(THREADS) as threads:
-        for _ in threads.map(part, range(THREADS)):
-            pass
-    for level in range(levels):
-        _decode(path, level, target)
+        for done in (threads.map(part, range(THREADS)), threads.map(overview, range(levels))):
+            list(done)
 
 
 def _compare(path: Path, hashes: list[str], first: int, target: Path) -> None:
