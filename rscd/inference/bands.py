@@ -125,19 +125,20 @@ class _Batch(NamedTuple):
 def _batches(
     inputs: Iterable[WindowInput], plan: WindowPlan, work: Work, batch_size: int, tally: Tally
 ) -> Iterator[_Batch]:
-    """Gather windows until enough are seen or their row ends."""
+    """Gather windows until enough are seen or their row ends; of a row that is not forwarded, take one by one."""
     windows: list[WindowInput] = []
     seen: list[int] = []
     with drawn_from(inputs) as source:
         for window in source:
-            if window.k in work.forwarded:
-                if window.valid.any():
-                    seen.append(len(windows))
-                    tally.windows += 1
-                else:
-                    tally.skipped += 1
+            forwarded = window.k in work.forwarded
+            if forwarded and window.valid.any():
+                seen.append(len(windows))
+                tally.windows += 1
+            elif forwarded:
+                window = window.emptied()  # any number of these may be gathered
+                tally.skipped += 1
             windows.append(window)
-            if len(seen) == batch_size or window.j == plan.cols.count - 1:
+            if not forwarded or len(seen) == batch_size or window.j == plan.cols.count - 1:
                 yield _Batch(windows, seen, _pixels([windows[i] for i in seen], plan))
                 windows, seen = [], []
 

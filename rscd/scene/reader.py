@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
@@ -62,6 +62,12 @@ class WindowInput:
     def valid(self) -> BoolArray:
         """What both dates show, and is wanted."""
         return self.shown if self.wanted is None else self.shown & self.wanted
+
+    def emptied(self) -> WindowInput:
+        """The same window with nothing in it, which takes no memory."""
+        pixels = np.broadcast_to(np.zeros((), np.uint8), self.before.shape)
+        none = np.broadcast_to(np.zeros((), np.bool_), self.before_valid.shape)
+        return replace(self, before=pixels, after=pixels, before_valid=none, after_valid=none, wanted=None)
 
     @property
     def in_cell(self) -> tuple[slice, slice]:
