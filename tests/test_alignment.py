@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 import rasterio
 from conftest import write_image
+from scipy.ndimage import gaussian_filter
 from scipy.ndimage import shift as move
 
 from rscd import DetectConfig, detect, load_model
+from rscd.scene.sample import SampleBlock
+from rscd.scene.shift import measure_shift
 from rscd.simulate import Scene, SceneSpec
 from rscd.types import Window
 
@@ -39,3 +42,18 @@ def test_detection_after_alignment_is_that_of_the_unshifted_pair(tmp_path):
         aligned = f1(before, after, label, tmp_path, model, "auto")
         assert aligned >= expected - 0.01
         assert f1(before, after, label, tmp_path, model, "off") < aligned
+
+
+@pytest.mark.parametrize(("dense", "patches"), [(True, 9), (False, 4)])
+def test_a_shift_is_found_on_patches_that_overlap_or_not(dense, patches):
+    rng = np.random.default_rng(4)
+    blocks = []
+    for i in range(3):
+        scene = gaussian_filter(rng.random((3, 512, 512)) * 255, (0, 2, 2)).astype(np.float32)
+        moved = np.roll(scene, (3, -5), axis=(1, 2))
+        seen = np.ones((512, 512), bool)
+        blocks.append(SampleBlock(Window(0, 512 * i, 512, 512), scene, moved, seen, seen))
+    found = measure_shift(blocks, dense=dense)
+    assert (found.rows, found.cols) == (pytest.approx(3, abs=0.05), pytest.approx(-5, abs=0.05))
+    assert len(found.patches) == 3 * patches
+    assert found.confidence == 1

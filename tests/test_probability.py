@@ -7,7 +7,7 @@ from rscd.errors import DataError, OutputError
 from rscd.output.area import PixelAreas
 from rscd.output.components import band_record
 from rscd.output.overviews import halved
-from rscd.output.probability import KeptProbability, ProbabilityRaster, _decode, verify
+from rscd.output.probability import KeptProbability, ProbabilityRaster, _compare, verify
 
 
 def written(path, values, heights):
@@ -18,9 +18,8 @@ def written(path, values, heights):
         part = values[row : row + height]
         raster.add(band_record(i, row, part, threshold=127, grid_shape=grid.shape, pixel_areas=areas))
         row += height
-    hashes = raster._hashes
     raster.finish()
-    return hashes
+    return [level.digests for level in raster._rows.levels()]
 
 
 @pytest.fixture
@@ -55,8 +54,13 @@ def test_a_block_that_reads_back_wrong_is_noticed(tmp_path, values):
     path = tmp_path / "p.tif"
     hashes = written(path, values, [1300])
     verify(path, hashes)
-    with pytest.raises(OutputError, match="rows from 512 read back wrong"):
-        verify(path, [hashes[0], hashes[2], hashes[2]])
+    (first, _, last), *coarser = hashes
+    with pytest.raises(OutputError, match="tif: rows from 512 read back wrong"):
+        verify(path, [[first, last, last], *coarser])
+    with pytest.raises(OutputError, match="overview 0: rows from 512 read back wrong"):
+        verify(path, [hashes[0], [coarser[0][0], first], *coarser[1:]])
+    with pytest.raises(OutputError, match="lacks an overview"):
+        verify(path, [*hashes, [first]])
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) * 9 // 10])
     with pytest.raises((OutputError, rasterio.errors.RasterioError)):
@@ -67,8 +71,8 @@ def test_a_block_that_an_overview_lacks_is_noticed(tmp_path, values):
     path = write_image(tmp_path / "p.tif", np.zeros((1, 1024, 1024), np.uint8), sparse_ok=True)
     with rasterio.Env(SPARSE_OK_OVERVIEW="YES"), rasterio.open(path, "r+") as dataset:
         dataset.build_overviews([2], rasterio.enums.Resampling.average)
-    with pytest.raises(OutputError, match="overview 0 lacks its block 0, 0"):
-        _decode(path, 0, path)
+    with pytest.raises(OutputError, match="overview 0: lacks its block 0, 0"):
+        _compare(path, 1, [""], 0, path)
 
 
 def test_a_plain_tiff_is_no_cog(tmp_path, values):

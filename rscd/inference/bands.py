@@ -21,7 +21,7 @@ from rscd.scene.reader import WindowInput
 from rscd.scene.validity import fill_invalid
 from rscd.scene.windows import WindowPlan
 from rscd.telemetry import Stopwatch
-from rscd.types import BandRecord, BoolArray, ByteArray, FloatArray, Grid, LongArray
+from rscd.types import BandRecord, BoolArray, ByteArray, FloatArray, Grid, IntArray
 
 IN_FLIGHT = 8
 """Windows that may be begun and not yet blended, and at least two batches: the device goes on meanwhile."""
@@ -115,7 +115,7 @@ class _Batch(NamedTuple):
     """Windows that follow one another in a row, on their way."""
 
     windows: list[WindowInput]
-    """All of them."""
+    """All of them, of each its cell."""
     seen: list[int]
     """Those that are forwarded: those with a valid pixel."""
     arrays: Sequence[Any]
@@ -127,20 +127,21 @@ def _batches(
 ) -> Iterator[_Batch]:
     """Gather windows until enough are seen or their row ends; of a row that is not forwarded, take one by one."""
     windows: list[WindowInput] = []
-    seen: list[int] = []
+    seen: dict[int, WindowInput] = {}
     with drawn_from(inputs) as source:
         for window in source:
             forwarded = window.k in work.forwarded
-            if forwarded and window.valid.any():
-                seen.append(len(windows))
-                tally.windows += 1
-            elif forwarded:
-                window = window.emptied()  # any number of these may be gathered
+            if forwarded and not window.valid.any():
+                windows.append(window.emptied())
                 tally.skipped += 1
-            windows.append(window)
+            else:
+                if forwarded:
+                    seen[len(windows)] = window
+                    tally.windows += 1
+                windows.append(window.within_cell())
             if not forwarded or len(seen) == batch_size or window.j == plan.cols.count - 1:
-                yield _Batch(windows, seen, _pixels([windows[i] for i in seen], plan))
-                windows, seen = [], []
+                yield _Batch(windows, [*seen], _pixels([*seen.values()], plan))
+                windows, seen = [], {}
 
 
 def _pixels(windows: list[WindowInput], plan: WindowPlan) -> list[ByteArray]:
@@ -176,8 +177,8 @@ def _one_by_one(batches: Iterable[_Batch]) -> Iterator[tuple[WindowInput, FloatA
     """Windows, with the probabilities of those that were forwarded."""
     for batch in batches:
         found = dict(zip(batch.seen, batch.arrays, strict=True))
-        for i, window in enumerate(batch.windows):
-            yield window, found.get(i)
+        for i in range(len(batch.windows)):
+            yield batch.windows.pop(0), found.get(i)  # what is done with is let go of
 
 
 class _Band:
@@ -197,7 +198,7 @@ class _Band:
         self._kept, self._finished = kept, kept is not None and kept.threshold == threshold
         shape = stop - self._row, plan.cols.size
         self._values = np.empty(shape, np.uint8) if kept is None else kept.probability
-        self._changed: list[tuple[LongArray, ByteArray, ByteArray]] = []
+        self._changed: list[tuple[IntArray, ByteArray, ByteArray]] = []
         self._read_errors: list[str] = []
 
     def add(self, window: WindowInput, sums: FloatArray | None) -> None:
@@ -218,7 +219,7 @@ class _Band:
         changed = np.flatnonzero(is_changed(cell, self._threshold))
         if not self._changed or len(changed):  # the first one tells how many bands there are
             rows, cols = np.divmod(changed, window.cell.width)
-            place = rows * self._values.shape[1] + cols + left
+            place = (rows * self._values.shape[1] + cols + left).astype(np.int32)
             before, after = (date[:, *inside][:, rows, cols] for date in (window.before, window.after))
             self._changed.append((place, before, after))
 
@@ -227,7 +228,7 @@ class _Band:
         kept = self._kept
         if kept is not None and self._finished:
             return kept
-        errors = self._read_errors if kept is None else kept.read_errors
+        errors = tuple(dict.fromkeys(self._read_errors)) if kept is None else kept.read_errors
         record = label(self._k, self._row, self._values, **self._colours(), read_errors=errors)
         if kept is None:
             self._work.keep(record, tail)
@@ -236,5 +237,6 @@ class _Band:
     def _colours(self) -> dict[str, ByteArray]:
         """What both dates show of the changed pixels, in reading order, (bands, pixels) each."""
         place, before, after = (np.concatenate(part, axis=-1) for part in zip(*self._changed, strict=True))
+        self._changed.clear()
         order = np.argsort(place)
         return {"before": before[:, order], "after": after[:, order]}

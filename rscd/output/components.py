@@ -20,6 +20,7 @@ from scipy.sparse.csgraph import connected_components
 
 from rscd.errors import UsageError
 from rscd.output.area import PixelAreas
+from rscd.output.geotiff import SLAB
 from rscd.output.runs import Overlaps, labelled, overlaps, pixels_of, runs_of, stacked
 from rscd.types import (
     NOT_OBSERVABLE,
@@ -39,8 +40,6 @@ Column = TypeVar("Column", ByteArray, LongArray, DoubleArray)
 
 _VALUES = 256
 _DENSE = 1 << 18
-_SLAB = 64
-"""Rows that are looked at at once."""
 _ADDED = ("pixels", "area_m2", "p_sum", "before_sum", "after_sum", "outline_edges", "hidden_edges")
 _PER_ROW = (*_ADDED, "p_max", "bbox")
 
@@ -71,8 +70,8 @@ def is_changed(probability: ByteArray, threshold: int) -> BoolArray:
 
 def changed_runs(probability: ByteArray, threshold: int) -> Runs:
     """The changed pixels of a band, without labels; some rows at a time, for masks are made on the way."""
-    starts = range(0, len(probability), _SLAB)
-    return stacked((row, runs_of(is_changed(probability[row : row + _SLAB], threshold))) for row in starts)
+    starts = range(0, len(probability), SLAB)
+    return stacked((row, runs_of(is_changed(probability[row : row + SLAB], threshold))) for row in starts)
 
 
 def label_changes(probability: ByteArray, threshold: int) -> Runs:
@@ -132,7 +131,7 @@ def _measured(
     tables: list[ComponentTable] = []
     groups: list[LongArray] = []
     done = 0
-    first = np.searchsorted(runs.row, np.arange(0, len(probability), _SLAB))
+    first = np.searchsorted(runs.row, np.arange(0, len(probability), SLAB))
     for start, stop in pairwise([*first, len(runs.row)]):
         if stop == start and (tables or stop < len(runs.row)):
             continue

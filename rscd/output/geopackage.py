@@ -22,7 +22,7 @@ from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
 from rscd.output.area import PixelAreas
 from rscd.output.datadict import add_data_dictionary
 from rscd.output.evidence import GEOMETRY_METADATA, REVIEW_STATES, columns
-from rscd.output.overviews import SLAB
+from rscd.output.geotiff import SLAB
 from rscd.output.polygons import FEATURE_SCHEMA, find_corners, trace
 from rscd.output.publish import Publication, writing
 from rscd.output.runs import labelled, overlaps, runs_of

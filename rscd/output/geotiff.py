@@ -17,6 +17,8 @@ from rscd.types import Grid
 
 BLOCK = 512
 """Side of a tile in px."""
+SLAB = 64
+"""Rows that are worked on at once where that takes several times their own memory; even."""
 
 
 @contextmanager

@@ -7,6 +7,7 @@ Each level is a GeoTIFF of its own, half as large as the one before, named as GD
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -15,11 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from rscd.output.geotiff import BLOCK, new_geotiff, write_rows
+from rscd.output.geotiff import BLOCK, SLAB, new_geotiff, write_rows
 from rscd.types import NOT_OBSERVABLE, ByteArray, Grid
-
-SLAB = 64
-"""Rows that are halved at once; even."""
 
 
 class Level:
@@ -36,44 +34,47 @@ class Level:
         self.dataset: Any = files.enter_context(new_geotiff(path, grid, bands=1, nodata=NOT_OBSERVABLE))
         self._strip: ByteArray = np.empty((min(BLOCK, grid.height), grid.width), np.uint8)
         self._held = self._written = 0
+        self.digests: list[str] = []
+        """Of each strip that was written, from the top."""
         self._coarser = None
         if max(grid.shape) > BLOCK:
             self._coarser = Level(path.with_name(path.name + ".ovr"), halved_grid(grid), files)
 
-    def add(self, rows: ByteArray) -> Iterator[ByteArray]:
-        """Take the next rows (n, columns); yields what was written: strips of BLOCK rows, the last one shorter.
-
-        A strip is there until the next one is asked for.
-        """
+    def add(self, rows: ByteArray) -> None:
+        """Take the next rows (n, columns); they are written in strips of BLOCK rows, the last one shorter."""
         taken = 0
         while taken < len(rows):
             some = rows[taken : taken + len(self._strip) - self._held]
             self._strip[self._held : self._held + len(some)] = some
             self._held, taken = self._held + len(some), taken + len(some)
             if self._held == len(self._strip) or self._written + self._held == self._grid.height:
-                yield self._flush()
+                self._flush()
 
-    def _flush(self) -> ByteArray:
+    def _flush(self) -> None:
         """Write the rows that are held, here and halved to the coarser level."""
         strip = self._strip[: self._held]
         write_rows(self.dataset, self._written, strip[None])
+        self.digests.append(digest_of(strip))
         self._written, self._held = self._written + len(strip), 0
         if self._coarser is not None:
             for row in range(0, len(strip), SLAB):  # in slabs, for means take several times the memory
-                for _ in self._coarser.add(halved(strip[row : row + SLAB])):
-                    pass
-        return strip
+                self._coarser.add(halved(strip[row : row + SLAB]))
 
     @property
     def complete(self) -> bool:
         """Whether all rows have come."""
         return self._written == self._grid.height
 
-    def paths(self) -> Iterator[Path]:
-        """This level's file, and those of the coarser ones."""
-        yield self.path
+    def levels(self) -> Iterator[Level]:
+        """This level and the coarser ones."""
+        yield self
         if self._coarser is not None:
-            yield from self._coarser.paths()
+            yield from self._coarser.levels()
+
+
+def digest_of(strip: ByteArray) -> str:
+    """Hex sha256 of the values of a strip."""
+    return hashlib.sha256(np.ascontiguousarray(strip).data).hexdigest()
 
 
 def halved_grid(grid: Grid) -> Grid:

@@ -160,7 +160,8 @@ class PolygonTracer:
             rows = np.arange(start, min(start + _AT_ONCE, len(table)))
             batches.append(self._evidence.batch(self._features + 1, take(table, rows), polygons[rows]))
             self._features += len(rows)
-        return batches[0] if len(batches) == 1 else pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
+        (batch,) = pa.Table.from_batches(batches).combine_chunks().to_batches() if len(batches) > 1 else batches
+        return batch
 
 
 def _reshaper(grid: Grid, simplify_m: float, *, regularize: bool) -> Reshaper | None:

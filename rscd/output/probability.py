@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, suppress
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import rasterio
 import rasterio.shutil
 from rasterio._err import CPLE_BaseError
@@ -19,7 +18,7 @@ from rasterio.windows import Window as RasterWindow
 
 from rscd.errors import DataError, OutputError
 from rscd.output.geotiff import BLOCK
-from rscd.output.overviews import Level
+from rscd.output.overviews import Level, digest_of
 from rscd.output.publish import REMEDY, writing
 from rscd.scene.blocks import find_blocks, words_of
 from rscd.scene.grid import grid_of
@@ -33,8 +32,8 @@ SIBLINGS = {"GDAL_DISABLE_READDIR_ON_OPEN": "FALSE"}
 """While the COG is made, GDAL may find the overviews that lie beside the rows."""
 LEVEL = 1
 """Of ZSTD: its default, 9, takes four times as long."""
-THREADS = min(4, os.cpu_count() or 1)
-"""That make the COG and read it back; nothing else is at work by then."""
+THREADS = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+"""That make the COG and read it back; nothing is inferred by then."""
 
 
 class ProbabilityRaster:
@@ -51,7 +50,6 @@ class ProbabilityRaster:
 
     def __init__(self, path: Path, grid: Grid, target: Path | None = None) -> None:
         self._path, self._grid, self._target = path, grid, target or path
-        self._hashes: list[str] = []
         self._files = ExitStack()
         with self._writing():
             self._rows = Level(path.with_name(path.name + ".rows.tif"), grid, self._files)
@@ -65,7 +63,7 @@ class ProbabilityRaster:
             OutputError: They cannot be written.
         """
         with self._writing():
-            self._hashes += map(_digest, self._rows.add(record.probability))
+            self._rows.add(record.probability)
 
     def finish(self) -> None:
         """Make the COG at ``path`` and read every block of it back.
@@ -90,7 +88,7 @@ class ProbabilityRaster:
             )
         with self._writing(), rasterio.Env(**GDAL_OPTIONS):
             self._remove()
-            verify(self._path, self._hashes, self._target)
+            verify(self._path, [level.digests for level in self._rows.levels()], self._target)
 
     def discard(self) -> None:
         """Close and remove what was written so far; harmless after ``finish``."""
@@ -99,73 +97,56 @@ class ProbabilityRaster:
         self._remove()
 
     def _remove(self) -> None:
-        for path in self._rows.paths():
-            path.unlink(missing_ok=True)
+        for level in self._rows.levels():
+            level.path.unlink(missing_ok=True)
 
     def _writing(self) -> AbstractContextManager[None]:
         return writing(self._target, *GDAL_ERRORS)
 
 
-def verify(path: Path, hashes: list[str], target: Path | None = None) -> None:
-    """Read every block of a COG back and compare; of overviews, see that none is missing or cannot be decoded.
+def verify(path: Path, digests: list[list[str]], target: Path | None = None) -> None:
+    """Read every block of a COG and its overviews back, and compare.
 
     Args:
         path: The COG.
-        hashes: Digest of each strip of BLOCK rows, from the top.
+        digests: Of each level, from the finest: the digest of each strip of BLOCK rows, from the top.
         target: What errors call the file; default: ``path``.
 
     Raises:
-        OutputError: The layout is not a COG's, or a strip differs.
+        OutputError: The layout is not a COG's, a level or a block is missing, or a strip differs.
     """
     target = target or path
     with rasterio.open(path, driver="GTiff") as dataset:
         if dataset.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") != "COG":
             raise OutputError("is not laid out as a COG", path=target, remedy=REMEDY)
-        levels = len(dataset.overviews(1))
+        if len(dataset.overviews(1)) != len(digests) - 1:
+            raise OutputError("lacks an overview", path=target, remedy=REMEDY)
 
-    def part(first: int) -> None:
+    def part(which: tuple[int, int]) -> None:
         with rasterio.Env(**GDAL_OPTIONS):  # a thread's own
-            _compare(path, hashes, first, target)
-
-    def overview(level: int) -> None:
-        with rasterio.Env(**GDAL_OPTIONS):
-            _decode(path, level, target)
+            _compare(path, which[0], digests[which[0]][which[1] :: THREADS], which[1], target)
 
     with ThreadPoolExecutor(THREADS) as threads:
-        for done in (threads.map(part, range(THREADS)), threads.map(overview, range(levels))):
-            list(done)
+        for _ in threads.map(part, product(range(len(digests)), range(THREADS))):
+            pass
 
 
-def _compare(path: Path, hashes: list[str], first: int, target: Path) -> None:
-    """Compare strips ``first``, ``first + THREADS`` and so on.
+def _compare(path: Path, level: int, digests: list[str], first: int, target: Path) -> None:
+    """Compare strips ``first``, ``first + THREADS`` and so on of a level.
 
     Raises:
-        OutputError: A strip differs.
+        OutputError: A strip differs, or a block is missing. What cannot be decoded raises one of GDAL_ERRORS.
     """
-    with rasterio.open(path, driver="GTiff") as dataset:
-        for i in range(first, len(hashes), THREADS):
+    words = f"overview {level - 1}: " if level else ""
+    with rasterio.open(path, driver="GTiff", **({"overview_level": level - 1} if level else {})) as dataset:
+        for i, digest in zip(range(first, len(digests) * THREADS + first, THREADS), digests, strict=True):
+            for col in range(-(-dataset.width // BLOCK)):  # one that was never written reads as nodata
+                if dataset.get_tag_item(f"BLOCK_OFFSET_{col}_{i}", "TIFF", bidx=1) is None:
+                    raise OutputError(f"{words}lacks its block {i}, {col}", path=target, remedy=REMEDY)
             rows = min(BLOCK, dataset.height - i * BLOCK)
             strip = dataset.read(1, window=RasterWindow(0, i * BLOCK, dataset.width, rows))
-            if _digest(strip) != hashes[i]:
-                raise OutputError(f"rows from {i * BLOCK} read back wrong", path=target, remedy=REMEDY)
-
-
-def _decode(path: Path, level: int, target: Path) -> None:
-    """Read every block of an overview: one that was never written reads as zeros, which say "no change".
-
-    Raises:
-        OutputError: A block is missing. What cannot be decoded raises one of GDAL_ERRORS.
-    """
-    with rasterio.open(path, driver="GTiff", overview_level=level) as dataset:
-        for (row, col), window in dataset.block_windows(1):
-            if dataset.get_tag_item(f"BLOCK_OFFSET_{col}_{row}", "TIFF", bidx=1) is None:
-                problem = f"overview {level} lacks its block {row}, {col}"
-                raise OutputError(problem, path=target, remedy=REMEDY)
-            dataset.read(1, window=window)
-
-
-def _digest(strip: ByteArray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(strip).data).hexdigest()
+            if digest_of(strip) != digest:
+                raise OutputError(f"{words}rows from {i * BLOCK} read back wrong", path=target, remedy=REMEDY)
 
 
 class KeptProbability:

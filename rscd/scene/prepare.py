@@ -16,7 +16,7 @@ from rscd.scene.pair import Pair
 from rscd.scene.radiometry import Radiometry, match, percentiles, stretch
 from rscd.scene.readers import DateReader, WarpReader
 from rscd.scene.sample import LEAST_BLOCKS, SamplePlan, plan_sample, read_sample
-from rscd.scene.shift import SEARCH_PX, ShiftMap, measure_shift
+from rscd.scene.shift import PATCH, SEARCH_PX, ShiftMap, measure_shift
 from rscd.scene.statistics import Statistics, look_everywhere
 from rscd.types import DoubleArray, ImageArray
 
@@ -116,7 +116,8 @@ def _look(pair: Pair) -> tuple[SamplePlan, Statistics, ShiftMap]:
 def _measured(pair: Pair, plan: SamplePlan, seen: Statistics) -> ShiftMap:
     """The shift on the sample, whose blocks ``seen`` takes in on the way."""
     blocks = seen.watch(read_sample(pair.before, pair.after, plan))
-    return measure_shift(blocks, dense=len(plan.blocks) < LEAST_BLOCKS)
+    whole = sum(min(block.height, block.width) >= PATCH for block in plan.blocks)
+    return measure_shift(blocks, dense=whole < LEAST_BLOCKS)
 
 
 def _scaled(pair: Pair, seen: Statistics, contract: Contract, config: PairConfig) -> tuple[Pair, Difference]:

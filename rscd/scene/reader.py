@@ -64,10 +64,22 @@ class WindowInput:
         return self.shown if self.wanted is None else self.shown & self.wanted
 
     def emptied(self) -> WindowInput:
-        """The same window with nothing in it, which takes no memory."""
-        pixels = np.broadcast_to(np.zeros((), np.uint8), self.before.shape)
-        none = np.broadcast_to(np.zeros((), np.bool_), self.before_valid.shape)
-        return replace(self, before=pixels, after=pixels, before_valid=none, after_valid=none, wanted=None)
+        """The same, its cell alone, with nothing in it, which takes no memory."""
+        shape = self.cell.height, self.cell.width
+        pixels = np.broadcast_to(np.zeros((), np.uint8), (len(self.before), *shape))
+        none = np.broadcast_to(np.zeros((), np.bool_), shape)
+        return replace(
+            self, place=self.cell, before=pixels, after=pixels, before_valid=none, after_valid=none, wanted=None
+        )
+
+    def within_cell(self) -> WindowInput:
+        """What there is in its cell alone; what is not wanted is not valid in either date."""
+        part = self.in_cell
+        valid = self.valid[part].copy()
+        before, after = self.before[:, *part].copy(), self.after[:, *part].copy()
+        return replace(
+            self, place=self.cell, before=before, after=after, before_valid=valid, after_valid=valid, wanted=None
+        )
 
     @property
     def in_cell(self) -> tuple[slice, slice]:

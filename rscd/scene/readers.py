@@ -35,6 +35,8 @@ BLOCK = 512
 """Side of a canonical block in px of the common grid."""
 MARGIN = 8
 """Source pixels read around those under a block, for the kernel and for differences between PROJ versions."""
+LEAST_CHUNK = 64
+"""Rows that are read at once, at least: strips of one row are common."""
 MAX_CHUNK = 2048
 """Rows are read in whole blocks, but at most this many at once: an untiled file may be one block."""
 PIECE = 2048
@@ -78,7 +80,8 @@ class PlainReader:
 
     def row_stop(self, row: int) -> int:
         """The next border of file blocks below ``row``."""
-        chunk: int = min(self.raster.dataset.block_shapes[self.raster.bands[0] - 1][0], MAX_CHUNK)
+        block = self.raster.dataset.block_shapes[self.raster.bands[0] - 1][0]
+        chunk: int = min(-(-LEAST_CHUNK // block) * block, MAX_CHUNK)
         there = row + self.offset[0]
         return (there // chunk + 1) * chunk - self.offset[0]
 

@@ -63,7 +63,7 @@ def test_the_network_raises(pair, whole, tmp_path, nth):
 
 
 @pytest.mark.row("a thread that raises")
-@pytest.mark.parametrize("nth", [1, 4])
+@pytest.mark.parametrize("nth", [1, 4, 2 * COLUMNS * 3 + 1])
 def test_the_reader_raises(pair, whole, tmp_path, monkeypatch, nth):
     case, read = Case(*pair, tmp_path), rscd.scene.reader.DateWindows.read
     calls = iter(range(1, 1000))
