@@ -24,7 +24,10 @@ from rscd.telemetry import Stopwatch
 from rscd.types import BandRecord, BoolArray, ByteArray, FloatArray, Grid, IntArray
 
 IN_FLIGHT = 8
-"""Windows that may be begun and not yet blended, and at least two batches: the device goes on meanwhile."""
+"""Windows that may be begun and not yet done, and at least two batches: the device goes on meanwhile.
+
+One more batch waits to be blended, and one is being so.
+"""
 GIVE_BACK = 8
 """Bands after which freed memory goes back to the system: a forward pass then has to fetch its own anew."""
 Forward = Callable[[ByteArray, ByteArray], FloatArray]

@@ -35,8 +35,10 @@ def kill_points() -> list[tuple[str, str, int]]:
 
 
 POINTS = kill_points()
-IN_FLIGHT = 2 * 4
-"""Windows of the next band that may be forwarded, in two batches, while a finished band is labelled and kept."""
+IN_FLIGHT = 2 * (4 + 2) + 4
+"""Windows of the next bands that may be forwarded while a finished band is labelled and kept: three batches that are
+begun, one that waits and one that is blended; of six columns, every other batch is of two.
+"""
 
 
 def kill_and_resume(pair, whole: Case, folder, hold: str, nth: int, *, overwrite: bool) -> None:
