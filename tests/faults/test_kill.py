@@ -36,8 +36,9 @@ def kill_points() -> list[tuple[str, str, int]]:
 
 POINTS = kill_points()
 IN_FLIGHT = 2 * (4 + 2) + 4
-"""Windows of the next bands that may be forwarded while a finished band is labelled and kept: three batches that are
-begun, one that waits and one that is blended; of six columns, every other batch is of two.
+"""Windows that may be forwarded beyond a band that is being labelled and kept.
+
+Three batches that are begun, one that waits and one that is blended; of six columns, every other batch is of two.
 """
 
 
