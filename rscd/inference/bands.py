@@ -102,12 +102,12 @@ def band_records(
                 reached = max(reached, k + (k in work.bands))
                 if k in work.forwarded and k - 1 not in work.forwarded:
                     blender = Blender(plan, work.tail(k - 1))
-                band = _Band(plan, k, work, threshold)
+                band = _Band(plan, k, work, threshold) if k in work.bands else None
             sums = blender.add(k, window.j, probability) if k in work.forwarded else None
-            if k in work.bands:
+            if band is not None:
                 band.add(window, sums)
             if window.j == plan.cols.count - 1:
-                if k in work.bands:
+                if band is not None:
                     yield band.record(label, blender.tail)
                 if k % GIVE_BACK == GIVE_BACK - 1:
                     give_back_memory()
@@ -134,14 +134,12 @@ def _batches(
     with drawn_from(inputs) as source:
         for window in source:
             forwarded = window.k in work.forwarded
-            if forwarded and not window.valid.any():
-                windows.append(window.emptied())
+            if forwarded and window.valid.any():
+                seen[len(windows)] = window
+                tally.windows += 1
+            elif forwarded:
                 tally.skipped += 1
-            else:
-                if forwarded:
-                    seen[len(windows)] = window
-                    tally.windows += 1
-                windows.append(window.within_cell())
+            windows.append(window.within_cell())
             if not forwarded or len(seen) == batch_size or window.j == plan.cols.count - 1:
                 yield _Batch(windows, [*seen], _pixels([*seen.values()], plan))
                 windows, seen = [], {}
@@ -208,23 +206,22 @@ class _Band:
         """Take the next cell.
 
         Args:
-            window: The window that completed it.
+            window: The window that completed it, within its cell.
             sums: Its probabilities (h, w); None where the band is not forwarded.
         """
         self._read_errors += window.read_errors
         if self._finished:
             return
-        inside, left = window.in_cell, window.cell.col
+        left = window.cell.col
         cell = self._values[:, left : left + window.cell.width]
         if self._kept is None:
             assert sums is not None, "a band that is not finished was not forwarded"
-            cell[:] = to_values(sums, window.valid[inside])
+            cell[:] = to_values(sums, window.valid)
         changed = np.flatnonzero(is_changed(cell, self._threshold))
         if not self._changed or len(changed):  # the first one tells how many bands there are
             rows, cols = np.divmod(changed, window.cell.width)
             place = (rows * self._values.shape[1] + cols + left).astype(np.int32)
-            before, after = (date[:, *inside][:, rows, cols] for date in (window.before, window.after))
-            self._changed.append((place, before, after))
+            self._changed.append((place, window.before[:, rows, cols], window.after[:, rows, cols]))
 
     def record(self, label: Callable[..., BandRecord], tail: FloatArray) -> BandRecord:
         """The band's record once all cells are there; a new one is kept in the journal, with what blending left."""

@@ -132,9 +132,8 @@ def _measured(
     groups: list[LongArray] = []
     done = 0
     first = np.searchsorted(runs.row, np.arange(0, len(probability), SLAB))
-    for start, stop in pairwise([*first, len(runs.row)]):
-        if stop == start and (tables or stop < len(runs.row)):
-            continue
+    slabs = [(start, stop) for start, stop in pairwise([*first, len(runs.row)]) if start < stop]
+    for start, stop in slabs or [(0, 0)]:
         some = Runs(*(part[start:stop] for part in runs))
         pixels = int((some.stop - some.start).sum())
         part = slice(done, done + pixels)
@@ -350,9 +349,9 @@ def _outline_edges(runs: Runs, over: Overlaps, n: int, *, seams: tuple[bool, boo
 def _hidden_edges(probability: ByteArray, pixels: tuple[LongArray, LongArray], of: LongArray, n: int) -> LongArray:
     """Edges to hidden pixels of the band, per component."""
     hidden = np.zeros(n, dtype=np.int64)
-    if probability.max(initial=0) != NOT_OBSERVABLE:
-        return hidden
     rows, cols = pixels
+    if not n or probability[max(0, rows[0] - 1) : rows[-1] + 2].max() != NOT_OBSERVABLE:
+        return hidden
     height, width = probability.shape
     for down, right in ((-1, 0), (1, 0), (0, -1), (0, 1)):
         r, c = rows + down, cols + right

@@ -63,20 +63,18 @@ class WindowInput:
         """What both dates show, and is wanted."""
         return self.shown if self.wanted is None else self.shown & self.wanted
 
-    def emptied(self) -> WindowInput:
-        """The same, its cell alone, with nothing in it, which takes no memory."""
-        shape = self.cell.height, self.cell.width
-        pixels = np.broadcast_to(np.zeros((), np.uint8), (len(self.before), *shape))
-        none = np.broadcast_to(np.zeros((), np.bool_), shape)
-        return replace(
-            self, place=self.cell, before=pixels, after=pixels, before_valid=none, after_valid=none, wanted=None
-        )
-
     def within_cell(self) -> WindowInput:
-        """What there is in its cell alone; what is not wanted is not valid in either date."""
-        part = self.in_cell
-        valid = self.valid[part].copy()
-        before, after = self.before[:, *part].copy(), self.after[:, *part].copy()
+        """What there is in its cell alone; what is not wanted is not valid in either date.
+
+        Where nothing is valid, not even in the rest of the window, it takes no memory.
+        """
+        part, shape = self.in_cell, (self.cell.height, self.cell.width)
+        if self.valid.any():
+            valid = self.valid[part].copy()
+            before, after = self.before[:, *part].copy(), self.after[:, *part].copy()
+        else:
+            valid = np.broadcast_to(np.zeros((), np.bool_), shape)
+            before = after = np.broadcast_to(np.zeros((), np.uint8), (len(self.before), *shape))
         return replace(
             self, place=self.cell, before=before, after=after, before_valid=valid, after_valid=valid, wanted=None
         )
