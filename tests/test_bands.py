@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from conftest import utm_grid
 
-from rscd.inference.bands import Tally, band_records
-from rscd.inference.work import Work
+from rscd.inference.bands import Tally, _batches, band_records
+from rscd.inference.work import Work, plan_work
 from rscd.output.area import PixelAreas
 from rscd.scene.reader import windows_in_memory
 from rscd.scene.windows import WindowPlan
@@ -71,3 +71,11 @@ def test_a_batch_spans_windows_that_show_nothing():
     assert len(band.table) == 20
     colours = DATES[0][:, :, :32].astype(float).sum(axis=(1, 2))
     np.testing.assert_array_equal(band.table.before_sum[0], colours)
+
+
+def test_what_is_gathered_of_windows_that_show_nothing_takes_no_memory():
+    hidden = (replace(w, after_valid=np.zeros((32, 32), bool)) for w in windows_in_memory(*DATES, PLAN))
+    (batch,) = _batches(hidden, PLAN, plan_work(PLAN, 127), 4, Tally())
+    assert (len(batch.windows), batch.seen) == (60, [])
+    for window in batch.windows:
+        assert not any((*window.before.strides, *window.after.strides, *window.before_valid.strides))
