@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pyogrio
@@ -107,3 +109,27 @@ def test_models_list_show_verify():
     assert result.exit_code == 0
     assert told["buildings"]["sha256"] in result.output
     assert rscd("models", "verify", "nothing").exit_code == 4
+
+
+def test_an_interrupt_that_comes_in_a_finaliser_is_not_lost():
+    code = """
+import signal, time
+import typer
+from rscd.cli.console import exit_codes
+
+class Last:
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+        print("not reached")
+
+try:
+    with exit_codes():
+        Last()
+        time.sleep(60)
+except typer.Exit as error:
+    raise SystemExit(error.exit_code)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
+    assert (run.returncode, run.stdout) == (5, ""), run.stderr
+    assert "interrupted; no output was changed" in run.stderr
+    assert "ignored" not in run.stderr

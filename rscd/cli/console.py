@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from rscd.cli.signals import end_at_once, handling, resume_command
+from rscd.cli.signals import resume_command, unwinding
 from rscd.errors import Interrupted, RscdError
 
 
@@ -23,7 +23,7 @@ def exit_codes() -> Iterator[None]:
     Anything else is a defect of ours: its traceback is shown, and Python exits with 1.
     """
     try:
-        with handling(end_at_once):
+        with unwinding():
             yield
     except RscdError as error:
         say(f"rscd: {' '.join(str(error).split())}")

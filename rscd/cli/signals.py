@@ -13,6 +13,8 @@ from types import FrameType
 from rscd.errors import Interrupted
 
 STOPPING = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+AGAIN_S = 0.05
+"""So long after an interrupt was lost in a finaliser it is sent again, s."""
 Handler = Callable[[int, FrameType | None], None]
 
 
@@ -37,9 +39,40 @@ def end_at_once(number: int, frame: FrameType | None) -> None:
     """Handler: unwind the stack, as Ctrl-C does.
 
     Raises:
-        KeyboardInterrupt: Always.
+        KeyboardInterrupt: Always, with the signal's number.
     """
-    raise KeyboardInterrupt
+    raise KeyboardInterrupt(number)
+
+
+@contextmanager
+def unwinding() -> Iterator[None]:
+    """Let the signals that stop a run unwind the stack, wherever they come.
+
+    Python drops an exception that is raised inside a finaliser (``__del__``, a weak reference's callback), and with
+    it what the user asked for: the signal is then sent once more, when the finaliser is over.
+    """
+    told = sys.unraisablehook
+    inside = True
+
+    def send(number: int) -> None:
+        if inside:
+            signal.pthread_kill(threading.main_thread().ident or 0, number)
+
+    def dropped(what: sys.UnraisableHookArgs) -> None:
+        if not isinstance(what.exc_value, KeyboardInterrupt):
+            told(what)
+            return
+        again = threading.Timer(AGAIN_S, send, what.exc_value.args or (signal.SIGINT,))
+        again.daemon = True
+        again.start()
+
+    sys.unraisablehook = dropped
+    try:
+        with handling(end_at_once):
+            yield
+    finally:
+        inside = False
+        sys.unraisablehook = told
 
 
 @contextmanager
