@@ -27,6 +27,12 @@ STAND_IN = Pointwise(), Contract("stand-in", "1", "lite", 8, (0.0,) * 3, (1.0,) 
 HEIGHT, WIDTH = 400, 260
 BANDS, COLUMNS = 8, 6
 """Bands of the scene, and windows of each."""
+MOST_FORWARDED = (BANDS + 1) * COLUMNS + 2 * (4 + 2) + 4
+"""Windows that a run which was ended and the one that goes on may forward together: the scene's, and what is lost.
+
+Lost are a band that is being labelled and kept, and beyond it three batches that are begun, one that waits and one
+that is blended; of six columns, every other batch is of two.
+"""
 WATCHDOG_S = 300
 """A process that takes longer hangs; a machine under load is slow."""
 

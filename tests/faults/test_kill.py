@@ -7,7 +7,7 @@ import random
 import pytest
 
 from faults.conftest import TODAY, sample
-from faults.scenario import BANDS, COLUMNS, Case, features_of, raster_of, same_result
+from faults.scenario import BANDS, MOST_FORWARDED, Case, features_of, raster_of, same_result
 
 MIDDLE = range(3, BANDS - 1)
 """Bands that are neither among the first nor the last."""
@@ -35,11 +35,6 @@ def kill_points() -> list[tuple[str, str, int]]:
 
 
 POINTS = kill_points()
-IN_FLIGHT = 2 * (4 + 2) + 4
-"""Windows that may be forwarded beyond a band that is being labelled and kept.
-
-Three batches that are begun, one that waits and one that is blended; of six columns, every other batch is of two.
-"""
 
 
 def kill_and_resume(pair, whole: Case, folder, hold: str, nth: int, *, overwrite: bool) -> None:
@@ -58,7 +53,7 @@ def kill_and_resume(pair, whole: Case, folder, hold: str, nth: int, *, overwrite
     result = case.run()
     same_result(case, whole)
     assert case.listing() == ["changes.gpkg", "p.tif", "report.html"], "temporary files are left"
-    assert victim.windows + result.windows <= (BANDS + 1) * COLUMNS + IN_FLIGHT
+    assert victim.windows + result.windows <= MOST_FORWARDED
     assert result.bands_resumed >= victim.points.count("kept")
 
 

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from faults.scenario import BANDS, COLUMNS, Case, same_result, start_stub
+from faults.scenario import MOST_FORWARDED, Case, same_result, start_stub
 
 
 def check_and_resume(case: Case, whole: Case, code: int, told: str, group: int, forwarded: int) -> None:
@@ -26,7 +26,7 @@ def check_and_resume(case: Case, whole: Case, code: int, told: str, group: int, 
     assert words == ["rscd", *case.words()]
     again = start_stub(command=words[1:])
     assert again.finish()[0] == 0
-    assert forwarded + again.windows <= (BANDS + 1) * COLUMNS
+    assert forwarded + again.windows <= MOST_FORWARDED
     same_result(case, whole)
     assert case.listing() == ["changes.gpkg", "p.tif", "report.html"]
 
