@@ -7,12 +7,14 @@ import re
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import numpy as np
+import pyarrow as pa
 import pyogrio
 import pytest
 import shapely
@@ -23,7 +25,8 @@ from rscd.errors import OutputError
 from rscd.output.area import PixelAreas
 from rscd.output.components import band_record
 from rscd.output.evidence import REVIEW_STATES
-from rscd.output.geopackage import FeatureSpool, ObservedExtent, write_geopackage
+from rscd.output.features import FeatureStream
+from rscd.output.geopackage import ObservedExtent, write_geopackage
 from rscd.output.polygons import FEATURE_SCHEMA, PolygonTracer
 from rscd.output.publish import Publication
 from rscd.output.style import STEPS, changes_qml
@@ -41,12 +44,12 @@ def grid_of(shape: tuple[int, int], crs: str = "EPSG:32633") -> Grid:
 
 
 def write(path: Path, probability: NDArray[np.uint8], grid: Grid | None = None, band: int = 7) -> ObservedExtent:
-    """Take a probability raster through records, polygons and spool into a GeoPackage."""
+    """Take a probability raster through records and polygons into a GeoPackage."""
     grid = grid if grid is not None else grid_of(probability.shape)
     areas, tracer = PixelAreas(grid), PolygonTracer(grid)
     extent = ObservedExtent(grid, areas)
-    scratch = path.parent.parent / "features.arrow"
-    with FeatureSpool(scratch) as spool:
+
+    def features() -> Iterator[pa.RecordBatch]:
         for index, row in enumerate(range(0, grid.height, band)):
             record = band_record(
                 index,
@@ -57,11 +60,13 @@ def write(path: Path, probability: NDArray[np.uint8], grid: Grid | None = None, 
                 pixel_areas=areas,
             )
             extent.add(record)
-            spool.write(tracer.add(record))
-        spool.write(tracer.finish())
-        with Publication() as publication:
-            write_geopackage(path, grid, spool, extent, provenance=PROVENANCE, publication=publication)
-            publication.publish()
+            yield tracer.add(record)
+        yield tracer.finish()
+
+    with Publication() as publication:
+        changes = FeatureStream(features())
+        write_geopackage(path, grid, changes, extent, provenance=lambda: PROVENANCE, publication=publication)
+        publication.publish()
     return extent
 
 
@@ -207,11 +212,6 @@ def test_a_missing_folder_is_an_output_error(tmp_path: Path, probability: NDArra
     assert caught.value.remedy
 
 
-def test_a_spool_that_cannot_be_opened_is_an_output_error(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="features"):
-        FeatureSpool(tmp_path / "no_such" / "features.arrow")
-
-
 FULL_DISK = """
 import resource, sys
 from pathlib import Path
@@ -232,14 +232,12 @@ def speckles() -> NDArray[np.uint8]:
     return np.where(np.random.default_rng(0).random((300, 300)) < 0.2, 200, 10).astype(np.uint8)
 
 
-@pytest.mark.parametrize(
-    ("stage", "message"), [("spool", "features.arrow"), ("table", "layer"), ("index", "index|rtree")]
-)
+@pytest.mark.parametrize(("stage", "message"), [("table", "layer"), ("index", "index|rtree")])
 def test_a_full_disk_leaves_the_old_output(target: Path, stage: str, message: str) -> None:
-    """A limit on file size stands for the disk, which is full in the spool, the features or their index."""
+    """A limit on file size stands for the disk, which is full in the features or their index."""
     write(target, speckles(), band=50)
-    spool, package = (target.parent.parent / "features.arrow").stat().st_size, target.stat().st_size
-    limit = {"spool": spool // 2, "table": (4 * spool + package) // 5, "index": package - 100_000}[stage]
+    package = target.stat().st_size
+    limit = {"table": package // 3, "index": package - 100_000}[stage]
     target.write_bytes(b"an older output")
     command = [sys.executable, "-c", FULL_DISK, str(target), str(limit)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)

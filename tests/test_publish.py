@@ -1,3 +1,4 @@
+import os
 import subprocess
 
 import pytest
@@ -40,7 +41,7 @@ def test_outputs_appear_together_or_not_at_all(tmp_path):
     with pytest.raises(ValueError, match="half way"), Publication() as publication:
         for target in targets:
             publication.beside(target).write_text("new")
-        publication.scratch(targets[1]).write_text("spool")
+        publication.beside(targets[1]).with_name(f".b.{os.getpid()}.tmp.gpkg-journal").touch()
         raise ValueError("half way")
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("b.gpkg", "old")]
     with Publication() as publication:
@@ -57,7 +58,7 @@ def test_what_a_dead_process_left_is_removed_and_what_a_live_one_writes_is_not(t
     alive.touch()
     process.kill()
     process.wait()
-    dead = [tmp_path / f"{alive.name}{end}" for end in ("", ".rows.tif")] + [tmp_path / f".a.{process.pid}.scratch"]
+    dead = [tmp_path / f"{alive.name}{end}" for end in ("", ".rows.tif")]
     others = [tmp_path / f".ab.{process.pid}.tmp.tif", tmp_path / ".a.1.tmp.tif", tmp_path / ".a.x.tmp.tif"]
     for path in (*dead, *others):
         path.touch()

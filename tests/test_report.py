@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from conftest import Pointwise, utm_grid
 from PIL import Image
@@ -174,9 +175,29 @@ def test_sixteen_bit_pictures_are_stretched_alike() -> None:
     assert all(uri.startswith("data:image/jpeg") for uri in previews.pictures())
 
 
-def test_the_digest_counts_all_and_keeps_the_largest() -> None:
-    digest = Digest()
+@pytest.mark.parametrize("drawn", [True, False])
+def test_the_digest_counts_all_and_keeps_the_largest(monkeypatch: pytest.MonkeyPatch, drawn: bool) -> None:
+    monkeypatch.setattr("rscd.output.digest.MOST_DRAWN", 5)
+    digest = Digest(drawn)
     assert digest.largest() is None
+    rng = np.random.default_rng(1)
+    areas = rng.integers(1, 30, (6, 7)).astype(np.float64)  # many are equal: of those, the first stay
+    for k, area in enumerate(areas):
+        columns = {"id": 7 * k + np.arange(7), "area_m2": area, "mean_probability": np.full(7, 0.25)}
+        digest.add(pa.RecordBatch.from_pydict(columns | {"touches_edge": [True] + [False] * 6}))
+    assert (digest.polygons, digest.on_edge, digest.area_m2) == (42, 6, areas.sum())
+    assert digest.weighted_p == areas.sum() / 4
+    assert digest.areas.sum() == 42
+    assert digest.probabilities[10] == 42
+    largest = digest.largest()
+    if not drawn:
+        assert largest is None
+    else:
+        assert largest is not None
+        assert largest["id"].to_pylist() == np.argsort(-areas.ravel(), kind="stable")[:5].tolist()
+
+
+def test_areas_are_told_with_three_digits() -> None:
     assert nice_m2(0) == "0 m²" and nice_m2(12345) == "1.23 ha" and nice_m2(9.5) == "9.5 m²"
     assert AREA_BINS[0] == 1 and AREA_BINS[-1] == 1e8
 

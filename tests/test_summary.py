@@ -1,6 +1,7 @@
 """The summary and the index: several CRSs in one, reviews that stay, text that is escaped."""
 
 import dataclasses
+import shutil
 import sqlite3
 from contextlib import closing
 
@@ -97,6 +98,21 @@ def test_a_pair_that_lacks_its_file_leaves_the_old_summary(made, tmp_path):
         write_summary(path, folder, [*entries, entry("gone")])
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_pair_that_is_damaged_is_told(made, tmp_path):
+    _, entries = made
+    folder, path = shutil.copytree(made[0], tmp_path / "archive"), tmp_path / "summary.gpkg"
+    damaged = folder / "east" / "changes.gpkg"
+    with closing(sqlite3.connect(damaged)) as database:
+        (page,) = database.execute("SELECT rootpage FROM sqlite_master WHERE name = 'changes'").fetchone()
+        (size,) = database.execute("PRAGMA page_size").fetchone()
+    with damaged.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * size)
+    with pytest.raises(OutputError, match=r"summary\.gpkg.*run again"):
+        write_summary(path, folder, entries)
+    assert not path.exists()
 
 
 def test_the_index_escapes_and_links_what_is_there(made):

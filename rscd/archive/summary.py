@@ -25,7 +25,8 @@ from rscd.archive.job import CHANGES, REPORT
 from rscd.archive.ledger import Entry
 from rscd.errors import OutputError, RscdError
 from rscd.output.evidence import GEOMETRY_METADATA
-from rscd.output.geopackage import BATCH_FEATURES, add_styles
+from rscd.output.features import BATCH_FEATURES, FeatureStream
+from rscd.output.geopackage import add_styles, write_layer
 from rscd.output.polygons import FEATURE_SCHEMA
 from rscd.output.publish import publishing
 from rscd.output.style import changes_qml, pairs_qml
@@ -66,27 +67,14 @@ def write_summary(path: Path, folder: Path, entries: Sequence[Entry]) -> None:
         schema = _schema(folder / done[0].id / CHANGES) if done else _with_pair(FEATURE_SCHEMA)
         batches = _changes(folder, done, systems, crs, schema, reviews)
         with publishing(path) as temporary:
-            _write(temporary, pa.RecordBatchReader.from_batches(schema, batches), "changes", "Polygon", crs)
-            _write(temporary, _pairs(folder, entries, systems, crs), "pairs", "MultiPolygon", crs)
+            with FeatureStream(batches, schema).reader() as stream:
+                write_layer(temporary, "changes", "Polygon", crs, stream)
+            write_layer(temporary, "pairs", "MultiPolygon", crs, _pairs(folder, entries, systems, crs))
             add_styles(temporary, {"changes": changes_qml(), "pairs": pairs_qml()})
             _check(temporary, {"changes": sum(entry.polygons for entry in done), "pairs": len(entries)})
     except (OSError, DataSourceError, DataLayerError, sqlite3.Error, pa.ArrowException) as error:
         remedy = "see that the folder is writable and has room and the pairs' outputs are whole, then run again"
         raise OutputError(f"could not be written ({error})", path=path, remedy=remedy) from error
-
-
-def _write(path: Path, features: Any, layer: str, kind: str, crs: str) -> None:  # noqa: ANN401
-    options = {"GEOMETRY_NAME": "geometry", "SPATIAL_INDEX": "YES"}
-    pyogrio.write_arrow(
-        features,
-        str(path),
-        layer=layer,
-        driver="GPKG",
-        geometry_type=kind,
-        geometry_name="geometry",
-        crs=crs,
-        layer_options=options,
-    )
 
 
 def _crs(path: Path) -> str:

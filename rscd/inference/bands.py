@@ -28,8 +28,8 @@ IN_FLIGHT = 8
 
 One more batch waits to be blended, and one is being so.
 """
-GIVE_BACK = 8
-"""Bands after which freed memory goes back to the system: a forward pass then has to fetch its own anew."""
+GIVE_BACK_PX = 7_000_000
+"""Pixels after whose bands freed memory goes back to the system: a forward pass then has to fetch its own anew."""
 Forward = Callable[[ByteArray, ByteArray], FloatArray]
 """(n, bands, h, w) of both dates -> probabilities (n, h, w), e.g. a Predictor."""
 
@@ -90,7 +90,7 @@ def band_records(
     """
     work, tally, watch = work or plan_work(plan, threshold), tally or Tally(), watch or Stopwatch()
     label = partial(band_record, threshold=threshold, grid_shape=grid.shape, pixel_areas=areas)
-    blender, reached = Blender(plan), work.bands.start
+    blender, reached, held = Blender(plan), work.bands.start, 0
     batches = ahead(
         _forwarded(_batches(inputs, plan, work, batch_size, tally), forward, lanes, IN_FLIGHT // batch_size)
     )
@@ -109,8 +109,10 @@ def band_records(
             if window.j == plan.cols.count - 1:
                 if band is not None:
                     yield band.record(label, blender.tail)
-                if k % GIVE_BACK == GIVE_BACK - 1:
+                held += plan.rows.stride * grid.width
+                if held >= GIVE_BACK_PX:
                     give_back_memory()
+                    held = 0
     yield from work.finished(reached, work.bands.stop)
 
 

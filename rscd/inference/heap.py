@@ -9,6 +9,8 @@ import ctypes
 from contextlib import suppress
 from functools import cache
 
+import pyarrow as pa
+
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 """Names of mallopt(3)."""
 
@@ -18,8 +20,10 @@ def keep_memory() -> None:
     """Let the heap keep what is freed, for the whole process, until ``give_back_memory``.
 
     By default arrays above 32 MB are fetched from the system and zeroed anew each time, and those of threads lie in
-    arenas of 64 MB that come and go: page faults took a fifth of a forward pass of ``lite`` on a CPU.
+    arenas of 64 MB that come and go: page faults took a fifth of a forward pass of ``lite`` on a CPU. Arrow, too,
+    then takes its memory from there: what its own pool keeps could not be given back.
     """
+    pa.set_memory_pool(pa.system_memory_pool())
     with suppress(OSError, AttributeError):
         set_option = ctypes.CDLL(None).mallopt
         for option, value in ((_ARENA_MAX, 1), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, 1 << 30), (_TOP_PAD, 1 << 26)):

@@ -28,6 +28,8 @@ PROBABILITY_BINS = np.linspace(0, 1, 41)
 class Digest:
     """What the report tells of the polygons; memory does not grow with their number."""
 
+    drawn: bool = True
+    """Whether somebody will draw them: only then the largest ones are kept."""
     polygons: int = 0
     """How many there are."""
     area_m2: float = 0.0
@@ -41,6 +43,8 @@ class Digest:
     probabilities: LongArray = field(default_factory=lambda: np.zeros(len(PROBABILITY_BINS) - 1, dtype=np.int64))
     """Counts in ``PROBABILITY_BINS``."""
     _largest: pa.Table | None = None
+    _least_m2: float = -1.0
+    """What is no larger is not among the largest, m2."""
 
     def add(self, features: pa.RecordBatch) -> None:
         """Take complete polygons in."""
@@ -53,14 +57,19 @@ class Digest:
         self.on_edge += int(features["touches_edge"].to_numpy(zero_copy_only=False).sum())
         self.areas += np.histogram(np.clip(area, AREA_BINS[0], AREA_BINS[-1]), AREA_BINS)[0]
         self.probabilities += np.histogram(p, PROBABILITY_BINS)[0]
-        table = pa.Table.from_batches([features])
+        large = np.flatnonzero(area > self._least_m2)
+        if not self.drawn or not len(large):
+            return
+        table = pa.Table.from_batches([features.take(pa.array(large))])
         if self._largest is not None:
             table = pa.concat_tables([self._largest, table])
         order = np.argsort(-table["area_m2"].to_numpy(), kind="stable")[:MOST_DRAWN]
         self._largest = table.take(order).combine_chunks()
+        if len(order) == MOST_DRAWN:
+            self._least_m2 = self._largest["area_m2"][-1].as_py()
 
     def largest(self) -> pa.Table | None:
-        """The largest polygons, largest first; None where there is none."""
+        """The largest polygons, largest first; None where there is none, or none was kept."""
         return self._largest
 
 

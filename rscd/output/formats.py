@@ -7,7 +7,7 @@ A GeoPackage holds extent and provenance itself; the others get them as ``<stem>
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ import shapely
 from pyproj import CRS
 
 from rscd.errors import UsageError
-from rscd.output.geopackage import FeatureSpool, ObservedExtent, vector_writing, write_geopackage
+from rscd.output.features import FeatureStream
+from rscd.output.geopackage import ObservedExtent, vector_writing, write_geopackage
 from rscd.output.publish import Publication
 from rscd.types import Grid
 
@@ -55,10 +56,10 @@ def siblings(path: Path) -> tuple[Path, ...]:
 def write_vectors(
     path: Path,
     grid: Grid,
-    changes: FeatureSpool,
+    changes: FeatureStream,
     extent: ObservedExtent,
     *,
-    provenance: Mapping[str, object],
+    provenance: Callable[[], Mapping[str, object]],
     publication: Publication,
 ) -> None:
     """Write the vector file in the format of its suffix, and its siblings, beside their targets; check them.
@@ -67,26 +68,26 @@ def write_vectors(
         path: The target; may exist, its folder must.
         grid: Gives the CRS.
         changes: The polygons.
-        extent: What was observed.
-        provenance: Names, and values that JSON can hold.
+        extent: What was observed, once all polygons have come.
+        provenance: Asked then: names, and values that JSON can hold.
         publication: Puts them in place.
 
     Raises:
-        OutputError: It could not be written, or what was written is not sound.
+        OutputError: It could not be written, or what was written is not sound. What making polygons raises comes
+            as it is.
     """
     if path.suffix.lower() == ".gpkg":
         write_geopackage(path, grid, changes, extent, provenance=provenance, publication=publication)
         return
     beside, told, main = (publication.beside(each) for each in (*siblings(path), path))
-    area = extent.batch()
+    with changes.reader() as stream, vector_writing(path):
+        _write(main, stream, grid, "Polygon", "changes")
     with vector_writing(path):
-        with changes.read() as stream:
-            _write(main, stream, grid, "Polygon", "changes")
         _check(main, changes.features)
-        reader = pa.RecordBatchReader.from_batches(area.schema, [area])
-        _write(beside, reader, grid, "MultiPolygon", "extent")
+        area = extent.batch()
+        _write(beside, pa.RecordBatchReader.from_batches(area.schema, [area]), grid, "MultiPolygon", "extent")
         _check(beside, 1)
-        told.write_text(json.dumps(dict(provenance), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        told.write_text(json.dumps(dict(provenance()), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
 def _write(path: Path, stream: pa.RecordBatchReader, grid: Grid, kind: str, layer: str) -> None:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import pyarrow as pa
@@ -22,18 +21,22 @@ from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
 from rscd.output.area import PixelAreas
 from rscd.output.datadict import add_data_dictionary
 from rscd.output.evidence import GEOMETRY_METADATA, REVIEW_STATES, columns
+from rscd.output.features import FeatureStream
 from rscd.output.geotiff import SLAB
-from rscd.output.polygons import FEATURE_SCHEMA, find_corners, trace
+from rscd.output.polygons import find_corners, trace
 from rscd.output.publish import Publication, writing
 from rscd.output.runs import labelled, overlaps, runs_of
 from rscd.output.style import changes_qml
 from rscd.types import NOT_OBSERVABLE, BandRecord, BoolArray, Grid
 
-BATCH_FEATURES = 4096
-"""Features that are held at once on the way from the spool to the GeoPackage."""
 COARSE_CELLS = 2048
 """Longest side of the mask that the extent's polygon is traced from, in cells."""
 
+_GDAL_OPTIONS = {
+    "GDAL_CACHEMAX": 64,  # MB
+    # The index is made in one go at the end: in a thread beside, it grows in memory and saves no time.
+    "OGR_GPKG_ALLOW_THREADED_RTREE": "NO",
+}
 _EXTENT_SCHEMA = pa.schema(
     [
         ("observed_km2", pa.float64()),
@@ -51,56 +54,6 @@ CREATE TABLE layer_styles (
 INSERT INTO gpkg_contents (table_name, data_type, identifier, description, srs_id)
     VALUES ('layer_styles', 'attributes', 'layer_styles', '', 0);
 """
-
-
-class FeatureSpool:
-    """Features on their way to the GeoPackage, kept in an Arrow stream on disk so that memory stays flat.
-
-    Args:
-        path: A file to write; the caller removes it.
-        schema: Columns of the features.
-        target: What errors call the file; default: ``path``.
-    """
-
-    def __init__(self, path: Path, schema: pa.Schema = FEATURE_SCHEMA, target: Path | None = None) -> None:
-        self.path = path
-        self._target = target or path
-        self.schema = schema
-        self.features = 0
-        with vector_writing(self._target):
-            self._file = pa.OSFile(str(path), "wb")
-            self._writer = pa.ipc.new_stream(self._file, schema)
-
-    def __enter__(self) -> FeatureSpool:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def write(self, features: pa.RecordBatch) -> None:
-        """Append features.
-
-        Raises:
-            OutputError: The disk did not take them.
-        """
-        with vector_writing(self._target):
-            for start in range(0, features.num_rows, BATCH_FEATURES):
-                self._writer.write_batch(features.slice(start, BATCH_FEATURES))
-        self.features += features.num_rows
-
-    def close(self) -> None:
-        """End the stream; doing so twice is harmless."""
-        with vector_writing(self._target):
-            if not self._file.closed:
-                self._writer.close()
-                self._file.close()
-
-    def read(self) -> pa.RecordBatchReader:
-        """The features as a stream of batches; ends the writing."""
-        self.close()
-        return pa.ipc.open_stream(pa.OSFile(str(self.path), "rb"))
 
 
 class ObservedExtent:
@@ -158,30 +111,34 @@ class ObservedExtent:
 def write_geopackage(
     path: Path,
     grid: Grid,
-    changes: FeatureSpool,
+    changes: FeatureStream,
     extent: ObservedExtent,
     *,
-    provenance: Mapping[str, object],
+    provenance: Callable[[], Mapping[str, object]],
     publication: Publication,
     style: str | None = None,
 ) -> None:
-    """Write the GeoPackage beside its target and check it.
+    """Write the GeoPackage beside its target, features as they come, and check it.
 
     Args:
         path: The target; may exist, its folder must.
         grid: Gives the CRS.
         changes: Features of the layer ``changes``.
-        extent: Feature of the layer ``extent``.
-        provenance: Names, and values that JSON can hold: the metadata of the layer ``changes``.
+        extent: Feature of the layer ``extent``, once all changes have come.
+        provenance: Asked then. Names, and values that JSON can hold: the metadata of the layer ``changes``.
         publication: Puts it in place.
         style: QML of the layer ``changes``; ours if None.
 
     Raises:
-        OutputError: It could not be written, or what was written is not sound.
+        OutputError: It could not be written, or what was written is not sound. What making features raises comes
+            as it is.
     """
     temporary = publication.beside(path)
+    pyogrio.set_gdal_config_options(_GDAL_OPTIONS)  # pyogrio brings a GDAL of its own
+    with changes.reader() as stream, vector_writing(path):
+        write_layer(temporary, "changes", "Polygon", grid.crs, stream)
     with vector_writing(path):
-        _write_layers(temporary, grid, changes, extent, provenance)
+        _complete(temporary, grid, changes.schema, extent, provenance())
         add_styles(temporary, {"changes": style if style is not None else changes_qml()})
         _describe(temporary, changes.schema.names)
         _check(temporary, changes.features)
@@ -192,24 +149,40 @@ def vector_writing(path: Path) -> AbstractContextManager[None]:
     return writing(path, DataSourceError, DataLayerError, FeatureError, sqlite3.Error)
 
 
-def _write_layers(
-    path: Path, grid: Grid, changes: FeatureSpool, extent: ObservedExtent, provenance: Mapping[str, object]
+def _complete(
+    path: Path, grid: Grid, schema: pa.Schema, extent: ObservedExtent, provenance: Mapping[str, object]
 ) -> None:
+    """Add what is known once all features have come: the layer ``extent``, and the metadata of ``changes``."""
+    write_layer(path, "extent", "MultiPolygon", grid.crs, pa.Table.from_batches([extent.batch()]))
     # The layer's, for a data set's metadata makes GDAL leave an .aux.xml beside the file when it is read.
     metadata = {key: json.dumps(value, ensure_ascii=False) for key, value in provenance.items()}
-    options = {
-        "driver": "GPKG",
-        "crs": grid.crs,
-        "geometry_name": "geometry",  # in the Arrow stream
-        "layer_options": {"GEOMETRY_NAME": "geometry", "SPATIAL_INDEX": "YES"},  # in the GeoPackage
-    }
-    pyogrio.set_gdal_config_options({"GDAL_CACHEMAX": 64})  # MB; pyogrio brings a GDAL of its own
-    with changes.read() as stream:
-        pyogrio.write_arrow(
-            stream, str(path), layer="changes", geometry_type="Polygon", layer_metadata=metadata, **options
-        )
-    table = pa.Table.from_batches([extent.batch()])
-    pyogrio.write_arrow(table, str(path), layer="extent", geometry_type="MultiPolygon", **options)
+    write_layer(path, "changes", "Polygon", grid.crs, schema.empty_table(), append=True, layer_metadata=metadata)
+
+
+def write_layer(
+    path: Path, layer: str, kind: str, crs: str, features: pa.Table | pa.RecordBatchReader, **more: object
+) -> None:
+    """Write a layer of a GeoPackage, which is made if it is not there.
+
+    Args:
+        path: The GeoPackage.
+        layer: Name.
+        kind: Type of its geometries.
+        crs: What pyproj takes.
+        features: With a column ``geometry``, WKB.
+        more: Options of ``pyogrio.write_arrow``.
+    """
+    pyogrio.write_arrow(
+        features,
+        str(path),
+        layer=layer,
+        driver="GPKG",
+        geometry_type=kind,
+        crs=crs,
+        geometry_name="geometry",  # in the Arrow stream
+        layer_options={"GEOMETRY_NAME": "geometry", "SPATIAL_INDEX": "YES"},  # in the GeoPackage
+        **more,
+    )
 
 
 def add_styles(path: Path, styles: Mapping[str, str]) -> None:

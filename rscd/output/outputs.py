@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,9 @@ from rscd.config import DetectConfig
 from rscd.errors import UsageError
 from rscd.output.area import PixelAreas
 from rscd.output.evidence import Evidence
+from rscd.output.features import FeatureStream
 from rscd.output.formats import check_name, siblings, write_vectors
-from rscd.output.geopackage import FeatureSpool, ObservedExtent
+from rscd.output.geopackage import ObservedExtent
 from rscd.output.polygons import PolygonTracer
 from rscd.output.probability import ProbabilityRaster
 from rscd.output.publish import Publication, check_target, placed_by_dead_run
@@ -151,40 +152,44 @@ class Outputs:
         read_errors: dict[str, None] = {}
         with ExitStack() as stack:
             raster = self._raster(grid, publication, stack)
-            spool_path = publication.scratch(self.geopackage)
-            spool = stack.enter_context(FeatureSpool(spool_path, evidence.schema, self.geopackage))
+            beside = stack.enter_context(ThreadPoolExecutor(1))
+            cog: list[Future[None]] = []
 
-            def keep(features: pa.RecordBatch) -> None:
-                report.digest.add(features)
-                with watch.stage("write"):
-                    spool.write(features)
-
-            for record in records:
-                with watch.stage("vectorise"):
-                    features = tracer.add(record)
-                keep(features)
-                extent.add(record)
-                read_errors |= dict.fromkeys(record.read_errors)
-                report.note(record)
-                if raster is not None:
+            def made() -> Iterator[pa.RecordBatch]:
+                """Take the bands in, and yield the features that are complete."""
+                for record in records:
+                    with watch.stage("vectorise"):
+                        features = tracer.add(record)
+                    report.digest.add(features)
+                    extent.add(record)
+                    read_errors.update(dict.fromkeys(record.read_errors))
+                    report.note(record)
                     with watch.stage("write"):
-                        raster.add(record)
-                progress((record.row + record.height) * grid.width, grid.height * grid.width)
-            with watch.stage("vectorise"):
-                features = tracer.finish()
-            keep(features)
-            with watch.stage("write"), ThreadPoolExecutor(1) as beside:
-                cog = None if raster is None else beside.submit(raster.finish)
-                try:
-                    told = {**provenance(), "read_errors": list(read_errors)}
-                    write_vectors(self.geopackage, grid, spool, extent, provenance=told, publication=publication)
-                finally:  # where both fail, e.g. on a full disk, the raster's error is the one that is told
-                    if cog is not None:
-                        cog.result()
+                        if raster is not None:
+                            raster.add(record)
+                        yield features
+                    progress((record.row + record.height) * grid.width, grid.height * grid.width)
+                if raster is not None:
+                    cog.append(beside.submit(raster.finish))
+                with watch.stage("vectorise"):
+                    features = tracer.finish()
+                report.digest.add(features)
+                stack.enter_context(watch.stage("write"))
+                yield features
+
+            def told() -> Mapping[str, object]:
+                return {**provenance(), "read_errors": list(read_errors)}
+
+            changes = FeatureStream(made(), evidence.schema)
+            try:
+                write_vectors(self.geopackage, grid, changes, extent, provenance=told, publication=publication)
+            finally:  # where both fail, e.g. on a full disk, the raster's error is the one that is told
+                for each in cog:
+                    each.result()
         return Written(
             geopackage=self.geopackage,
             probability=self.probability,
-            polygons=spool.features,
+            polygons=changes.features,
             changed_m2=report.digest.area_m2,
             observed_km2=extent.observed_m2 / 1e6,
             not_observable_km2=extent.not_observable_m2 / 1e6,

@@ -31,7 +31,6 @@ class Publication:
     def __init__(self, record: Path | None = None) -> None:
         self._record = record
         self._files: dict[Path, Path] = {}
-        self._scratch: list[Path] = []
 
     def __enter__(self) -> Publication:
         return self
@@ -40,7 +39,7 @@ class Publication:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Remove what was not published, and what SQLite or GDAL may have left beside it."""
-        for temporary in (*self._files.values(), *self._scratch):
+        for temporary in self._files.values():
             for left in temporary.parent.glob(f"{glob.escape(temporary.name)}*"):
                 left.unlink(missing_ok=True)
 
@@ -49,12 +48,6 @@ class Publication:
         remove_leftovers(target)
         self._files[target] = target.with_name(f".{target.stem}.{os.getpid()}.tmp{target.suffix}")
         return self._files[target]
-
-    def scratch(self, target: Path) -> Path:
-        """Where to keep intermediate data of ``target``."""
-        remove_leftovers(target)
-        self._scratch.append(target.with_name(f".{target.stem}.{os.getpid()}.scratch"))
-        return self._scratch[-1]
 
     def publish(self) -> None:
         """Put all files in place, synced to disk with their folders.
@@ -104,7 +97,7 @@ def _identity(path: Path) -> list[int]:
 
 def remove_leftovers(target: Path) -> None:
     """Remove temporary files of ``target`` whose process is gone: killed, it could not do so itself."""
-    ours = re.compile(rf"\.{re.escape(target.stem)}\.(\d+)\.(?:tmp{re.escape(target.suffix)}|scratch)")
+    ours = re.compile(rf"\.{re.escape(target.stem)}\.(\d+)\.tmp{re.escape(target.suffix)}")
     for path in target.parent.glob(f".{glob.escape(target.stem)}.*"):
         named = ours.match(path.name)
         if named is not None and not is_alive(int(named[1])):
@@ -168,7 +161,7 @@ def check_target(path: Path, *, overwrite: bool) -> None:
         OutputError: Its folder does not exist or cannot be written, or the system takes no such name.
     """
     try:
-        longest = f".{path.name}.{os.getpid()}.scratch.rows.tif" + 8 * ".ovr"
+        longest = f".{path.name}.{os.getpid()}.tmp.rows.tif" + 8 * ".ovr"
         path.with_name(longest).is_file()
         str(path).encode()
     except (OSError, UnicodeEncodeError) as error:

@@ -34,12 +34,12 @@ class Report:
     """Looks on while a run goes, and makes the page in the end.
 
     Args:
-        path: HTML file to write; with None, nothing is gathered but the digest.
+        path: HTML file to write; with None, nothing is gathered but the digest's counts.
         grid: The common grid.
     """
 
     def __init__(self, path: Path | None, grid: Grid) -> None:
-        self.path, self.digest = path, Digest()
+        self.path, self.digest = path, Digest(drawn=path is not None)
         self._grid = grid
         self._previews = Previews(grid) if path is not None else None
 

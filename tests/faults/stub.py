@@ -20,6 +20,7 @@ import torch
 import rscd.inference.bands as bands
 import rscd.inference.journal as journal
 import rscd.output.geopackage as geopackage
+import rscd.output.polygons as polygons
 import rscd.output.probability as probability
 import rscd.output.publish as publish
 import rscd.setup
@@ -97,7 +98,8 @@ def wrap() -> None:
     around(probability.ProbabilityRaster, "finish", before="cog")
     around(probability.rasterio.shutil, "copy", before="cog-copy", after="cog-copied")
     around(probability, "verify", after="cog-verified")
-    around(geopackage, "_write_layers", before="gpkg", after="gpkg-layers")
+    around(polygons.PolygonTracer, "add", after="traced")
+    around(geopackage, "_complete", before="gpkg", after="gpkg-layers")
     around(geopackage, "add_styles", after="gpkg-style")
     around(geopackage, "_describe", after="gpkg-described")
     around(geopackage, "_check", after="gpkg-checked")

@@ -13,7 +13,10 @@ MIDDLE = range(3, BANDS - 1)
 """Bands that are neither among the first nor the last."""
 PHASES = {
     "first band": [("forward", range(1, 3)), ("blended", [1]), ("keep", [1]), ("replace-band", [2]), ("kept", [1])],
-    "middle": [("forward", range(5, 2 * BANDS - 2)), ("keep", MIDDLE), ("replace-band", MIDDLE), ("kept", MIDDLE)],
+    "middle": [
+        ("forward", range(5, 2 * BANDS - 2)),
+        *((name, MIDDLE) for name in ("keep", "replace-band", "kept", "traced")),
+    ],
     "seam tail": [("blended", MIDDLE), ("tail-written", MIDDLE), ("replace-bandd", MIDDLE)],
     "COG": [("cog-rows", [BANDS]), *((name, [1]) for name in ("cog", "cog-copy", "cog-copied", "cog-verified"))],
     "GPKG": [(name, [1]) for name in ("gpkg", "gpkg-layers", "gpkg-style", "gpkg-described", "gpkg-checked")],
