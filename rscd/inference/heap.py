@@ -9,8 +9,6 @@ import ctypes
 from contextlib import suppress
 from functools import cache
 
-import pyarrow as pa
-
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 """Names of mallopt(3)."""
 
@@ -23,7 +21,10 @@ def keep_memory() -> None:
     arenas of 64 MB that come and go: page faults took a fifth of a forward pass of ``lite`` on a CPU. Arrow, too,
     then takes its memory from there: what its own pool keeps could not be given back.
     """
-    pa.set_memory_pool(pa.system_memory_pool())
+    with suppress(ImportError):  # a bare machine that trains has none
+        import pyarrow as pa
+
+        pa.set_memory_pool(pa.system_memory_pool())
     with suppress(OSError, AttributeError):
         set_option = ctypes.CDLL(None).mallopt
         for option, value in ((_ARENA_MAX, 1), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, 1 << 30), (_TOP_PAD, 1 << 26)):
