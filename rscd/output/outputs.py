@@ -158,6 +158,11 @@ class Outputs:
             def made() -> Iterator[pa.RecordBatch]:
                 """Take the bands in, and yield the features that are complete."""
                 for record in records:
+                    if raster is not None:
+                        with watch.stage("write"):
+                            raster.add(record)
+                        if raster.complete:
+                            cog.append(beside.submit(raster.finish))
                     with watch.stage("vectorise"):
                         features = tracer.add(record)
                     report.digest.add(features)
@@ -165,12 +170,8 @@ class Outputs:
                     read_errors.update(dict.fromkeys(record.read_errors))
                     report.note(record)
                     with watch.stage("write"):
-                        if raster is not None:
-                            raster.add(record)
                         yield features
                     progress((record.row + record.height) * grid.width, grid.height * grid.width)
-                if raster is not None:
-                    cog.append(beside.submit(raster.finish))
                 with watch.stage("vectorise"):
                     features = tracer.finish()
                 report.digest.add(features)

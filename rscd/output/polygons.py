@@ -28,7 +28,7 @@ from rscd.output.components import ComponentJoiner, Joined, take
 from rscd.output.evidence import Evidence, GeometryArray, feature_schema
 from rscd.output.outline import HoleFiller, Reshaper, metres_per_unit, simplify
 from rscd.output.runs import keys, runs_of, stacked
-from rscd.types import BandRecord, BoolArray, ComponentTable, Grid, LongArray, Runs
+from rscd.types import BandRecord, BoolArray, ByteArray, ComponentTable, Grid, IntArray, LongArray, Runs
 
 FEATURE_SCHEMA = feature_schema()
 """Columns of the layer ``changes`` where no images are at hand."""
@@ -43,22 +43,22 @@ class Corners(NamedTuple):
 
     of: LongArray
     """Component."""
-    y: LongArray
+    y: IntArray
     """Grid point's row; point (0, 0) is the upper left corner of pixel (0, 0)."""
-    x: LongArray
+    x: IntArray
     """Grid point's column."""
-    kind: LongArray
+    kind: ByteArray
     """Odd quadrant 0..3, plus 4 if the corner is concave."""
 
     def pick(self, which: LongArray | BoolArray | slice) -> Corners:
         """Some of the corners."""
-        return Corners(*(part[which] for part in self))
+        return Corners(self.of[which], self.y[which], self.x[which], self.kind[which])
 
 
 class Rings(NamedTuple):
     """Polygons as shapely's ragged arrays: exterior first, every ring closed, no collinear points."""
 
-    points: LongArray
+    points: IntArray
     """Grid points (column, row), shape (n, 2)."""
     ring_start: LongArray
     """Start of each ring in ``points``, and its end."""
@@ -106,8 +106,8 @@ class PolygonTracer:
         self._min_area_m2 = min_area_m2
         self._evidence = evidence or Evidence(grid)
         self._joiner = ComponentJoiner()
-        none = np.zeros(0, dtype=np.int64)
-        self._open = Corners(none, none, none, none)
+        place = np.zeros(0, np.int32)
+        self._open = Corners(np.zeros(0, np.int64), place, place, np.zeros(0, np.uint8))
         self._filler = HoleFiller(grid, fill_holes_m2) if fill_holes_m2 > 0 else None
         self._reshaper = _reshaper(grid, simplify_m, regularize=regularize)
         self._features = 0
@@ -233,9 +233,8 @@ def find_corners(runs: Runs, of: LongArray, row: int, height: int) -> Corners:
             beside = over + beyond
             concave = here[changed & (start[run] <= beside) & (beside < stop[run])]
             for which, kind in ((convex, 2 * south + east), (concave, 2 * south + 1 - east + _CONCAVE)):
-                y = runs.row[which].astype(np.int64) + row + 1 - south
-                corner = x[which].astype(np.int64), np.full(len(which), kind, dtype=np.int64)
-                parts.append(Corners(of[which], y, *corner))
+                y = runs.row[which] + np.int32(row + 1 - south)
+                parts.append(Corners(of[which], y, x[which], np.full(len(which), kind, np.uint8)))
     return _together(parts)
 
 

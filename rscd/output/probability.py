@@ -65,13 +65,18 @@ class ProbabilityRaster:
         with self._writing():
             self._rows.add(record.probability)
 
+    @property
+    def complete(self) -> bool:
+        """Whether all rows have come."""
+        return self._rows.complete
+
     def finish(self) -> None:
         """Make the COG at ``path`` and read every block of it back.
 
         Raises:
             OutputError: It cannot be written, or does not read back as it was computed.
         """
-        assert self._rows.complete
+        assert self.complete
         with self._writing():
             self._files.close()
         with self._writing(), rasterio.Env(**(GDAL_OPTIONS | SIBLINGS)):
