@@ -9,8 +9,8 @@ import pytest
 from faults.scenario import BANDS, Case, same_result, start_stub
 
 POINTS = [
-    ("keep", 3, ("000002.tail",), 2),
-    ("tail-written", 4, ("000002.band",), 2),  # the first was journal.json's
+    ("keep", 3, ("000002.tail", "changes.gpkg"), 2),
+    ("tail-written", 4, ("000002.band", "changes.gpkg"), 2),  # the first was journal.json's
     ("cog", 1, ("p.tif",), BANDS),
     ("gpkg", 1, ("p.tif", "changes.gpkg"), BANDS),
     ("gpkg-layers", 1, ("p.tif", "changes.gpkg"), BANDS),
@@ -19,8 +19,8 @@ POINTS = [
 ]
 """Where the disk becomes full: a point of the stub's and which time, the file that the error names, bands kept.
 
-Raster and GeoPackage are written at the same time, and where both fail the raster is named; by the GeoPackage's
-points it may be done already."""
+The GeoPackage is begun with the first polygons, while bands are kept. It is ended at the same time as the raster,
+and where both fail the raster is named; by the GeoPackage's points that may be done already."""
 
 
 @pytest.mark.row("disk full while: journal, COG, GPKG, report")
@@ -32,7 +32,7 @@ def test_a_full_disk_is_told_and_harms_nothing(pair, whole, small_disk, point, n
     victim = case.start(hold=point, nth=nth, fill=small_disk)
     code, told = victim.finish()
     assert code == 7, told
-    assert any(name in told.splitlines()[-1] for name in named)
+    assert any(name in told.splitlines()[-1] for name in named), told
     assert "room" in told
     assert {path: path.read_bytes() for path in case.outputs} == old
     assert case.listing() == ["changes.gpkg", "changes.gpkg.rscd", "filler", "p.tif", "report.html"]
