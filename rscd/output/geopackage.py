@@ -134,7 +134,6 @@ def write_geopackage(
             as it is.
     """
     temporary = publication.beside(path)
-    pyogrio.set_gdal_config_options(_GDAL_OPTIONS)  # pyogrio brings a GDAL of its own
     with changes.reader() as stream, vector_writing(path):
         write_layer(temporary, "changes", "Polygon", grid.crs, stream)
     with vector_writing(path):
@@ -172,6 +171,7 @@ def write_layer(
         features: With a column ``geometry``, WKB.
         more: Options of ``pyogrio.write_arrow``.
     """
+    pyogrio.set_gdal_config_options(_GDAL_OPTIONS)  # pyogrio brings a GDAL of its own
     pyogrio.write_arrow(
         features,
         str(path),
