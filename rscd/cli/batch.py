@@ -9,6 +9,7 @@ import typer
 
 from rscd.cli import options
 from rscd.cli.console import exit_codes, print_json, print_table, say
+from rscd.config import MatchBy
 
 if TYPE_CHECKING:
     from rscd.archive.batch import BatchPlan, BatchResult
@@ -30,7 +31,7 @@ def batch(
     ] = None,
     before_dir: Annotated[Path | None, typer.Option(help="In place of MANIFEST: the earlier images.")] = None,
     after_dir: Annotated[Path | None, typer.Option(help="The later images.")] = None,
-    match_by: Annotated[str, typer.Option(help="How the two folders are matched: name or footprint.")] = "name",
+    match_by: Annotated[MatchBy, options.one_of(MatchBy, "How the two folders are matched.")] = "name",
     asset: Annotated[str | None, typer.Option(help="Key of the STAC asset that is the image.")] = None,
     allow_remote: Annotated[
         bool, typer.Option("--allow-remote", help="Let the manifest point anywhere, also to https:// and s3://.")
@@ -82,13 +83,17 @@ def batch(
             simplify_m=simplify,
             fill_holes_m2=fill_holes,
             regularize=regularize,
-            **options.pair_choices(bands, grid, align, match, bad_blocks),
+            bands=options.band_list(bands),
+            grid=grid,
+            align=align,
+            match=match,
+            bad_blocks=bad_blocks,
             assume_same_crs=assume_same_crs,
             sidecars=sidecars,
             window=window,
             overlap=overlap,
             device=device,
-            precision=options.one_of("--precision", precision, "auto", "fp32", "bf16"),  # type: ignore[arg-type]
+            precision=precision,
             batch_size=options.auto_or_number("--batch-size", batch_size),
             force_gsd=force_gsd,
         )
@@ -98,7 +103,7 @@ def batch(
             manifest=manifest,
             before_dir=before_dir,
             after_dir=after_dir,
-            match_by=options.one_of("--match-by", match_by, "name", "footprint"),  # type: ignore[arg-type]
+            match_by=match_by,
             asset=asset,
             allow_remote=allow_remote,
             scheduler=scheduler,

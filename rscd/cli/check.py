@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from rscd.cli.console import counted, print_json, print_table, say
+from rscd.cli.console import print_json, print_table, say
+from rscd.cli.progress import counted
 
 if TYPE_CHECKING:
     from rscd.config import TrainConfig

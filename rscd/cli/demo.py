@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from rscd.cli import options
-from rscd.cli.console import exit_codes, megapixels, print_json, print_table, say
+from rscd.cli.console import exit_codes, print_json, print_table, say
+from rscd.cli.progress import megapixels
 
 SEED = 7
 

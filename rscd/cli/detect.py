@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rscd.cli import options
-from rscd.cli.console import exit_codes, megapixels, print_json, print_table, say
+from rscd.cli.console import exit_codes, print_json, print_table, say
+from rscd.cli.progress import megapixels
 from rscd.cli.signals import stopping
 
 SHOWN = 10
@@ -69,14 +70,18 @@ def detect(
             simplify_m=simplify,
             fill_holes_m2=fill_holes,
             regularize=regularize,
-            **options.pair_choices(bands, grid, align, match, bad_blocks),
+            bands=options.band_list(bands),
+            grid=grid,
+            align=align,
+            match=match,
+            bad_blocks=bad_blocks,
             aoi=aoi,
             assume_same_crs=assume_same_crs,
             sidecars=sidecars,
             window=window,
             overlap=overlap,
             device=device,
-            precision=precision,  # type: ignore[arg-type]  # checked by the predictor
+            precision=precision,
             batch_size=options.auto_or_number("--batch-size", batch_size),
             force_gsd=force_gsd,
             overwrite=overwrite,

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rscd.cli import options
-from rscd.cli.console import counted, exit_codes, print_columns, print_json, say
+from rscd.cli.console import exit_codes, print_columns, print_json, say
+from rscd.cli.progress import counted
+from rscd.config import Split
 
 if TYPE_CHECKING:
     from rscd.training.evaluate import Evaluation
@@ -26,7 +28,7 @@ def evaluate(
     ] = None,
     pair: options.LabelledPair = None,
     aoi: options.LabelledArea = None,
-    split: Annotated[str | None, typer.Option(help="Part of the folders: train, val or test.")] = None,
+    split: Annotated[Split | None, options.one_of(Split, "Part of the folders.")] = None,
     gsd: Annotated[float | None, typer.Option(help="Pixel side, in m, of tiles that are no GeoTIFFs.")] = None,
     bands: options.Bands = None,
     grid: options.CommonGrid = "before",
@@ -51,8 +53,8 @@ def evaluate(
             pair=pair,
             aoi=aoi,
             bands=options.band_list(bands),
-            grid=options.one_of("--grid", grid, "before", "after"),  # type: ignore[arg-type]
-            align=options.one_of("--align", align, "auto", "off"),  # type: ignore[arg-type]
+            grid=grid,
+            align=align,
             model=model,
             output=output,
             split=split,
@@ -62,7 +64,7 @@ def evaluate(
             window=window,
             overlap=overlap,
             device=device,
-            precision=precision,  # type: ignore[arg-type]
+            precision=precision,
             batch_size=batch_size,
         )
         with counted("evaluate", "scene", quiet=quiet or as_json) as progress:

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from rscd.cli import options
-from rscd.cli.console import exit_codes, megapixels, print_json, print_table
+from rscd.cli.console import exit_codes, print_json, print_table
 from rscd.cli.detect import summary
+from rscd.cli.progress import megapixels
 
 
 def polygons(

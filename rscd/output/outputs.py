@@ -85,7 +85,7 @@ class Outputs:
 
         Raises:
             UsageError: An output exists and ``overwrite`` is off, or is an input, or both outputs have one path;
-                the vector file's suffix is unknown; an area or a tolerance is negative.
+                the vector file's suffix is unknown.
             OutputError: A folder does not exist or cannot be written.
         """
         check_name(self.geopackage)
@@ -97,10 +97,6 @@ class Outputs:
                 raise UsageError("is an input or another output too", path=path, remedy="name another file")
             taken.add(path.resolve())
             check_target(path, overwrite=overwrite or (record is not None and placed_by_dead_run(path, record)))
-        areas = ("--min-area", self.min_area_m2 or 0.0), ("--fill-holes", self.fill_holes_m2)
-        for option, value in (*areas, ("--simplify", self.simplify_m)):
-            if not value >= 0:
-                raise UsageError(f"{option} {value}", remedy="use 0 or more")
         if self.regularize:
             from rscd.output.regularize import check_regularizer
 
@@ -129,7 +125,7 @@ class Outputs:
             minimum_m2: Smallest polygon in m2, where ``min_area_m2`` is None.
             provenance: Asked once all bands are done, for the GeoPackage's metadata.
             publication: Puts the outputs in place, later.
-            progress: Called after each band.
+            progress: Called at the start and after each band.
             evidence: Makes the polygons' columns; default: those that need no image.
             report: Looks on.
             watch: Times the stages ``vectorise`` and ``write``.
@@ -150,6 +146,7 @@ class Outputs:
         extent = ObservedExtent(grid, areas)
         report, watch = report or Report(None, grid), watch or Stopwatch()
         read_errors: dict[str, None] = {}
+        progress(0, grid.height * grid.width)
         with ExitStack() as stack:
             raster = self._raster(grid, publication, stack)
             beside = stack.enter_context(ThreadPoolExecutor(1))
