@@ -22,6 +22,7 @@ from rscd.errors import Interrupted, ModelError, OutputError, UsageError
 from rscd.inference.predictor import choose_window
 from rscd.model.contract import Contract
 from rscd.model.registry import trained_model
+from rscd.words import several
 
 SUMMARY, INDEX, RESOLVED = "summary.gpkg", "index.html", "manifest.csv"
 CHECKERS = 8
@@ -108,7 +109,7 @@ def run_batch(
     with Ledger(config.output) as ledger:
         ledger.expect(jobs)
         todo = _todo(ledger, jobs)
-        tell(f"{len(jobs)} pairs, {len(jobs) - len(todo)} of them done already")
+        tell(f"{several(len(jobs), 'pair')}, {len(jobs) - len(todo)} done already")
         chosen = todo[: config.max_pairs]
         try:
             if chosen:

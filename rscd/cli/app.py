@@ -9,8 +9,8 @@ import typer
 
 import rscd
 from rscd.cli import batch, demo, detect, evaluate, inspect, models, polygons, train
-from rscd.cli.console import say
-from rscd.cli.streams import flush_all, is_writable, open_all
+from rscd.cli.console import cannot_print, say
+from rscd.cli.streams import flush_all, open_all
 from rscd.errors import OutputError
 
 app = typer.Typer(
@@ -50,10 +50,10 @@ def main() -> None:
     open_all()
     try:
         app()
-    except OSError as error:  # help and versions are printed by Typer
-        if is_writable(sys.stdout):
+    except OSError as error:
+        if error.filename is not None:
             raise
-        say(f"rscd: standard output cannot be written ({error.strerror}) - see where it leads")
+        say(f"rscd: {cannot_print(error)} - see where it leads")  # help is printed by Typer
         sys.exit(OutputError.exit_code)
     finally:
         flush_all()

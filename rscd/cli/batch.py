@@ -10,6 +10,7 @@ import typer
 from rscd.cli import options
 from rscd.cli.console import exit_codes, print_json, print_table, say
 from rscd.config import MatchBy
+from rscd.words import several
 
 if TYPE_CHECKING:
     from rscd.archive.batch import BatchPlan, BatchResult
@@ -69,6 +70,7 @@ def batch(
 ) -> None:
     """Map what changed in many pairs: what is missing is run, and one summary made of all."""
     with exit_codes():
+        from rscd.cli.early import refuse_early
         from rscd.config import BatchConfig, DetectConfig
 
         shared = DetectConfig(
@@ -111,6 +113,7 @@ def batch(
             fail_fast=fail_fast,
             max_pairs=max_pairs,
         )
+        refuse_early(config)
         (_plan if plan else _run)(config, as_json=as_json, quiet=quiet or as_json)
 
 
@@ -129,7 +132,7 @@ def _plan(config: BatchConfig, *, as_json: bool, quiet: bool) -> None:
 def plan_rows(found: BatchPlan) -> list[tuple[str, str]]:
     """The table of ``--plan``."""
     rows = [
-        (pair.id, pair.problem or f"{pair.width:,} x {pair.height:,} px, {pair.windows:,} windows")
+        (pair.id, pair.problem or f"{pair.width:,} x {pair.height:,} px, {several(pair.windows, 'window')}")
         for pair in found.pairs[:MOST_LISTED]
     ]
     more = len(found.pairs) - MOST_LISTED
@@ -137,10 +140,10 @@ def plan_rows(found: BatchPlan) -> list[tuple[str, str]]:
     speed = f"{found.seconds_per_window:.3g} s a window, one batch measured here on {found.device}"
     return [
         *rows,
-        *([("...", f"and {more:,} more pairs")] if more > 0 else []),
+        *([("...", f"and {several(more, 'more pair')}")] if more > 0 else []),
         *(("", note) for note in found.notes),
-        ("pairs", f"{len(found.pairs):,}, {found.megapixels:,.1f} Mpx, {found.windows:,} windows"),
-        *([("problems", f"{wrong:,} pairs would fail, for their headers alone")] if wrong else []),
+        ("pairs", f"{len(found.pairs):,}, {found.megapixels:,.1f} Mpx, {several(found.windows, 'window')}"),
+        *([("problems", f"{several(wrong, 'pair')} would fail, for what the headers say")] if wrong else []),
         ("time", f"about {_hours(found.seconds)} on one such worker ({speed})"),
         ("written", f"{found.resolved}; nothing was run"),
     ]
@@ -150,12 +153,12 @@ def _run(config: BatchConfig, *, as_json: bool, quiet: bool) -> None:
     from rscd.archive.batch import run_batch
 
     def told(outcome: PairOutcome, number: int, total: int) -> None:
-        what = f"{outcome.polygons} changes" if outcome.state == "done" else f"FAILED: {outcome.error}"
+        what = several(outcome.polygons, "change") if outcome.state == "done" else f"FAILED: {outcome.error}"
         say(f"[{number}/{total}] {outcome.id}: {what}, {outcome.seconds:.1f} s", quiet=quiet)
 
     result = run_batch(config, on_pair=told, tell=lambda line: say(line, quiet=quiet))
     if as_json:
-        print_json(result)
+        print_json(result, result.summary)
     elif not quiet or result.failed:
         print_table(result_rows(result))
     if result.failed:

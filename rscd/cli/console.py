@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,10 +32,10 @@ def exit_codes() -> Iterator[None]:
     except RscdError as error:
         say(f"rscd: {' '.join(str(error).split())}")
         if isinstance(error, Interrupted):
-            say(f"rscd: to go on where it was: {resume_command()}")
+            say(f"rscd: to go on where it was: {resume_command()}", copied=True)
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
-        say(f"\nrscd: interrupted; no output was changed. Run it again: {resume_command()}")
+        say(f"\nrscd: interrupted; no output was changed. Run it again: {resume_command()}", copied=True)
         raise typer.Exit(Interrupted.exit_code) from error
 
 
@@ -44,16 +44,27 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
-def say(text: str, *, quiet: bool = False) -> None:
-    """Write a line to standard error, above a progress bar if there is one, unless quiet."""
+def say(text: str, *, quiet: bool = False, copied: bool = False) -> None:
+    """Write a line to standard error, above a progress bar if there is one.
+
+    Args:
+        text: The line.
+        quiet: Do not.
+        copied: It is there to be copied: a terminal wraps it, not we, so that no line break is copied with it.
+    """
     from rich.text import Text
 
     if not quiet:
-        messages().print(Text(printable(text)), soft_wrap=True)
+        console = messages()
+        console.print(Text(printable(text)), soft_wrap=copied or not console.is_terminal)
 
 
-def print_json(value: Any) -> None:  # noqa: ANN401 - anything that JSON or a dataclass holds
+def print_json(value: Any, published: Path | None = None) -> None:  # noqa: ANN401 - what JSON or a dataclass holds
     """Write one JSON object to standard output.
+
+    Args:
+        value: What to print.
+        published: What the command has made, to be named where printing fails.
 
     Raises:
         OutputError: It cannot be written there.
@@ -62,9 +73,9 @@ def print_json(value: Any) -> None:  # noqa: ANN401 - anything that JSON or a da
     try:
         with printing() as stdout:
             stdout.write(json.dumps(plain, default=_to_json, indent=2) + "\n")
-    except BrokenPipeError as error:
-        problem = "standard output cannot be written: nobody reads the pipe any more"
-        raise OutputError(problem, remedy="read all of it, or write it to a file") from error
+    except OSError as error:
+        made = f"{published} is written, but " if published is not None else ""
+        raise OutputError(made + cannot_print(error), remedy="see where it leads") from error
 
 
 def _to_json(value: object) -> object:
@@ -129,7 +140,17 @@ def _print(table: Table, *, stdout: bool) -> None:
     if not stdout:
         console.print(table)
         return
-    with suppress(BrokenPipeError), printing() as file:  # "| head" has seen what it wanted
-        with console.capture() as text:
-            console.print(table)
-        file.write(text.get())
+    with console.capture() as text:
+        console.print(table)
+    try:
+        with printing() as file:
+            file.write(text.get())
+    except BrokenPipeError:  # "| head" has seen what it wanted
+        pass
+    except OSError as error:
+        raise OutputError(cannot_print(error), remedy="see where it leads") from error
+
+
+def cannot_print(error: OSError) -> str:
+    """What is wrong with standard output, in words."""
+    return f"standard output cannot be written: {error.strerror or error}"

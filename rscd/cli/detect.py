@@ -11,6 +11,7 @@ from rscd.cli import options
 from rscd.cli.console import exit_codes, print_json, print_table, say
 from rscd.cli.progress import megapixels
 from rscd.cli.signals import stopping
+from rscd.words import several
 
 SHOWN = 10
 """So many of the blocks that could not be read are listed."""
@@ -56,6 +57,7 @@ def detect(
 ) -> None:
     """Map what changed between two GeoTIFFs into a GeoPackage."""
     with exit_codes():
+        from rscd.cli.early import refuse_early
         from rscd.config import DetectConfig
 
         config = DetectConfig(
@@ -88,17 +90,18 @@ def detect(
             resume=resume,
             keep_journal=keep_journal,
         )
+        refuse_early(config)
         quiet = quiet or as_json
         result = _run(config, scheduler, quiet=quiet)
         if as_json:
-            print_json(result)
+            print_json(result, result.written.geopackage)
         if not quiet:
             print_table(
                 [
                     *summary(result.written, result.threshold),
-                    ("windows", f"{result.windows} forwarded, {result.windows_skipped} without a valid pixel"),
+                    ("windows", f"{result.windows:,} forwarded, {result.windows_skipped:,} without a valid pixel"),
                     *(
-                        [("resumed", f"{result.bands_resumed} bands of an earlier run")]
+                        [("resumed", f"{several(result.bands_resumed, 'band')} of an earlier run")]
                         * (result.bands_resumed > 0)
                     ),
                     *([("", str(report))] if report else []),
@@ -141,15 +144,15 @@ def cost_rows(result: Result) -> list[tuple[str, str]]:
 def summary(written: Written, threshold: float) -> list[tuple[str, str]]:
     """Rows of the closing table that detect and polygons share."""
     rows = [
-        ("changes", f"{written.polygons} polygons, {written.changed_m2:,.0f} m2"),
+        ("changes", f"{several(written.polygons, 'polygon')}, {written.changed_m2:,.0f} m2"),
         ("observed", f"{written.observed_km2:.4f} km2"),
         ("not observable", f"{written.not_observable_km2:.4f} km2"),
-        ("threshold", f"p >= {threshold:.3f}, at least {written.min_area_m2:.3g} m2"),
+        ("threshold", f"p >= {threshold:.4g}, at least {written.min_area_m2:.3g} m2"),
         ("written", str(written.geopackage)),
     ]
     rows += [("", str(written.probability))] * (written.probability is not None)
     if bad := written.read_errors:
-        rows += [("unreadable", f"{len(bad)} blocks of the inputs, masked: not observable")]
+        rows += [("unreadable", f"{several(len(bad), 'block')} of the inputs, masked: not observable")]
         rows += [("", words) for words in bad[:SHOWN]]
         rows += [("", f"and {len(bad) - SHOWN} more, in the provenance of {written.geopackage}")] * (
             len(bad) > SHOWN

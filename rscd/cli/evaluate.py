@@ -45,8 +45,8 @@ def evaluate(
 ) -> None:
     """Measure a model on labelled tiles and scenes, mapped as detect maps them."""
     with exit_codes():
+        from rscd.cli.early import refuse_early
         from rscd.config import EvaluateConfig
-        from rscd.training.evaluate import evaluate as run
 
         config = EvaluateConfig(
             data=tuple(data or ()),
@@ -67,6 +67,9 @@ def evaluate(
             precision=precision,
             batch_size=batch_size,
         )
+        refuse_early(config)
+        from rscd.training.evaluate import evaluate as run
+
         with counted("evaluate", "scene", quiet=quiet or as_json) as progress:
             told = run(config, progress=progress)
         if as_json:
@@ -75,7 +78,7 @@ def evaluate(
             print_columns(HEADER, rows(told), stdout=True)
             least = "-".join(map(str, sorted(set(told.minimum_px))))
             say(
-                f"model {told.model}, p >= {told.threshold:.3f}; average precision {told.average_precision:.4f}; "
+                f"model {told.model}, p >= {told.threshold:.4g}; average precision {told.average_precision:.4f}; "
                 f"objects: 4-connected, IoU >= 0.5, those below {least} px left out on both sides"
             )
 

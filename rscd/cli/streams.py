@@ -1,7 +1,7 @@
 """Standard output and standard error as they really are: closed, full, or a pipe that nobody reads any more.
 
 What is written to standard error is a courtesy: where it cannot be written, the run goes on. What is written to
-standard output is what was asked for: where it cannot be written, the command fails with exit code 7.
+standard output is what was asked for: where it cannot be written, the command fails.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, TextIO
-
-from rscd.errors import OutputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -75,21 +73,16 @@ def printing() -> Iterator[TextIO]:
     """Yield standard output, and write what was printed to it.
 
     Raises:
-        BrokenPipeError: The reader of the pipe has gone, as ``| head`` does.
-        OutputError: It is closed, or cannot take more.
+        OSError: It is closed, or cannot take more, or the reader of the pipe has gone, as ``| head`` does.
     """
-    remedy = "see where standard output leads"
     if sys.stdout is None:
-        raise OutputError("standard output is closed", remedy=remedy)
+        raise OSError("it is closed")
     try:
         yield sys.stdout
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:
         _to_nowhere(sys.stdout, 1)
         raise
-    except OSError as error:
-        _to_nowhere(sys.stdout, 1)
-        raise OutputError(f"standard output cannot be written ({error.strerror})", remedy=remedy) from error
 
 
 def open_all() -> None:
@@ -101,20 +94,13 @@ def open_all() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
 
 
-def is_writable(stream: TextIO | None) -> bool:
-    """Whether what was written to a stream can leave it."""
-    try:
-        if stream is not None:
-            stream.flush()
-    except (OSError, ValueError):
-        return False
-    return stream is not None
-
-
 def flush_all() -> None:
     """Write what is left of standard output and error, or drop it: Python would end with a message and 120."""
     for descriptor, stream in ((1, sys.stdout), (2, sys.stderr)):
-        if stream is not None and not is_writable(stream):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
             _to_nowhere(stream, descriptor)
 
 

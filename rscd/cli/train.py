@@ -77,11 +77,9 @@ def train(
 ) -> None:
     """Train or fine-tune a model on labelled tiles; the same command again goes on with a run cut short."""
     with exit_codes():
+        from rscd.cli.early import refuse_early
         from rscd.config import TrainConfig
         from rscd.errors import UsageError
-        from rscd.training.loop import train as run
-        from rscd.training.parallel import leads
-        from rscd.training.state import state_path
 
         config = TrainConfig(
             data=tuple(data or ()),
@@ -125,10 +123,15 @@ def train(
             limit_minutes=limit_minutes,
             overwrite=overwrite,
         )
+        refuse_early(config)
         if check:
             return look_at(config, sheet, as_json=as_json, quiet=quiet or as_json)
         if output is None:
             raise UsageError("no -o MODEL.safetensors", remedy="name the checkpoint to write, or add --check")
+        from rscd.training.loop import train as run
+        from rscd.training.parallel import leads
+        from rscd.training.state import state_path
+
         as_json = as_json and leads()
         with _shown(config, quiet=quiet or as_json or not leads()) as shown:
             contract = run(config, shown.step, shown.epoch, shown.notice)
@@ -136,7 +139,7 @@ def train(
             print_json({**dataclasses.asdict(contract), "finished": not state_path(output).exists()})
         elif leads() and not quiet:
             figures = [(k, f"{v:.4f}") for k, v in contract.figures.items()]
-            print_table([*figures, ("threshold", f"{contract.threshold:.3f}"), ("written", str(output))])
+            print_table([*figures, ("threshold", f"{contract.threshold:.4g}"), ("written", str(output))])
 
 
 class _Shown:

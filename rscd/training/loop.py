@@ -17,7 +17,7 @@ from rscd.inference.stream import ahead
 from rscd.model.checkpoint import read_contract, save_checkpoint
 from rscd.model.contract import Contract
 from rscd.model.lora import merged
-from rscd.output.publish import check_target
+from rscd.output.targets import check_target
 from rscd.training.batches import Batches
 from rscd.training.history import Epoch, write_history
 from rscd.training.learner import Learner

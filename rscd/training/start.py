@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from rscd.config import TrainConfig
 from rscd.errors import UsageError
+from rscd.model.catalog import find_model
 from rscd.model.checkpoint import build_network, load_checkpoint
 from rscd.model.contract import Contract
 from rscd.model.network import ChangeNetwork, normalisation
-from rscd.model.registry import find_model
 
 WIDTH = 64
 """Channels of STFE and MSDF in new networks."""
