@@ -48,12 +48,12 @@ def type_command(
     """
     pid, terminal = pty.fork()
     if pid == 0:
-        os.environ["TERM"] = "xterm-256color"
-        for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"):
-            os.environ.pop(name, None)
+        unwanted = "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"
+        environment = {name: value for name, value in os.environ.items() if name not in unwanted}
         os.chdir(folder or Path.cwd())
         fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, width, 0, 0))
-        os.execv(sys.executable, [sys.executable, "-m", "rscd", *map(str, arguments)])
+        command = [sys.executable, "-m", "rscd", *map(str, arguments)]
+        os.execve(sys.executable, command, environment | {"TERM": "xterm-256color"})  # readline hides COLUMNS in C's
     screen = pyte.Screen(width, LINES)
     stream, raw = pyte.ByteStream(screen), b""
     while True:

@@ -160,7 +160,7 @@ def run_with(streams, *arguments, folder):
     return done.returncode, done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("streams", ["2>&-", "2>/dev/full", ">&- 2>&-", "2>&1 | true"])
+@pytest.mark.parametrize("streams", ["2>/dev/full", ">&- 2>&-", "2>&1 | true"])
 def test_a_run_whose_messages_nobody_can_read_is_done_all_the_same(pair, streams):
     output = pair / f"quiet{abs(hash(streams))}.gpkg"
     code, stdout, stderr = run_with(streams, "detect", "before.tif", "after.tif", "-o", output.name, folder=pair)
