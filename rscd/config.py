@@ -288,6 +288,8 @@ class DetectConfig(PairConfig):
     """Take bands that an interrupted run on this output had finished; False begins anew."""
     keep_journal: bool = False
     """Keep the finished bands beside the output, so that another threshold forwards nothing."""
+    discard_reviews: bool = False
+    """Drop what people put into the file that is replaced; by default their reviews are carried over."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -381,6 +383,8 @@ class PolygonsConfig:
     """Bring outlines to right angles, where that keeps 0.8 of them (extra ``regularize``)."""
     overwrite: bool = False
     """Replace an existing output."""
+    discard_reviews: bool = False
+    """Drop what people put into the file that is replaced; by default their reviews are carried over."""
 
     def __post_init__(self) -> None:
         refuse(

@@ -60,7 +60,7 @@ def detect(
     watch, started = Stopwatch(), datetime.now(UTC)
     inputs = {"before": config.before, "after": config.after}
     outputs = Outputs.of(config)
-    outputs.check(config.inputs, overwrite=config.overwrite)
+    outputs.check(config.inputs, overwrite=config.overwrite, discard_reviews=config.discard_reviews)
     settings = Settings(config, model)
     with (
         locked(config.output) as folder,
@@ -117,7 +117,7 @@ def detect(
         cost, found = telemetry(watch, gpu_memory_mb(device)), PairFacts.of(prepared)
         report.write(Facts(written, asked, cost, facts(), run.predictor.precision, found), publication)
         interrupt()
-        publication.publish()
+        written = outputs.publish(written, publication, discard_reviews=config.discard_reviews)
         journal.close(keep=config.keep_journal)
     return Result(
         written=written,

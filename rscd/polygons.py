@@ -39,7 +39,7 @@ def polygons(config: PolygonsConfig, *, progress: Progress = lambda done, total:
         fill_holes_m2=config.fill_holes_m2,
         regularize=config.regularize,
     )
-    outputs.check(inputs.values(), overwrite=config.overwrite)
+    outputs.check(inputs.values(), overwrite=config.overwrite, discard_reviews=config.discard_reviews)
     threshold = threshold_value(config.threshold)
     kept = KeptProbability(config.probability)
     areas = PixelAreas(kept.grid)
@@ -64,5 +64,5 @@ def polygons(config: PolygonsConfig, *, progress: Progress = lambda done, total:
             publication=publication,
             progress=progress,
         )
-        publication.publish()
+        written = outputs.publish(written, publication, discard_reviews=config.discard_reviews)
     return written

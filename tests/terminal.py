@@ -53,7 +53,9 @@ def type_command(
         os.chdir(folder or Path.cwd())
         fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, width, 0, 0))
         command = [sys.executable, "-m", "rscd", *map(str, arguments)]
-        os.execve(sys.executable, command, environment | {"TERM": "xterm-256color"})  # readline hides COLUMNS in C's
+        os.execve(
+            sys.executable, command, environment | {"TERM": "xterm-256color"}
+        )  # readline hides COLUMNS in C's
     screen = pyte.Screen(width, LINES)
     stream, raw = pyte.ByteStream(screen), b""
     while True:

@@ -56,7 +56,7 @@ def test_two_workers_make_the_bytes_of_one(tmp_path, whole, cluster):
     assert result.written.polygons == alone.written.polygons
     assert seen[-1] == (448 * 448, 448 * 448)
     assert any("licence" in line for line in lines)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["c.gpkg", "p.tif"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["c.gpkg", "p.qml", "p.tif"]
 
 
 def test_a_killed_worker_costs_only_its_unfinished_band(tmp_path, whole, cluster):

@@ -106,7 +106,7 @@ def detect_split(
     """
     config = _absolute(config)
     outputs = Outputs.of(config)
-    outputs.check(config.inputs, overwrite=config.overwrite)
+    outputs.check(config.inputs, overwrite=config.overwrite, discard_reviews=config.discard_reviews)
     path, contract = trained_model(config.model)
     config = dataclasses.replace(config, model=str(path.absolute()))
     scene = Scene(config, contract.sha256)

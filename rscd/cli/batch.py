@@ -65,6 +65,7 @@ def batch(
     precision: options.ForwardPrecision = "auto",
     batch_size: options.BatchSize = "auto",
     force_gsd: options.ForceGsd = False,
+    discard_reviews: options.DiscardReviews = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -98,6 +99,7 @@ def batch(
             precision=precision,
             batch_size=options.auto_or_number("--batch-size", batch_size),
             force_gsd=force_gsd,
+            discard_reviews=discard_reviews,
         )
         config = BatchConfig(
             output=output,

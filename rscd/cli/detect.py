@@ -49,6 +49,7 @@ def detect(
     batch_size: options.BatchSize = "auto",
     force_gsd: options.ForceGsd = False,
     overwrite: options.Overwrite = False,
+    discard_reviews: options.DiscardReviews = False,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on where an ended run was.")] = True,
     keep_journal: Annotated[bool, typer.Option(help="Keep finished bands in OUTPUT.rscd/ after the run.")] = False,
     scheduler: options.Scheduler = None,
@@ -89,6 +90,7 @@ def detect(
             overwrite=overwrite,
             resume=resume,
             keep_journal=keep_journal,
+            discard_reviews=discard_reviews,
         )
         refuse_early(config)
         quiet = quiet or as_json
@@ -151,6 +153,7 @@ def summary(written: Written, threshold: float) -> list[tuple[str, str]]:
         ("written", str(written.geopackage)),
     ]
     rows += [("", str(written.probability))] * (written.probability is not None)
+    rows += [("reviews", str(written.reviews))] * bool(written.reviews)
     if bad := written.read_errors:
         rows += [("unreadable", f"{several(len(bad), 'block')} of the inputs, masked: not observable")]
         rows += [("", words) for words in bad[:SHOWN]]

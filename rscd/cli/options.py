@@ -25,6 +25,10 @@ Simplify = Annotated[float, typer.Option("--simplify", help="Simplify outlines w
 FillHoles = Annotated[float, typer.Option("--fill-holes", help="Fill empty holes smaller than this many m2.")]
 Regularize = Annotated[bool, typer.Option("--regularize", help="Right-angled outlines (extra regularize).")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")]
+DiscardReviews = Annotated[
+    bool,
+    typer.Option("--discard-reviews", help="Drop the reviews in a file that is replaced; default: keep."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Device = Annotated[str, typer.Option(metavar="[auto|cpu|cuda:N]", help="Where the network runs.")]

@@ -22,6 +22,7 @@ def polygons(
     fill_holes: options.FillHoles = 0.0,
     regularize: options.Regularize = False,
     overwrite: options.Overwrite = False,
+    discard_reviews: options.DiscardReviews = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -39,6 +40,7 @@ def polygons(
             fill_holes_m2=fill_holes,
             regularize=regularize,
             overwrite=overwrite,
+            discard_reviews=discard_reviews,
         )
         refuse_early(config)
         from rscd.polygons import polygons as run

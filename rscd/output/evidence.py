@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -41,6 +42,11 @@ class Column:
     """Unit of the values; empty for text and flags."""
     meaning: str
     """What the number is, and how it was measured."""
+
+    @property
+    def alias(self) -> str:
+        """What forms and tables call it: title and unit."""
+        return f"{self.title} ({self.unit})" if self.unit not in ("", "1") else self.title
 
 
 def _real(name: str, title: str, unit: str, meaning: str) -> Column:
@@ -176,6 +182,26 @@ class Evidence:
         points = shapely.get_coordinates(shapely.centroid(polygons))
         lon, lat = self._to_lonlat.transform(points[:, 0], points[:, 1])
         return np.asarray(lon), np.asarray(lat)
+
+
+def drawn_values(shape: Any, ellipsoid: Ellipsoid) -> dict[str, float]:  # noqa: ANN401 - shapely has no types
+    """What can be said of a polygon that a person drew, without the images.
+
+    Args:
+        shape: Polygon or multipolygon.
+        ellipsoid: That of its CRS.
+    """
+    parts = np.array([part for part in shapely.get_parts(shape) if part.geom_type == "Polygon"], dtype=object)
+    perimeter = float(perimeters_m(parts, ellipsoid).sum())
+    area = ellipsoid.area_m2(parts)
+    lon, lat = np.degrees(ellipsoid.lonlat(*(np.array([v]) for v in (shape.centroid.x, shape.centroid.y))))
+    return {
+        "area_m2": area,
+        "perimeter_m": perimeter,
+        "compactness": 4 * np.pi * area / perimeter**2 if perimeter else 0.0,
+        "lon": float(lon[0]),
+        "lat": float(lat[0]),
+    }
 
 
 def percentile(table: ComponentTable, percent: int) -> LongArray:

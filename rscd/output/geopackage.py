@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
@@ -20,13 +20,13 @@ from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
 
 from rscd.output.area import PixelAreas
 from rscd.output.datadict import add_data_dictionary
-from rscd.output.evidence import GEOMETRY_METADATA, REVIEW_STATES, columns
+from rscd.output.evidence import GEOMETRY_METADATA, REVIEW_STATES, Column, columns
 from rscd.output.features import FeatureStream
 from rscd.output.geotiff import SLAB
 from rscd.output.polygons import find_corners, trace
 from rscd.output.publish import Publication, writing
 from rscd.output.runs import labelled, overlaps, runs_of
-from rscd.output.style import changes_qml
+from rscd.output.style import changes_qml, extent_qml
 from rscd.types import NOT_OBSERVABLE, BandRecord, BoolArray, Grid
 
 COARSE_CELLS = 2048
@@ -138,8 +138,10 @@ def write_geopackage(
         write_layer(temporary, "changes", "Polygon", grid.crs, stream)
     with vector_writing(path):
         _complete(temporary, grid, changes.schema, extent, provenance())
-        add_styles(temporary, {"changes": style if style is not None else changes_qml()})
-        _describe(temporary, changes.schema.names)
+        described = columns(bands_of(changes.schema.names))
+        look = style if style is not None else changes_qml(described, REVIEW_STATES)
+        add_styles(temporary, {"changes": look, "extent": extent_qml()})
+        _describe(temporary, described)
         _check(temporary, changes.features)
 
 
@@ -202,10 +204,14 @@ def add_styles(path: Path, styles: Mapping[str, str]) -> None:
         )
 
 
-def _describe(path: Path, names: list[str]) -> None:
-    bands = [name.removeprefix("before_") for name in names if name.startswith("before_")]
+def bands_of(names: Iterable[str]) -> list[str]:
+    """Names of the bands whose means are among a layer's columns."""
+    return [name.removeprefix("before_") for name in names if name.startswith("before_")]
+
+
+def _describe(path: Path, described: Sequence[Column]) -> None:
     with closing(sqlite3.connect(path)) as database, database:
-        add_data_dictionary(database, "changes", columns(bands), REVIEW_STATES)
+        add_data_dictionary(database, "changes", described, REVIEW_STATES)
 
 
 def _check(path: Path, features: int) -> None:

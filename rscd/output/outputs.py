@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -15,12 +16,14 @@ from rscd.output.area import PixelAreas
 from rscd.output.evidence import Evidence
 from rscd.output.features import FeatureStream
 from rscd.output.formats import write_vectors
-from rscd.output.geopackage import ObservedExtent
+from rscd.output.geopackage import ObservedExtent, vector_writing
 from rscd.output.polygons import PolygonTracer
 from rscd.output.probability import ProbabilityRaster
-from rscd.output.publish import Publication
+from rscd.output.publish import Publication, writing
 from rscd.output.report import Report
-from rscd.output.targets import Targets
+from rscd.output.reviews import NONE, Carried, check_reviews, reviews_of
+from rscd.output.style import probability_qml
+from rscd.output.targets import Targets, legend_of
 from rscd.telemetry import Stopwatch
 from rscd.types import BandRecord, Grid
 
@@ -46,6 +49,8 @@ class Written:
     """What at least one date does not show, geodesic km2."""
     min_area_m2: float
     """Components smaller than this were dropped, m2."""
+    reviews: Carried = NONE
+    """What became of the reviews in the file that was replaced."""
     read_errors: tuple[str, ...] = ()
     """Input blocks that could not be decoded and were masked: file, rows, columns, and why."""
 
@@ -75,7 +80,7 @@ class Outputs:
         shaping = config.min_area_m2, config.simplify_m, config.fill_holes_m2, config.regularize
         return cls(config.output, config.probability, config.report, *shaping)
 
-    def check(self, inputs: Iterable[Path], *, overwrite: bool) -> None:
+    def check(self, inputs: Iterable[Path], *, overwrite: bool, discard_reviews: bool = False) -> None:
         """Refuse, before any work, what could not be published in the end; see ``Targets.check``.
 
         Raises:
@@ -83,6 +88,7 @@ class Outputs:
             OutputError: An output cannot be written, or another program has it open.
         """
         Targets(self.geopackage, self.probability, self.report).check(inputs, overwrite=overwrite)
+        check_reviews(self.geopackage, discard=discard_reviews)
         if self.regularize:
             from rscd.output.regularize import check_regularizer
 
@@ -181,9 +187,25 @@ class Outputs:
             read_errors=tuple(read_errors),
         )
 
+    def publish(self, written: Written, publication: Publication, *, discard_reviews: bool = False) -> Written:
+        """Put all outputs in place, the reviews of the file that is replaced carried over.
+
+        Raises:
+            OutputError: A file cannot be put in place, or another program has the old GeoPackage open.
+            UsageError: The old one holds layers that people added.
+        """
+        with reviews_of(self.geopackage, discard=discard_reviews) as reviews:
+            with vector_writing(self.geopackage):
+                carried = reviews.carry_into(publication.beside(self.geopackage))
+            publication.publish()
+        return dataclasses.replace(written, reviews=carried)
+
     def _raster(self, grid: Grid, publication: Publication, stack: ExitStack) -> ProbabilityRaster | None:
         if self.probability is None:
             return None
         raster = ProbabilityRaster(publication.beside(self.probability), grid, self.probability)
         stack.callback(raster.discard)
+        legend = legend_of(self.probability)
+        with writing(legend):
+            publication.beside(legend).write_text(probability_qml(), encoding="utf-8")
         return raster

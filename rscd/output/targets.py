@@ -43,8 +43,8 @@ class Targets:
     @property
     def paths(self) -> tuple[Path, ...]:
         """All of them."""
-        others = [path for path in (self.probability, self.report) if path is not None]
-        return (self.vector, *siblings(self.vector), *others)
+        raster = (self.probability, legend_of(self.probability)) if self.probability is not None else ()
+        return (self.vector, *siblings(self.vector), *raster, *([self.report] if self.report is not None else []))
 
     def check(self, inputs: Iterable[Path], *, overwrite: bool) -> None:
         """Refuse what could not be published in the end.
@@ -95,6 +95,11 @@ def siblings(path: Path) -> tuple[Path, ...]:
     if path.suffix.lower() == ".gpkg":
         return ()
     return path.with_name(f"{path.name}.extent{path.suffix}"), path.with_name(f"{path.name}.json")
+
+
+def legend_of(raster: Path) -> Path:
+    """The QML beside the probability raster, which QGIS takes its colours and legend from."""
+    return raster.with_suffix(".qml")
 
 
 def run_folder(output: Path) -> Path:

@@ -151,6 +151,8 @@ def _answers(path: Path, frame: Any, without: int) -> np.ndarray:  # noqa: ANN40
     if "review" not in frame.columns:
         return np.full(len(frame), without)
     said = frame["review"].fillna("").astype(str).str.strip().str.lower()
+    if "mean_probability" in frame.columns:  # polygons without it are those that people drew
+        said = said.mask((said == "") & frame["mean_probability"].isna(), "accepted")
     if not (said != "").any():
         return np.full(len(frame), without)
     odd = sorted(set(said) - ANSWERS.keys())
