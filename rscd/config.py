@@ -416,7 +416,12 @@ class BatchConfig:
     allow_remote: bool = False
     """Let the manifest point out of its folder, and at ``https://`` and ``s3://`` addresses."""
     scheduler: str | None = None
-    """Address of a Dask scheduler; None: workers of our own on this machine."""
+    """Address of a Dask scheduler; None: this machine."""
+    workers: int | None = None
+    """Worker processes on this machine's CPU, through Dask; None: this process alone, or one a GPU where there are
+    several."""
+    wait_s: float = 300.0
+    """How long to wait for the first worker of ``scheduler``, s."""
     retries: int = 1
     """How often a pair is tried again when something other than the pair fails."""
     fail_fast: bool = False
@@ -429,6 +434,8 @@ class BatchConfig:
             _one_of("--match-by", self.match_by, MatchBy)
             | {
                 f"--retries {self.retries}": (self.retries >= 0, "use 0 or more"),
+                f"--workers {self.workers}": (self.workers is None or self.workers >= 1, "use 1 or more"),
+                f"--wait {self.wait_s}": (0 <= self.wait_s < math.inf, "use 0 or more seconds"),
                 f"--max-pairs {self.max_pairs}": (self.max_pairs is None or self.max_pairs >= 1, "use 1 or more"),
             }
         )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rscd.config import BatchConfig, DetectConfig
 from rscd.errors import DataError, ModelError, RscdError, UsageError
+from rscd.model.registry import trained_model
 from rscd.scene.fingerprint import fingerprint
 
 if TYPE_CHECKING:
@@ -36,7 +39,11 @@ class PairJob:
     config: DetectConfig
     """Its files and options; outputs lie in its own folder, and an old one is replaced."""
     model_sha256: str
-    """Hash of the weights that all pairs are to be run with."""
+    """Hash of the weights that it is to be run with."""
+    own_model: bool = False
+    """The manifest names the model for this pair."""
+    problem: str = ""
+    """Why it cannot be run, known before."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +74,22 @@ class PairOutcome:
     """What at least one date does not show, km2."""
     worker: str = ""
     """Machine and device that it ran on."""
+    verdict: str = ""
+    """Of the inspection: whether the dates can be compared."""
+    model: str = ""
+    """Name and version of the model."""
+    valid_share: float | None = None
+    """Share of the overlap that both dates show, 0..1."""
+    shift_px: float | None = None
+    """Shift between the dates as it was found, px; None where it could not be measured."""
+    reviews: str = ""
+    """What became of the reviews in the file that was replaced, in words."""
+    for_all: bool = False
+    """It failed for what all pairs share, so that no other would do better."""
 
 
 def job_of(pair: ManifestPair, batch: BatchConfig, model: Path, sha256: str) -> PairJob:
-    """A pair's job: the shared options with its own paths and threshold."""
+    """A pair's job: the shared options with its own paths, threshold and model."""
     folder, shared = batch.output.absolute() / pair.id, batch.detect
     config = dataclasses.replace(
         shared,
@@ -85,6 +104,15 @@ def job_of(pair: ManifestPair, batch: BatchConfig, model: Path, sha256: str) -> 
         overwrite=True,
         remote=batch.allow_remote,
     )
+    if pair.problem:
+        return PairJob(pair.id, config, sha256, problem=pair.problem)
+    if pair.model:
+        try:
+            own, contract = trained_model(pair.model)
+        except ModelError as error:
+            return PairJob(pair.id, config, "", own_model=True, problem=str(error))
+        config = dataclasses.replace(config, model=str(own.absolute()))
+        return PairJob(pair.id, config, contract.sha256, own_model=True)
     return PairJob(pair.id, config, sha256)
 
 
@@ -120,7 +148,10 @@ def is_current(job: PairJob, known: str) -> bool:
         return False
 
 
-def run_pair(job: PairJob) -> PairOutcome:
+def run_pair(
+    job: PairJob,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> PairOutcome:
     """Detect one pair, in whatever process this is called.
 
     What the pair, the options or the model are refused for comes back as an outcome, for another try would end
@@ -132,15 +163,21 @@ def run_pair(job: PairJob) -> PairOutcome:
     from rscd.detection import detect
 
     started, host = perf_counter(), socket.gethostname()
+    if job.problem:
+        return PairOutcome(job.id, "failed", job.problem, DataError.exit_code, worker=host)
     try:
         known = _fingerprint(job)
         job.config.output.parent.mkdir(exist_ok=True)
-        result = detect(job.config, model=worker_model(job.config.model, job.model_sha256))
+        model = worker_model(job.config.model, job.model_sha256)
+        result = detect(job.config, model=model, progress=progress)
     except (DataError, UsageError, ModelError) as error:
         seconds = perf_counter() - started
         why = " ".join(str(error).split())
-        return PairOutcome(job.id, "failed", why, error.exit_code, seconds=seconds, worker=host)
-    written = result.written
+        shared = isinstance(error, ModelError) and not job.own_model
+        for_all = shared or (isinstance(error, UsageError) and error.path is None)
+        return PairOutcome(job.id, "failed", why, error.exit_code, seconds=seconds, worker=host, for_all=for_all)
+    written, found = result.written, result.inspection
+    shift = found.shift.length_px if found.shift is not None else math.nan
     return PairOutcome(
         id=job.id,
         state="done",
@@ -152,6 +189,11 @@ def run_pair(job: PairJob) -> PairOutcome:
         observed_km2=written.observed_km2,
         not_observable_km2=written.not_observable_km2,
         worker=f"{host} {result.device}",
+        verdict=found.verdict,
+        model=result.model,
+        valid_share=found.valid_share,
+        shift_px=None if math.isnan(shift) else shift,
+        reviews=str(written.reviews) if written.reviews else "",
     )
 
 
@@ -169,7 +211,7 @@ def _fingerprint(job: PairJob) -> str:
         return ""
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def worker_model(path: str, sha256: str) -> tuple[ChangeNetwork, Contract]:
     """The model, loaded once a worker."""
     from rscd.model.registry import load_model

@@ -21,6 +21,8 @@ MOST_TOLD = 5
 _SAFE_ID = re.compile(r"\w[\w.-]{0,119}")
 OWN_FILES = ("ledger.sqlite", "ledger.lock", "summary.gpkg", "index.html", "manifest.csv")
 """What lies beside the pairs' folders."""
+OWN_ENDINGS = ("", "-wal", "-shm", "-journal", ".rscd")
+"""What SQLite and a run add to such a name."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,15 @@ class ManifestPair:
     """Absolute path of a vector file: its area of interest."""
     threshold: float | None = None
     """Its threshold, 0..1."""
+    model: str = ""
+    """Name of an embedded model, or path of a checkpoint; empty: the one of all pairs."""
+
+    @property
+    def problem(self) -> str:
+        """Why it cannot have a folder; empty if it can."""
+        if folded(self.id) in {f"{name}{ending}" for name in OWN_FILES for ending in OWN_ENDINGS}:
+            return f"id {self.id!r} is the name of a file of the archive - give the pair another id"
+        return ""
 
 
 @dataclass(frozen=True)
@@ -132,7 +143,7 @@ def _pair(row: Row, root: Root) -> ManifestPair:
         if not values[name]:
             raise DataError(f"no value for {name}", remedy=f"give {', '.join(REQUIRED)} for each pair")
     name = values["id"]
-    if not _SAFE_ID.fullmatch(name) or name.endswith(".") or folded(name) in OWN_FILES:
+    if not _SAFE_ID.fullmatch(name) or name.endswith("."):
         remedy = "use letters, digits, _, - and dots, 120 at most, and start with a letter or digit"
         raise DataError(f"id {name[:130]!r} cannot name a folder", remedy=remedy)
     return ManifestPair(
@@ -141,6 +152,7 @@ def _pair(row: Row, root: Root) -> ManifestPair:
         root.resolve(values["after"]),
         root.resolve(values["aoi"], local=True) if values["aoi"] else None,
         _threshold(values["threshold"]) if values["threshold"] else None,
+        values["model"],
     )
 
 
@@ -157,7 +169,8 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
         writer = csv.writer(file)
         writer.writerow((*REQUIRED, *OPTIONAL))
         for pair in manifest.pairs:
-            writer.writerow([pair.id, *(_address(p) for p in (pair.before, pair.after, pair.aoi)), pair.threshold])
+            files = (_address(path) for path in (pair.before, pair.after, pair.aoi))
+            writer.writerow([pair.id, *files, pair.threshold, pair.model])
 
 
 def _address(path: Path | None) -> str:

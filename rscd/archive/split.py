@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rscd.archive.job import worker_model
-from rscd.archive.schedule import completed, slots, workers
+from rscd.archive.schedule import WAIT_S, completed, slots, workers
 from rscd.config import DetectConfig
 from rscd.detection import detect
 from rscd.errors import Interrupted, UsageError
@@ -110,7 +110,7 @@ def detect_split(
     path, contract = trained_model(config.model)
     config = dataclasses.replace(config, model=str(path.absolute()))
     scene = Scene(config, contract.sha256)
-    with workers(scheduler) as client:
+    with workers(scheduler, wait_s=WAIT_S, tell=on_start) as client:
         with locked(config.output) as folder:
             start: Start = _one(client, begin, scene)
             scene = dataclasses.replace(scene, config=dataclasses.replace(config, batch_size=start.batch_size))

@@ -15,7 +15,7 @@ import pyogrio
 from rscd.errors import DataError
 
 REQUIRED = ("id", "before", "after")
-OPTIONAL = ("aoi", "threshold")
+OPTIONAL = ("aoi", "threshold", "model")
 SUFFIXES = (".csv", ".geojson", ".json", ".gpkg", ".parquet")
 """What a manifest may be called."""
 SQLITE = b"SQLite format 3\0"

@@ -9,6 +9,7 @@ import typer
 
 from rscd.cli import options
 from rscd.cli.console import exit_codes, print_json, print_table, say
+from rscd.cli.progress import Bar
 from rscd.config import MatchBy
 from rscd.words import several
 
@@ -28,7 +29,7 @@ def batch(
     output: Folder,
     manifest: Annotated[
         Path | None,
-        typer.Argument(help="CSV, GeoParquet, GeoJSON, GPKG (id,before,after[,aoi,threshold]) or STAC."),
+        typer.Argument(help="CSV, GeoParquet, GeoJSON, GPKG (id,before,after[,aoi,threshold,model]) or STAC."),
     ] = None,
     before_dir: Annotated[Path | None, typer.Option(help="In place of MANIFEST: the earlier images.")] = None,
     after_dir: Annotated[Path | None, typer.Option(help="The later images.")] = None,
@@ -39,6 +40,10 @@ def batch(
     ] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would run and how long, and run nothing.")] = False,
     scheduler: options.Scheduler = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Worker processes on this machine (extra cluster); default: none but this.")
+    ] = None,
+    wait: Annotated[float, typer.Option(help="Seconds to wait for the first worker of --scheduler.")] = 300.0,
     retries: Annotated[int, typer.Option(help="Tries again where not the pair was at fault.")] = 1,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first pair that fails.")] = False,
     max_pairs: Annotated[int | None, typer.Option(help="Run so many pairs at most.")] = None,
@@ -111,6 +116,8 @@ def batch(
             asset=asset,
             allow_remote=allow_remote,
             scheduler=scheduler,
+            workers=workers,
+            wait_s=wait,
             retries=retries,
             fail_fast=fail_fast,
             max_pairs=max_pairs,
@@ -152,13 +159,18 @@ def plan_rows(found: BatchPlan) -> list[tuple[str, str]]:
 
 
 def _run(config: BatchConfig, *, as_json: bool, quiet: bool) -> None:
-    from rscd.archive.batch import run_batch
+    from rscd.archive.batch import PAIR, run_batch
 
-    def told(outcome: PairOutcome, number: int, total: int) -> None:
+    def report(outcome: PairOutcome, number: int, total: int) -> None:
         what = several(outcome.polygons, "change") if outcome.state == "done" else f"FAILED: {outcome.error}"
-        say(f"[{number}/{total}] {outcome.id}: {what}, {outcome.seconds:.1f} s", quiet=quiet)
+        also = f"; {outcome.reviews}" if outcome.reviews else ""
+        say(f"[{number}/{total}] {outcome.id}: {what}, {outcome.seconds:.1f} s{also}", quiet=quiet)
 
-    result = run_batch(config, on_pair=told, tell=lambda line: say(line, quiet=quiet))
+    bar = Bar("batch", "pairs", scale=PAIR, quiet=quiet)
+    try:
+        result = run_batch(config, on_pair=report, tell=lambda line: say(line, quiet=quiet), progress=bar)
+    finally:
+        bar.close()
     if as_json:
         print_json(result, result.summary)
     elif not quiet or result.failed:
@@ -177,6 +189,7 @@ def result_rows(result: BatchResult) -> list[tuple[str, str]]:
         *([("failed", "the same command tries them again")] if failed else []),
         *failed,
         *([("  ...", f"and {more} more, see ledger.sqlite")] if more > 0 else []),
+        *([("reviews", f"in {result.summary.name}: {result.reviews}")] if result.reviews else []),
         ("written", str(result.summary)),
         ("", str(result.index)),
     ]

@@ -193,7 +193,14 @@ def _layers(database: sqlite3.Connection) -> set[str]:
 def _columns(database: sqlite3.Connection, layer: str) -> dict[str, str]:
     """Column -> declared type, without key and geometry."""
     found = database.execute(f'PRAGMA table_info("{layer}")').fetchall()
-    return {name: kind for _, name, kind, _, _, key in found if not key and name != "geometry"}
+    return {name: kind for _, name, kind, _, _, key in found if not key and name != _geometry(database, layer)}
+
+
+def _geometry(database: sqlite3.Connection, layer: str) -> str:
+    """Name of a layer's geometry column: other programs may have rewritten it."""
+    query = "SELECT column_name FROM gpkg_geometry_columns WHERE table_name = ?"
+    (name,) = database.execute(query, (layer,)).fetchone() or ("geometry",)
+    return str(name)
 
 
 def _srs(database: sqlite3.Connection, layer: str) -> tuple[int, str]:
@@ -222,8 +229,9 @@ def _read(
     drawn = '"mean_probability" IS NULL' if "mean_probability" in columns else "0"
     taken = [name for name in ("review", "id", "pair_id", "mean_probability", *added) if name in columns]
     listed = ", ".join(f'"{name}"' for name in taken)
+    geometry = f'"{_geometry(database, layer)}"'
     rows = database.execute(
-        f'SELECT geometry, {drawn}, {listed} FROM "{layer}" WHERE geometry IS NOT NULL AND ({touched} OR {drawn})'
+        f'SELECT {geometry}, {drawn}, {listed} FROM "{layer}" WHERE {geometry} NOT NULL AND ({touched} OR {drawn})'
     )
     for blob, is_drawn, *values in rows:
         shape = shapely.make_valid(shape_of(blob))

