@@ -21,7 +21,9 @@ class LabelledConfig:
     aoi: Path | None = None
     """Vector file: outside it the labels of ``pair``, or of reviews, say nothing."""
     bands: tuple[int, ...] | None = None
-    """Bands of GeoTIFFs to use, from 1; default: by colour, else 1, 2, 3."""
+    """Bands of GeoTIFFs to use, from 1; default: by their colours or descriptions, else 1, 2, 3."""
+    after_bands: tuple[int, ...] | None = None
+    """Those of the later date, where they differ; default: as ``bands``."""
     grid: Literal["before", "after"] = "before"
     """Whose pixel grid is a pair's common grid."""
     align: Literal["auto", "off"] = "auto"
@@ -117,7 +119,19 @@ class PairConfig:
     """GeoTIFF of the later date."""
     _: KW_ONLY
     bands: tuple[int, ...] | None = None
-    """Bands of both files to use, from 1, in the contract's order; default: by colour, else 1, 2, 3."""
+    """Bands to use, from 1, in the contract's order; default: by their colours or descriptions, else 1, 2, 3."""
+    after_bands: tuple[int, ...] | None = None
+    """Those of the later date, where they differ; default: as ``bands``."""
+    nir: int | None = None
+    """Near-infrared band, for ``ndvi_change``; 0: none; default: the one that both files name so."""
+    after_nir: int | None = None
+    """That of the later date, where it differs; default: as ``nir``."""
+    before_mask: Path | None = None
+    """Raster on any grid: where it is not 0, the earlier date is not observable."""
+    after_mask: Path | None = None
+    """Likewise of the later date."""
+    mask_values: tuple[int, ...] | None = None
+    """Values of both masks that are not observable, such as classes of cloud; default: all but 0 and nodata."""
     grid: Literal["before", "after"] = "before"
     """Whose pixel grid is the common grid; the other date is warped onto it where they differ."""
     align: Literal["auto", "off"] = "auto"
@@ -136,6 +150,13 @@ class PairConfig:
     """Go on although the scene's ground sample distance is outside the contract's range."""
     remote: bool = False
     """The dates may be ``https://`` or ``s3://`` addresses, read through GDAL."""
+
+    @property
+    def rasters(self) -> dict[str, Path]:
+        """Role -> file of the dates, and of the masks that there are."""
+        files = {"before": self.before, "after": self.after}
+        masks = {"before_mask": self.before_mask, "after_mask": self.after_mask}
+        return files | {role: path for role, path in masks.items() if path is not None}
 
 
 @dataclass(frozen=True)
@@ -188,7 +209,7 @@ class DetectConfig(PairConfig):
     @property
     def inputs(self) -> tuple[Path, ...]:
         """All files that are read: none may be an output."""
-        return self.before, self.after, Path(self.model), *([self.aoi] if self.aoi else [])
+        return *self.rasters.values(), Path(self.model), *([self.aoi] if self.aoi else [])
 
 
 @dataclass(frozen=True)

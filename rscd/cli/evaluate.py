@@ -50,7 +50,7 @@ def evaluate(
             data=tuple(data or ()),
             pair=pair,
             aoi=aoi,
-            bands=options.band_list(bands),
+            **options.band_lists(bands),
             grid=options.one_of("--grid", grid, "before", "after"),  # type: ignore[arg-type]
             align=options.one_of("--align", align, "auto", "off"),  # type: ignore[arg-type]
             model=model,

@@ -21,10 +21,14 @@ def inspect(
     after: Annotated[Path, typer.Argument(help="GeoTIFF of the later date.")],
     model: options.Model = "buildings",
     bands: options.Bands = None,
+    nir: options.Nir = None,
     grid: options.CommonGrid = "before",
     align: options.Align = "auto",
     match: options.Match = "off",
     aoi: options.AreaOfInterest = None,
+    before_mask: options.BeforeMask = None,
+    after_mask: options.AfterMask = None,
+    mask_values: options.MaskValues = None,
     assume_same_crs: options.AssumeSameCrs = False,
     sidecars: options.Sidecars = False,
     bad_blocks: options.BadBlocks = "stop",
@@ -41,8 +45,10 @@ def inspect(
                 before,
                 after,
                 model=model,
-                **options.pair_choices(bands, grid, align, match, bad_blocks),
+                **options.pair_choices(bands, grid, align, match, bad_blocks, nir, mask_values),
                 aoi=aoi,
+                before_mask=before_mask,
+                after_mask=after_mask,
                 assume_same_crs=assume_same_crs,
                 sidecars=sidecars,
                 force_gsd=force_gsd,
@@ -83,7 +89,7 @@ def rows(found: Inspection) -> list[tuple[str, str]]:
 
 
 def _date(name: str, date: DateFacts) -> list[tuple[str, str]]:
-    bands = ",".join(map(str, date.bands))
+    bands = ",".join(map(str, date.bands)) + ("" if date.nir is None else f" and near infrared {date.nir}")
     size = f"{date.width} x {date.height} px of {date.gsd_m:.3g} m, {date.crs}"
     pixels = f"{date.dtype}, bands {bands}, {date.valid_share:.1%} valid, {date.read}"
     return [(name, date.path), ("", size), ("", pixels)]

@@ -25,7 +25,17 @@ Overlap = Annotated[int | None, typer.Option(help="Overlap of windows in px.")]
 ForwardPrecision = Annotated[str, typer.Option("--precision", help="auto, fp32 or bf16.")]
 BatchSize = Annotated[str, typer.Option(help="Windows a forward pass: auto, or a number.")]
 
-Bands = Annotated[str | None, typer.Option(help="Bands of both files, e.g. 1,2,3.")]
+Bands = Annotated[
+    str | None, typer.Option(help="Bands of both files, e.g. 1,2,3; of each, before/after: 3,2,1/1,2,3.")
+]
+Nir = Annotated[str | None, typer.Option("--nir", help="Near-infrared band, for ndvi_change: 4, or 4/5; 0: none.")]
+BeforeMask = Annotated[
+    Path | None, typer.Option("--before-mask", help="Raster: the earlier date is not observable where it is not 0.")
+]
+AfterMask = Annotated[Path | None, typer.Option("--after-mask", help="Likewise of the later date.")]
+MaskValues = Annotated[
+    str | None, typer.Option("--mask-values", help="Mask values that hide, e.g. 3,8,9,10,11 of Sentinel-2's SCL.")
+]
 CommonGrid = Annotated[str, typer.Option("--grid", help="Whose pixel grid is the common one: before or after.")]
 Align = Annotated[str, typer.Option(help="auto corrects a consistent shift between the dates; off measures only.")]
 Match = Annotated[str, typer.Option(help="on fits the other date's radiometry to the grid's date; off.")]
@@ -56,14 +66,25 @@ def one_of(option: str, value: str, *allowed: str) -> str:
     return value
 
 
-def pair_choices(bands: str | None, grid: str, align: str, match: str, bad_blocks: str) -> dict[str, Any]:
+def pair_choices(
+    bands: str | None,
+    grid: str,
+    align: str,
+    match: str,
+    bad_blocks: str,
+    nir: str | None = None,
+    mask_values: str | None = None,
+) -> dict[str, Any]:
     """Fields of a PairConfig whose options are lists or words.
 
     Raises:
         typer.BadParameter: One is not what it may be.
     """
+    values = None if mask_values is None else number_list("--mask-values", mask_values, "3,8,9,10,11")
     return {
-        "bands": band_list(bands),
+        **band_lists(bands),
+        **nir_bands(nir),
+        "mask_values": values,
         "grid": one_of("--grid", grid, "before", "after"),
         "align": one_of("--align", align, "auto", "off"),
         "match": one_of("--match", match, "on", "off"),
@@ -71,18 +92,45 @@ def pair_choices(bands: str | None, grid: str, align: str, match: str, bad_block
     }
 
 
-def band_list(text: str | None) -> tuple[int, ...] | None:
+def band_lists(text: str | None) -> dict[str, Any]:
+    """Parse ``1,2,3`` for both dates, or ``3,2,1/1,2,3`` for each: fields of a config.
+
+    Raises:
+        typer.BadParameter: Not one or two lists of whole numbers.
+    """
+    if text is None:
+        return {"bands": None, "after_bands": None}
+    before, slash, after = text.partition("/")
+    example = "1,2,3, or 3,2,1/1,2,3 for before and after"
+    first = number_list("--bands", before, example, whole=text)
+    return {"bands": first, "after_bands": number_list("--bands", after, example, whole=text) if slash else None}
+
+
+def nir_bands(text: str | None) -> dict[str, Any]:
+    """Parse ``4`` for both dates, or ``4/5`` for each: fields of a config.
+
+    Raises:
+        typer.BadParameter: Not one or two whole numbers.
+    """
+    if text is None:
+        return {"nir": None, "after_nir": None}
+    before, slash, after = text.partition("/")
+    try:
+        return {"nir": int(before), "after_nir": int(after if slash else before)}
+    except ValueError as error:
+        raise typer.BadParameter(f"--nir {text!r}: give the number of a band, such as 4, or 4/5") from error
+
+
+def number_list(option: str, text: str, example: str, whole: str = "") -> tuple[int, ...]:
     """Parse ``1,2,3``.
 
     Raises:
         typer.BadParameter: Not a list of whole numbers.
     """
-    if text is None:
-        return None
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError as error:
-        raise typer.BadParameter(f"--bands {text!r}: give numbers from 1, such as 1,2,3") from error
+        raise typer.BadParameter(f"{option} {(whole or text)!r}: give numbers, such as {example}") from error
 
 
 def auto_or_number(option: str, value: str) -> int | None:

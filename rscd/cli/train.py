@@ -88,7 +88,7 @@ def train(
             pair=pair,
             gsd_m=gsd,
             aoi=aoi,
-            bands=options.band_list(bands),
+            **options.band_lists(bands),
             grid=options.one_of("--grid", grid, "before", "after"),  # type: ignore[arg-type]
             align=options.one_of("--align", align, "auto", "off"),  # type: ignore[arg-type]
             name=name,
