@@ -133,6 +133,8 @@ class _Found:
     """Why it has to be asked."""
     offers: tuple[tuple[tuple[int, ...], str], ...] = ()
     """Bands that would do, and by what."""
+    draft: str = ""
+    """The bands as far as they are known, names in the other places."""
 
 
 def _found(dataset: Any, names: tuple[str, ...]) -> _Found:  # noqa: ANN401
@@ -150,7 +152,8 @@ def _found(dataset: Any, names: tuple[str, ...]) -> _Found:  # noqa: ANN401
         return _partial(named, names, places)
     if dataset.count < len(names):
         problem = f"has {_count(dataset.count)}, and the model takes {len(names)}: {', '.join(names)}"
-        return _Found(None, problem=problem)
+        grey = ((1,) * len(names), "shows one band thrice")
+        return _Found(None, problem=problem, offers=(grey,))
     offers = _by_number(named, names)
     if offers:
         problem = f"bands are called {_list(named.words)}, and satellites number colours differently"
@@ -192,8 +195,9 @@ def _partial(named: _Named, names: tuple[str, ...], places: list[int | None]) ->
     if len(free) == len(missing) == 1:
         guess = tuple(place or free[0] for place in places)
         offers = [(guess, f"if band {free[0]} is {missing[0]}")]
-    problem = f"its names say that {', '.join(said)}, and not which one band is {_list(missing)}"
-    return _Found(None, problem=problem, offers=tuple(offers))
+    draft = ",".join(str(place or name.upper()) for name, place in zip(names, places, strict=True))
+    problem = f"its names do not say which band is {_list(missing)} ({', '.join(said)})"
+    return _Found(None, problem=problem, offers=tuple(offers), draft=draft)
 
 
 def _by_description(named: _Named, names: tuple[str, ...], places: Sequence[int | None]) -> str:
@@ -226,7 +230,7 @@ def choose_bands(files: Sequence[tuple[Path, Any]], config: PairConfig, names: t
         _check_colours(path, dataset, asked or tuple(range(1, len(names) + 1)))
     for i, (path, dataset) in enumerate(files):
         if found[i].read is None:
-            raise DataError(found[i].problem, path=path, remedy=_remedy(found, i, names))
+            raise DataError(found[i].problem, path=path, remedy=_remedy(found, i))
         if max(found[i].read or ()) > dataset.count:
             problem = f"has {_count(dataset.count)}, and bands {_list(found[i].read or ())} are asked for"
             remedy = "name bands that it has with --bands; 3,2,1/1,2,3 are those of before and of after"
@@ -267,23 +271,25 @@ def _check_colours(path: Path, dataset: Any, read: tuple[int, ...]) -> None:  # 
         raise DataError(f"holds inks ({_list(list(tags.values()))})", path=path, remedy=remedy)
 
 
-def _remedy(found: list[_Found], at: int, names: tuple[str, ...]) -> str:
+def _remedy(found: list[_Found], at: int) -> str:
     """The ``--bands`` that would do: for both files, if one list cannot serve them."""
-    if found[at].problem.startswith("has "):
-        return "use a file that has them; --bands 1,1,1 shows one band thrice"
-    other = found[1 - at]
-    with_other = other.read or (other.offers[0][0] if other.offers else None)
-    lists = [f"--bands {_flag(at, offer, with_other)} ({why})" for offer, why in found[at].offers]
+    own, other = found[at], found[1 - at]
+    lists = []
+    for offer, why in own.offers:
+        alike = [bands for bands, by in other.offers if by == why] + [bands for bands, _ in other.offers]
+        told = ",".join(map(str, other.read or (alike[0] if alike else offer)))
+        lists.append(f"--bands {_flag(at, ','.join(map(str, offer)), told)} ({why})")
     if lists:
         return "say which: " + " or ".join(lists)
-    dates = "" if with_other is None else f", {_list(with_other)} of the other file after or before a slash"
-    return f"name the bands that are {_list(names)} with --bands, such as --bands 3,2,1{dates}"
+    flag = _flag(at, own.draft, ",".join(map(str, other.read)) if other.read else own.draft)
+    return f"name them, with numbers in place of names: --bands {flag}"
 
 
-def _flag(at: int, own: tuple[int, ...], other: tuple[int, ...] | None) -> str:
-    lists = [",".join(map(str, each)) for each in (own, other or own)]
-    both = lists if at == 0 else lists[::-1]
-    return both[0] if both[0] == both[1] else "/".join(both)
+def _flag(at: int, own: str, other: str) -> str:
+    """``--bands`` of both dates, where the list of the date ``at`` is one's own."""
+    if own == other:
+        return own
+    return f"{own}/{other}" if at == 0 else f"{other}/{own}"
 
 
 def _choose_nir(
