@@ -184,8 +184,12 @@ def test_columns_of_a_warped_date_are_of_its_warped_numbers(tmp_path: Path) -> N
 
 def test_numbers_of_unlike_files_have_no_difference(tmp_path: Path) -> None:
     before, after = numbers_file(tmp_path / "2.tif", "uint8", 2), numbers_file(tmp_path / "3.tif", "uint16", 3)
-    config = DetectConfig(before, after, tmp_path / "out.gpkg", threshold=0.9, device="cpu", align="off")
+    page = tmp_path / "report.html"
+    config = DetectConfig(
+        before, after, tmp_path / "out.gpkg", report=page, threshold=0.9, device="cpu", align="off"
+    )
     result = detect(config, model=(Pointwise(), SCALED))
+    assert "Before: nir" in page.read_text() and "brightness_change stays empty" in page.read_text()
     frame = geopandas.read_file(config.output, layer="changes")
     assert frame.brightness_change.isna().all() and frame.ndvi_change.notna().all()
     assert frame.after_red.max() > 2000 and frame.before_red.max() < 25

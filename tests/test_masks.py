@@ -147,6 +147,7 @@ def test_a_mask_is_shifted_with_its_date(tmp_path):
             "does not overlap the pair",
         ),
         (lambda path: path.write_text("x"), 3, "GeoTIFF"),
+        (lambda path: cut(write_image(path, classes(300, 340), compress=None)), 3, "or leave the mask out"),
         (lambda path: write_image(path, np.ones((1, *SHAPE), np.uint8)), 3, "nodata or masked"),
     ],
 )
@@ -157,6 +158,11 @@ def test_a_mask_that_cannot_be_used_is_refused(tmp_path, pair, make, code, words
     result = CliRunner().invoke(app, command)
     assert result.exit_code == code and words in result.stderr, result.output
     assert sorted(p.name for p in tmp_path.iterdir() if p != path) == []
+
+
+def cut(path):
+    """End a file before its last blocks."""
+    path.write_bytes(path.read_bytes()[:60_000])
 
 
 FAR = Affine(0.5, 0, 900_000, 0, -0.5, 3_350_000)

@@ -61,10 +61,13 @@ def write_summary(path: Path, folder: Path, entries: Sequence[Entry]) -> None:
     """
     done = [entry for entry in entries if entry.state == "done"]
     try:
-        systems = {entry.id: _crs(folder / entry.id / CHANGES) for entry in done}
+        known = {entry.id: pyogrio.read_info(folder / entry.id / CHANGES, layer="changes") for entry in done}
+        systems = {pair: str(info["crs"]) for pair, info in known.items()}
         crs = systems[done[0].id] if len(set(systems.values())) == 1 else WGS84
         reviews = _reviews(path, done)
-        schema = _schema(folder / done[0].id / CHANGES) if done else _with_pair(FEATURE_SCHEMA)
+        # A pair with near infrared has all columns of one without, and two more.
+        widest = max(known, key=lambda pair: len(known[pair]["fields"]), default=None)
+        schema = _with_pair(FEATURE_SCHEMA) if widest is None else _schema(folder / widest / CHANGES)
         batches = _changes(folder, done, systems, crs, schema, reviews)
         with publishing(path) as temporary:
             with FeatureStream(batches, schema).reader() as stream:
@@ -75,10 +78,6 @@ def write_summary(path: Path, folder: Path, entries: Sequence[Entry]) -> None:
     except (OSError, DataSourceError, DataLayerError, sqlite3.Error, pa.ArrowException) as error:
         remedy = "see that the folder is writable and has room and the pairs' outputs are whole, then run again"
         raise OutputError(f"could not be written ({error})", path=path, remedy=remedy) from error
-
-
-def _crs(path: Path) -> str:
-    return str(pyogrio.read_info(path, layer="changes")["crs"])
 
 
 def _with_pair(schema: pa.Schema) -> pa.Schema:

@@ -9,6 +9,7 @@ import numpy as np
 from rasterio.enums import MaskFlags
 
 from rscd.scene.blocks import GDAL_ERRORS
+from rscd.scene.colours import band_notes
 from rscd.scene.pair import Pair
 from rscd.scene.raster import Raster
 from rscd.scene.sample import SamplePlan
@@ -47,24 +48,25 @@ def alpha_words(pair: Pair) -> tuple[list[tuple[str, str]], list[str]]:
     Returns:
         Doubts, each with its remedy, where such a band hides ground; notes where it does not.
     """
-    doubts, notes = [], []
+    doubts: list[tuple[str, str]] = []
+    notes: dict[str, list[str]] = {"before": [], "after": []}
     for name, date in (("before", pair.before), ("after", pair.after)):
         band = date.raster.alpha
         if band is None or not looks_like_image(values := _sampled(date.raster, band)):
             continue
-        told = f"band {band} of {name} is tagged alpha and is probably near infrared"
+        told = "is tagged alpha and is probably near infrared"
         zeros = float((values == 0).mean()) if _hides(date.raster) else 0.0
         if zeros > 0:
             tag = f"gdal_edit.py -colorinterp_{band} undefined '{date.raster.path}'"
             doubts.append(
                 (
-                    f"{told}, and its zeros hide {zeros:.1%} of the date",
+                    f"band {band} of {name} {told}, and its zeros hide {zeros:.1%} of the date",
                     f"add --nir {band}, or take the tag away: {tag}",
                 )
             )
         else:
-            notes.append(f"{told}: --nir {band} reads it for ndvi_change")
-    return doubts, notes
+            notes[name].append(f"band {band} {told}: --nir {band} reads it for ndvi_change")
+    return doubts, band_notes(notes)
 
 
 def _hides(raster: Raster) -> bool:

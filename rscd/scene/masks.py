@@ -88,8 +88,7 @@ class MaskReader:
         try:
             (values,), known = self.mask.raster.read(under)
         except DataError as error:
-            remedy = "fetch the file again, or leave the mask out"
-            raise DataError(error.problem, path=error.path, remedy=remedy) from error
+            raise mask_error(error) from error
         if self.mask.values is None:
             shut = known & (values != 0)
         else:
@@ -138,6 +137,12 @@ def check_mask(path: Path, dataset: Any) -> None:  # noqa: ANN401
     if dataset.count != 1:
         remedy = f"take the band that is the mask: gdal_translate -b N '{path}' OUT.tif"
         raise DataError(f"has {dataset.count} bands, and a mask has one", path=path, remedy=remedy)
+
+
+def mask_error(error: DataError) -> DataError:
+    """What is wrong with a mask's file, without --bad-blocks: a mask is read as a whole, or not at all."""
+    remedy = "fetch the file again, or leave the mask out" if "--bad-blocks" in error.remedy else error.remedy
+    return DataError(error.problem, path=error.path, remedy=remedy)
 
 
 def check_lies_on(mask: Mask, grid: Grid) -> None:

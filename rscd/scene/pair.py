@@ -18,7 +18,7 @@ from rscd.scene.blocks import BadBlocks, find_blocks, gdal_errors
 from rscd.scene.colours import Bands, choose_bands
 from rscd.scene.grid import gsd_m, moved, name_of
 from rscd.scene.mapping import Mapping, Overlap, unwrapped
-from rscd.scene.masks import Mask, check_lies_on, check_mask
+from rscd.scene.masks import Mask, check_lies_on, check_mask, mask_error
 from rscd.scene.raster import GDAL_OPTIONS, WITH_SIDECARS, Raster, check_raster, open_raster
 from rscd.scene.readers import DateReader, PlainReader, WarpReader
 from rscd.scene.sidecars import check_sidecars
@@ -127,7 +127,10 @@ def _open_mask(path: Path | None, grid: Grid, crs: Any, config: PairConfig, stac
     with gdal_errors(path):
         check_raster(path, dataset, own)
         check_mask(path, dataset)
-    mask = Mask(_raster(path, dataset, own, Bands((1,)), BadBlocks()), config.mask_values)
+    try:
+        mask = Mask(_raster(path, dataset, own, Bands((1,)), BadBlocks()), config.mask_values)
+    except DataError as error:
+        raise mask_error(error) from error
     check_lies_on(mask, grid)
     return mask
 
