@@ -58,8 +58,9 @@ _SHAPE = (
     _real("valid_fraction", "Seen outline", "0..1", "Share of its pixel outline that faces observable ground"),
     Column("touches_edge", pa.bool_(), "Touches the edge", "", "It reaches the grid's border and may be cut there"),
 )
+_BRIGHTER = "After less before, mean over the model's bands; null where the files differ in dtype"
 _CHANGE = (
-    _real("brightness_change", "Brightness change", "DN", "After less before, mean over the model's bands"),
+    _real("brightness_change", "Brightness change", "DN", _BRIGHTER),
     _real("ndvi_change", "NDVI change", "-2..2", "After less before, of mean colours; null without near infrared"),
     _real("registration_residual_px", "Shift left", "px", "Shift left between the dates; null if not measured"),
     _real("lon", "Longitude", "degree", "Longitude of the outline's centroid, WGS 84"),

@@ -15,11 +15,13 @@ from typing import Any
 
 from rscd.config import PairConfig
 from rscd.errors import DataError, UsageError
+from rscd.scene.blocks import gdal_errors
 
 NIR = "nir"
 _TAGS = {"red", "green", "blue", NIR, "pan", "coastal", "rededge", "swir", "mwir", "lwir", "tir", "other_ir"}
 """Colour tags of GDAL that name a part of the spectrum; others, such as gray and undefined, say nothing of it."""
-_INKS = {"cyan", "magenta", "black"}
+_NO_LIGHT = {"cyan", "magenta", "black", "hue", "saturation", "lightness", "Y", "Cb", "Cr"}
+"""Tags of other colour spaces."""
 _SHORT = {"r": "red", "g": "green", "b": "blue"}
 _SENTINEL = {"b02": "blue", "b03": "green", "b04": "red", "b08": NIR}
 """Numbers of bands as Sentinel-2 writes them, with a zero."""
@@ -139,6 +141,10 @@ class _Found:
 
 def _found(dataset: Any, names: tuple[str, ...]) -> _Found:  # noqa: ANN401
     """Look for the model's bands in what a file says."""
+    if dataset.count < len(names):
+        problem = f"has {_count(dataset.count)}, and the model takes {len(names)}: {', '.join(names)}"
+        grey = ((1,) * len(names), "shows one band thrice")
+        return _Found(None, problem=problem, offers=(grey,))
     named = _Named.of(dataset)
     wrong = named.contradicting(names)
     if wrong:
@@ -150,10 +156,6 @@ def _found(dataset: Any, names: tuple[str, ...]) -> _Found:  # noqa: ANN401
     known = [label for label in named.labels[: len(names)] if label is not None]
     if known or any(name in named.labels for name in names):
         return _partial(named, names, places)
-    if dataset.count < len(names):
-        problem = f"has {_count(dataset.count)}, and the model takes {len(names)}: {', '.join(names)}"
-        grey = ((1,) * len(names), "shows one band thrice")
-        return _Found(None, problem=problem, offers=(grey,))
     offers = _by_number(named, names)
     if offers:
         problem = f"bands are called {_list(named.words)}, and satellites number colours differently"
@@ -222,12 +224,11 @@ def choose_bands(files: Sequence[tuple[Path, Any]], config: PairConfig, names: t
     for asked in (config.bands, config.after_bands):
         _check_numbers(asked, names)
     asked_for = config.bands, config.after_bands or config.bands
-    found = [
-        _found(dataset, names) if asked is None else _Found(asked)
-        for asked, (_, dataset) in zip(asked_for, files, strict=True)
-    ]
+    found = []
     for asked, (path, dataset) in zip(asked_for, files, strict=True):
-        _check_colours(path, dataset, asked or tuple(range(1, len(names) + 1)))
+        with gdal_errors(path):
+            _check_colours(path, dataset, asked or tuple(range(1, len(names) + 1)))
+            found.append(_found(dataset, names) if asked is None else _Found(asked))
     for i, (path, dataset) in enumerate(files):
         if found[i].read is None:
             raise DataError(found[i].problem, path=path, remedy=_remedy(found, i))
@@ -266,9 +267,10 @@ def _check_colours(path: Path, dataset: Any, read: tuple[int, ...]) -> None:  # 
     if dataset.tags(ns="IMAGE_STRUCTURE").get("SOURCE_COLOR_SPACE") == "CMYK":
         remedy = f"make an RGB file of it: gdal_translate -b 1 -b 2 -b 3 -co PHOTOMETRIC=RGB '{path}' OUT.tif"
         raise DataError("holds inks (CMYK)", path=path, remedy=remedy)
-    if _INKS & {*tags.values()}:
+    if _NO_LIGHT & {*tags.values()}:
         remedy = "export it as RGB from the program that made it, or name other bands with --bands"
-        raise DataError(f"holds inks ({_list(list(tags.values()))})", path=path, remedy=remedy)
+        problem = f"bands {_list([*tags])} are {_list([*tags.values()])}, no colours of light"
+        raise DataError(problem, path=path, remedy=remedy)
 
 
 def _remedy(found: list[_Found], at: int) -> str:

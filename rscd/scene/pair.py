@@ -101,8 +101,7 @@ def open_pair(config: PairConfig, names: tuple[str, ...] = RGB) -> Iterator[Pair
         for (path, dataset), crs in zip(files, known, strict=True):
             with gdal_errors(path):
                 check_raster(path, dataset, crs)
-        with gdal_errors(paths[1]):
-            chosen = choose_bands(files, config, names)
+        chosen = choose_bands(files, config, names)
         bad_blocks = BadBlocks(config.bad_blocks)
         rasters = [
             _raster(path, dataset, crs, bands, bad_blocks)
