@@ -1,12 +1,76 @@
-"""One frozen dataclass a command: defaults and ranges stated once, units in every field's doc."""
+"""One frozen dataclass a command: defaults and ranges stated once, units in every field's doc.
+
+A value out of its range is refused here, before torch or GDAL is loaded or a file is opened.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
-from rscd.types import Precision
+from rscd.errors import UsageError
+
+Whose = Literal["before", "after"]
+AutoOff = Literal["auto", "off"]
+OnOff = Literal["on", "off"]
+BadBlocks = Literal["stop", "mask"]
+MatchBy = Literal["name", "footprint"]
+Precision = Literal["auto", "fp32", "bf16"]
+Encoder = Literal["lite", "vit_t", "vit_b", "vit_l", "vit_h"]
+Tune = Literal["full", "lora", "frozen"]
+Normalise = Literal["kept", "all"]
+Split = Literal["train", "val", "test"]
+
+STRIDE = 32
+"""Windows and crops are multiples of this many px: the coarsest features of every encoder divide them evenly."""
+
+
+def refuse(rules: Mapping[str, tuple[bool, str]]) -> None:
+    """Refuse options out of their range.
+
+    Args:
+        rules: Option with its value -> whether it may be, and what would do.
+
+    Raises:
+        UsageError: The first that may not be.
+    """
+    for option, (right, remedy) in rules.items():
+        if not right:
+            raise UsageError(option, remedy=remedy)
+
+
+def _one_of(option: str, value: object, allowed: Any) -> dict[str, tuple[bool, str]]:  # noqa: ANN401 - a Literal
+    names = get_args(allowed)
+    return {f"{option} {value}": (value in names, f"use {', '.join(names[:-1])} or {names[-1]}")}
+
+
+def _at_least_0(option: str, value: float | None) -> dict[str, tuple[bool, str]]:
+    return {f"{option} {value}": (value is None or 0 <= value < math.inf, "use 0 or more")}
+
+
+def _threshold(value: float | None) -> dict[str, tuple[bool, str]]:
+    return {f"--threshold {value}": (value is None or 0 < value <= 1, "use a probability above 0, at most 1")}
+
+
+def _windows(window: int | None, overlap: int | None) -> dict[str, tuple[bool, str]]:
+    near = max(STRIDE, round((window or 0) / STRIDE) * STRIDE)
+    most = f"use 0 to {window - 1} px" if window else "use 0 or more px, below the window's side"
+    return {
+        f"--window {window}": (
+            window is None or (window >= STRIDE and window % STRIDE == 0),
+            f"use a multiple of {STRIDE} px, e.g. {near}",
+        ),
+        f"--overlap {overlap}": (overlap is None or 0 <= overlap < (window or math.inf), most),
+    }
+
+
+def _device(name: str) -> dict[str, tuple[bool, str]]:
+    kind, _, number = name.partition(":")
+    right = name in ("auto", "cpu", "cuda") or (kind == "cuda" and number.isdecimal())
+    return {f"--device {name!r}": (right, "use auto, cpu or cuda:N")}
 
 
 @dataclass(frozen=True)
@@ -24,10 +88,13 @@ class LabelledConfig:
     """Bands of GeoTIFFs to use, from 1; default: by their colours or descriptions, else 1, 2, 3."""
     after_bands: tuple[int, ...] | None = None
     """Those of the later date, where they differ; default: as ``bands``."""
-    grid: Literal["before", "after"] = "before"
+    grid: Whose = "before"
     """Whose pixel grid is a pair's common grid."""
-    align: Literal["auto", "off"] = "auto"
+    align: AutoOff = "auto"
     """``auto`` corrects a consistent shift between the dates of a pair; ``off`` only measures it."""
+
+    def __post_init__(self) -> None:
+        refuse(_one_of("--grid", self.grid, Whose) | _one_of("--align", self.align, AutoOff))
 
 
 @dataclass(frozen=True)
@@ -42,7 +109,7 @@ class TrainConfig(LabelledConfig):
     """GeoPackages of ``rscd detect`` whose column ``review`` was filled in."""
     name: str = "custom"
     """Name in the contract."""
-    encoder: str = "lite"
+    encoder: Encoder = "lite"
     """``lite``, ``vit_t``, ``vit_b``, ``vit_l`` or ``vit_h``."""
     init: Path | None = None
     """Checkpoint to start from, or the name of an embedded model."""
@@ -54,7 +121,7 @@ class TrainConfig(LabelledConfig):
     """CEM: fraction of the masked pixels that is kept, 0..1."""
     warmup_steps: int = 100
     """CEM: steps of plain cross-entropy first."""
-    normalise: str = "kept"
+    normalise: Normalise = "kept"
     """CEM: ``kept`` divides by the pixels that are kept, ``all`` by all of them."""
     epochs: int = 12
     """Epochs."""
@@ -66,7 +133,7 @@ class TrainConfig(LabelledConfig):
     """Crops a step, over all processes."""
     micro_batch: int = 0
     """Crops that a process forwards at once, their gradients accumulated; 0 takes its share of the batch."""
-    tune: str = "full"
+    tune: Tune = "full"
     """What of the encoder learns: ``full``, ``lora`` (SAM encoders: low-rank parts of attention), ``frozen``."""
     lora_rank: int = 8
     """Rank of the low-rank parts."""
@@ -108,6 +175,35 @@ class TrainConfig(LabelledConfig):
     overwrite: bool = False
     """Replace an existing output, and begin anew where the state of another run lies beside it."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        c = self
+        refuse(
+            _one_of("--encoder", c.encoder, Encoder)
+            | _one_of("--tune", c.tune, Tune)
+            | _one_of("--normalise", c.normalise, Normalise)
+            | _device(c.device)
+            | {
+                f"--crop {c.crop}": (
+                    c.crop >= 2 * STRIDE and c.crop % STRIDE == 0,
+                    f"use a multiple of {STRIDE}, at least {2 * STRIDE}",
+                ),
+                f"--batch-size {c.batch_size}": (c.batch_size >= 1, "use 1 or more"),
+                f"--micro-batch {c.micro_batch}": (c.micro_batch >= 0, "use 1 or more, or 0 for a whole batch"),
+                f"--epochs {c.epochs} --crops {c.crops}": (min(c.epochs, c.crops) >= 1, "use 1 or more"),
+                f"--save-every {c.save_every}": (c.save_every >= 1, "use 1 or more"),
+                f"--lora-rank {c.lora_rank}": (c.lora_rank >= 1, "use 1 or more"),
+                f"--rate {c.rate}": (0 < c.rate < math.inf, "use a positive rate, such as 0.001"),
+                f"--layer-decay {c.layer_decay}": (0 < c.layer_decay <= 1, "use a factor above 0, up to 1"),
+                f"--ema {c.ema}": (0 <= c.ema < 1, "use a share from 0, below 1"),
+                f"--tau {c.tau} --floor {c.floor}": (0 <= c.tau <= 1 and 0 <= c.floor <= 1, "use 0 to 1"),
+                f"--warmup-steps {c.warmup_steps}": (c.warmup_steps >= 0, "use 0 or more"),
+                f"--simulated {c.simulated}": (0 <= c.simulated <= 1, "use a share between 0 and 1"),
+                f"--limit-minutes {c.limit_minutes}": (c.limit_minutes >= 0, "use minutes, or 0 for no limit"),
+                f"--seed {c.seed}": (c.seed >= 0, "use 0 or more"),
+            }
+        )
+
 
 @dataclass(frozen=True)
 class PairConfig:
@@ -132,11 +228,11 @@ class PairConfig:
     """Likewise of the later date."""
     mask_values: tuple[int, ...] | None = None
     """Values of both masks that are not observable, such as classes of cloud; default: all but 0 and nodata."""
-    grid: Literal["before", "after"] = "before"
+    grid: Whose = "before"
     """Whose pixel grid is the common grid; the other date is warped onto it where they differ."""
-    align: Literal["auto", "off"] = "auto"
+    align: AutoOff = "auto"
     """``auto`` corrects a consistent shift between the dates; ``off`` only measures it."""
-    match: Literal["on", "off"] = "off"
+    match: OnOff = "off"
     """``on`` fits the other date's radiometry to the grid's date on probably unchanged pixels."""
     assume_same_crs: bool = False
     """Where one file has no CRS, take the other's."""
@@ -144,7 +240,7 @@ class PairConfig:
     """Vector file, in any CRS: nothing outside it is forwarded or written."""
     sidecars: bool = False
     """Read ``.aux.xml``, ``.tfw``, ``.msk`` and ``.ovr`` files that lie beside an input."""
-    bad_blocks: Literal["stop", "mask"] = "stop"
+    bad_blocks: BadBlocks = "stop"
     """``stop`` ends the run at a block that cannot be decoded; ``mask`` makes it not observable and lists it."""
     force_gsd: bool = False
     """Go on although the scene's ground sample distance is outside the contract's range."""
@@ -157,6 +253,28 @@ class PairConfig:
         files = {"before": self.before, "after": self.after}
         masks = {"before_mask": self.before_mask, "after_mask": self.after_mask}
         return files | {role: path for role, path in masks.items() if path is not None}
+
+    def __post_init__(self) -> None:
+        refuse(
+            _one_of("--grid", self.grid, Whose)
+            | _one_of("--align", self.align, AutoOff)
+            | _one_of("--match", self.match, OnOff)
+            | _one_of("--bad-blocks", self.bad_blocks, BadBlocks)
+            | {
+                f"--nir {band}": (band is None or band >= 0, "give the number of a band, from 1, or 0 for none")
+                for band in (self.nir, self.after_nir)
+            }
+            | {
+                "after_nir without nir": (
+                    self.nir is not None or self.after_nir is None,
+                    "name that of both dates",
+                ),
+                "--mask-values without a mask": (
+                    self.mask_values is None or len(self.rasters) > 2,
+                    "name one with --before-mask or --after-mask",
+                ),
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -206,6 +324,24 @@ class DetectConfig(PairConfig):
     keep_journal: bool = False
     """Keep the finished bands beside the output, so that another threshold forwards nothing."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refuse(
+            _threshold(self.threshold)
+            | _at_least_0("--min-area", self.min_area_m2)
+            | _at_least_0("--simplify", self.simplify_m)
+            | _at_least_0("--fill-holes", self.fill_holes_m2)
+            | _windows(self.window, self.overlap)
+            | _device(self.device)
+            | _one_of("--precision", self.precision, Precision)
+            | {
+                f"--batch-size {self.batch_size}": (
+                    self.batch_size is None or self.batch_size >= 1,
+                    "use auto, or 1 or more",
+                )
+            }
+        )
+
     @property
     def inputs(self) -> tuple[Path, ...]:
         """All files that are read: none may be an output."""
@@ -220,7 +356,7 @@ class EvaluateConfig(LabelledConfig):
     """Name of an embedded model, or path of a checkpoint."""
     output: Path | None = None
     """Folder for pictures and the table of scenes."""
-    split: str | None = None
+    split: Split | None = None
     """Part of the folders: train, val or test; default: all that is there."""
     gsd_m: float | None = None
     """Ground sample distance of tiles that are no GeoTIFFs, m; default: the middle of the contract's range."""
@@ -238,6 +374,26 @@ class EvaluateConfig(LabelledConfig):
     """``auto`` is bf16 on CUDA and fp32 on the CPU."""
     batch_size: int = 8
     """Windows a forward pass."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refuse(
+            _threshold(self.threshold)
+            | _windows(self.window, self.overlap)
+            | _device(self.device)
+            | _one_of("--precision", self.precision, Precision)
+            | {
+                f"--gsd {self.gsd_m}": (
+                    self.gsd_m is None or 0 < self.gsd_m < math.inf,
+                    "give a pixel's side in m",
+                ),
+                f"--split {self.split}": (
+                    self.split is None or self.split in get_args(Split),
+                    f"use one of {', '.join(get_args(Split))}",
+                ),
+                f"--batch-size {self.batch_size}": (self.batch_size >= 1, "use 1 or more"),
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -261,6 +417,14 @@ class PolygonsConfig:
     overwrite: bool = False
     """Replace an existing output."""
 
+    def __post_init__(self) -> None:
+        refuse(
+            _threshold(self.threshold)
+            | _at_least_0("--min-area", self.min_area_m2)
+            | _at_least_0("--simplify", self.simplify_m)
+            | _at_least_0("--fill-holes", self.fill_holes_m2)
+        )
+
 
 @dataclass(frozen=True)
 class BatchConfig:
@@ -276,7 +440,7 @@ class BatchConfig:
     """In place of a manifest: folder of the earlier images."""
     after_dir: Path | None = None
     """Folder of the later images."""
-    match_by: Literal["name", "footprint"] = "name"
+    match_by: MatchBy = "name"
     """How files of the two folders are matched."""
     asset: str | None = None
     """Key of the STAC asset that is the image."""
@@ -290,3 +454,17 @@ class BatchConfig:
     """Stop at the first pair that fails."""
     max_pairs: int | None = None
     """Run so many pairs at most."""
+
+    def __post_init__(self) -> None:
+        refuse(
+            _one_of("--match-by", self.match_by, MatchBy)
+            | {
+                f"--retries {self.retries}": (self.retries >= 0, "use 0 or more"),
+                f"--max-pairs {self.max_pairs}": (self.max_pairs is None or self.max_pairs >= 1, "use 1 or more"),
+            }
+        )
+        folders = self.before_dir, self.after_dir
+        if (self.manifest is not None) == (None not in folders) or (self.manifest and folders != (None, None)):
+            raise UsageError(
+                "no pairs named, or twice", remedy="give a MANIFEST, or both --before-dir and --after-dir"
+            )

@@ -13,7 +13,7 @@ from rscd.config import DetectConfig
 from rscd.inference.bands import Tally, band_records, interruptible
 from rscd.inference.idle import gpu_memory_mb
 from rscd.inference.journal import open_journal
-from rscd.inference.lock import locked, publication_record
+from rscd.inference.lock import locked
 from rscd.inference.stream import ahead
 from rscd.inference.work import plan_work
 from rscd.output.area import PixelAreas
@@ -23,13 +23,13 @@ from rscd.output.outputs import Outputs, Progress
 from rscd.output.provenance import provenance
 from rscd.output.publish import Publication
 from rscd.output.report import Report
+from rscd.output.targets import publication_record
 from rscd.result import Result
 from rscd.scene.fingerprint import fingerprint
 from rscd.scene.grid import gsd_m
 from rscd.scene.reader import read_windows
 from rscd.setup import Model, Settings
 from rscd.telemetry import Stopwatch, telemetry
-from rscd.types import P_SCALE
 
 
 def detect(
@@ -60,11 +60,11 @@ def detect(
     watch, started = Stopwatch(), datetime.now(UTC)
     inputs = config.rasters
     outputs = Outputs.of(config)
-    outputs.check(config.inputs, overwrite=config.overwrite, record=publication_record(config.output))
+    outputs.check(config.inputs, overwrite=config.overwrite)
     settings = Settings(config, model)
     with (
         locked(config.output) as folder,
-        Publication(publication_record(config.output)) as publication,
+        Publication(publication_record(config.output), overwrite=config.overwrite) as publication,
         settings.open() as run,
     ):
         seen = {role: fingerprint(path) for role, path in inputs.items()}
@@ -72,6 +72,7 @@ def detect(
             on_start(line)
         pair, plan, contract, threshold = run.pair, run.plan, run.contract, run.threshold
         prepared, device = run.prepared, run.predictor.device
+        asked = contract.threshold if config.threshold is None else config.threshold
         journal = open_journal(folder, plan, run.key, resume=config.resume, tell=on_start)
         work = plan_work(plan, threshold, journal=journal, all_pixels=config.report is not None)
         areas, tally, report = PixelAreas(pair.grid), Tally(resumed=len(journal)), Report(config.report, pair.grid)
@@ -117,16 +118,14 @@ def detect(
                 watch=watch,
             )
         cost, found = telemetry(watch, gpu_memory_mb(device)), PairFacts.of(prepared)
-        report.write(
-            Facts(written, threshold / P_SCALE, cost, facts(), run.predictor.precision, found), publication
-        )
+        report.write(Facts(written, asked, cost, facts(), run.predictor.precision, found), publication)
         interrupt()
         publication.publish()
         journal.close(keep=config.keep_journal)
     return Result(
         written=written,
         inspection=prepared.inspection,
-        threshold=threshold / P_SCALE,
+        threshold=asked,
         windows=tally.windows,
         windows_skipped=tally.skipped,
         bands_resumed=tally.resumed,

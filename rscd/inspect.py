@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from rscd.config import InspectConfig
 from rscd.errors import DataError
+from rscd.model.catalog import find_model
 from rscd.model.checkpoint import read_contract
-from rscd.model.registry import find_model
 from rscd.scene.inspection import Inspection
 from rscd.scene.pair import open_pair
 from rscd.scene.prepare import prepare

@@ -50,7 +50,11 @@ def polygons(config: PolygonsConfig, *, progress: Progress = lambda done, total:
     seen = {role: fingerprint(path) for role, path in inputs.items()}
     facts = partial(provenance, started, seen, config)
     minimum = MINIMUM_PX * gsd_m(kept.grid) ** 2 * 0.999
-    with locked(config.output), Publication() as publication, closing(ahead(records)) as stream:
+    with (
+        locked(config.output),
+        Publication(overwrite=config.overwrite) as publication,
+        closing(ahead(records)) as stream,
+    ):
         written = outputs.write(
             stream,
             kept.grid,

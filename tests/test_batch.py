@@ -195,7 +195,7 @@ def test_ctrl_c_leaves_a_ledger_that_resumes(tmp_path, place, cluster):
     assert 0 < done < 6
     result = rscd(*again, "--retries", 9)
     assert result.exit_code == 0, result.output
-    assert f"{done} of them done already" in result.stderr
+    assert f"{done} done already" in result.stderr
     assert {state for _, state, *_ in ledger(out)} == {"done"}
 
 

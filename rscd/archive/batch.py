@@ -22,7 +22,7 @@ from rscd.errors import Interrupted, ModelError, OutputError, UsageError
 from rscd.inference.predictor import choose_window
 from rscd.model.contract import Contract
 from rscd.model.registry import trained_model
-from rscd.output.components import threshold_value
+from rscd.words import several
 
 SUMMARY, INDEX, RESOLVED = "summary.gpkg", "index.html", "manifest.csv"
 CHECKERS = 8
@@ -109,7 +109,7 @@ def run_batch(
     with Ledger(config.output) as ledger:
         ledger.expect(jobs)
         todo = _todo(ledger, jobs)
-        tell(f"{len(jobs)} pairs, {len(jobs) - len(todo)} of them done already")
+        tell(f"{several(len(jobs), 'pair')}, {len(jobs) - len(todo)} done already")
         chosen = todo[: config.max_pairs]
         try:
             if chosen:
@@ -155,13 +155,8 @@ def plan_batch(config: BatchConfig) -> BatchPlan:
 
 def _jobs(config: BatchConfig) -> tuple[Manifest, list[PairJob], Contract]:
     """Check what can be checked before anything runs."""
-    if config.retries < 0:
-        raise UsageError(f"--retries {config.retries}", remedy="use 0 or more")
-    if config.max_pairs is not None and config.max_pairs < 1:
-        raise UsageError(f"--max-pairs {config.max_pairs}", remedy="use 1 or more")
     path, contract = trained_model(config.detect.model)
     choose_window(config.detect.window, config.detect.overlap, contract)
-    threshold_value(contract.threshold if config.detect.threshold is None else config.detect.threshold)
     manifest = _manifest(config)
     try:
         config.output.mkdir(exist_ok=True)
@@ -173,12 +168,10 @@ def _jobs(config: BatchConfig) -> tuple[Manifest, list[PairJob], Contract]:
 
 
 def _manifest(config: BatchConfig) -> Manifest:
-    folders = config.before_dir, config.after_dir
-    if config.manifest is not None and folders == (None, None):
+    if config.manifest is not None:
         return read_manifest(config.manifest, allow_remote=config.allow_remote, asset=config.asset)
-    if config.manifest is None and config.before_dir is not None and config.after_dir is not None:
-        return folder_pairs(config.before_dir, config.after_dir, config.match_by)
-    raise UsageError("no pairs named, or twice", remedy="give a MANIFEST, or both --before-dir and --after-dir")
+    assert config.before_dir is not None and config.after_dir is not None, "checked by the config"
+    return folder_pairs(config.before_dir, config.after_dir, config.match_by)
 
 
 def _todo(ledger: Ledger, jobs: list[PairJob]) -> list[PairJob]:

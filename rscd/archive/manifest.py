@@ -6,13 +6,14 @@ import csv
 import re
 import unicodedata
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rscd.archive.hrefs import Root
 from rscd.archive.tables import OPTIONAL, REQUIRED, SUFFIXES, Row, feature_rows, read_json, table_rows
-from rscd.errors import DataError, UsageError
-from rscd.output.components import threshold_value
+from rscd.errors import DataError
+from rscd.files import MANIFEST, require_file
 from rscd.output.publish import publishing
 
 MOST_TOLD = 5
@@ -60,8 +61,7 @@ def read_manifest(path: Path, *, allow_remote: bool = False, asset: str | None =
         DataError: It cannot be read, holds no pair, or a line is refused; the first such line is told.
         UsageError: STAC, and the extra ``stac`` is not installed.
     """
-    if not path.is_file():
-        raise DataError("no such file", path=path, remedy="give a manifest, or --before-dir and --after-dir")
+    require_file(path, MANIFEST)
     if path.suffix.lower() not in SUFFIXES:
         raise DataError("no manifest by its suffix", path=path, remedy=f"use one of {', '.join(SUFFIXES)}")
     root = Root(path.parent, allow_remote=allow_remote)
@@ -145,12 +145,10 @@ def _pair(row: Row, root: Root) -> ManifestPair:
 
 
 def _threshold(text: str) -> float:
-    try:
-        value = float(text)
-        threshold_value(value)
-    except (ValueError, UsageError) as error:
-        raise DataError(f"threshold {text!r}", remedy="use a probability above 0, at most 1") from error
-    return value
+    with suppress(ValueError):
+        if 0 < float(text) <= 1:
+            return float(text)
+    raise DataError(f"threshold {text!r}", remedy="use a probability above 0, at most 1")
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:

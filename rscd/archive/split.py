@@ -22,14 +22,15 @@ from rscd.config import DetectConfig
 from rscd.detection import detect
 from rscd.errors import Interrupted, UsageError
 from rscd.inference.bands import band_records, interruptible
-from rscd.inference.journal import SPLIT_NAME, Journal, differences, open_journal, plain_key, read_key
-from rscd.inference.lock import locked, publication_record, run_folder
+from rscd.inference.journal import Journal, differences, open_journal, plain_key, read_key
+from rscd.inference.lock import locked
 from rscd.inference.stream import ahead
 from rscd.inference.work import Work
 from rscd.model.registry import trained_model
 from rscd.output.area import PixelAreas
 from rscd.output.outputs import Outputs, Progress
 from rscd.output.publish import write_durably
+from rscd.output.targets import SPLIT_NAME, run_folder
 from rscd.result import Result
 from rscd.scene.reader import read_windows
 from rscd.setup import Run, Settings
@@ -105,7 +106,7 @@ def detect_split(
     """
     config = _absolute(config)
     outputs = Outputs.of(config)
-    outputs.check(config.inputs, overwrite=config.overwrite, record=publication_record(config.output))
+    outputs.check(config.inputs, overwrite=config.overwrite)
     path, contract = trained_model(config.model)
     config = dataclasses.replace(config, model=str(path.absolute()))
     scene = Scene(config, contract.sha256)

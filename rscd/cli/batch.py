@@ -9,6 +9,8 @@ import typer
 
 from rscd.cli import options
 from rscd.cli.console import exit_codes, print_json, print_table, say
+from rscd.config import MatchBy
+from rscd.words import several
 
 if TYPE_CHECKING:
     from rscd.archive.batch import BatchPlan, BatchResult
@@ -30,7 +32,7 @@ def batch(
     ] = None,
     before_dir: Annotated[Path | None, typer.Option(help="In place of MANIFEST: the earlier images.")] = None,
     after_dir: Annotated[Path | None, typer.Option(help="The later images.")] = None,
-    match_by: Annotated[str, typer.Option(help="How the two folders are matched: name or footprint.")] = "name",
+    match_by: Annotated[MatchBy, options.one_of(MatchBy, "How the two folders are matched.")] = "name",
     asset: Annotated[str | None, typer.Option(help="Key of the STAC asset that is the image.")] = None,
     allow_remote: Annotated[
         bool, typer.Option("--allow-remote", help="Let the manifest point anywhere, also to https:// and s3://.")
@@ -69,6 +71,7 @@ def batch(
 ) -> None:
     """Map what changed in many pairs: what is missing is run, and one summary made of all."""
     with exit_codes():
+        from rscd.cli.early import refuse_early
         from rscd.config import BatchConfig, DetectConfig
 
         shared = DetectConfig(
@@ -83,13 +86,18 @@ def batch(
             simplify_m=simplify,
             fill_holes_m2=fill_holes,
             regularize=regularize,
-            **options.pair_choices(bands, grid, align, match, bad_blocks, nir),
+            **options.band_lists(bands),
+            **options.nir_bands(nir),
+            grid=grid,
+            align=align,
+            match=match,
+            bad_blocks=bad_blocks,
             assume_same_crs=assume_same_crs,
             sidecars=sidecars,
             window=window,
             overlap=overlap,
             device=device,
-            precision=options.one_of("--precision", precision, "auto", "fp32", "bf16"),  # type: ignore[arg-type]
+            precision=precision,
             batch_size=options.auto_or_number("--batch-size", batch_size),
             force_gsd=force_gsd,
         )
@@ -99,7 +107,7 @@ def batch(
             manifest=manifest,
             before_dir=before_dir,
             after_dir=after_dir,
-            match_by=options.one_of("--match-by", match_by, "name", "footprint"),  # type: ignore[arg-type]
+            match_by=match_by,
             asset=asset,
             allow_remote=allow_remote,
             scheduler=scheduler,
@@ -107,6 +115,7 @@ def batch(
             fail_fast=fail_fast,
             max_pairs=max_pairs,
         )
+        refuse_early(config)
         (_plan if plan else _run)(config, as_json=as_json, quiet=quiet or as_json)
 
 
@@ -125,7 +134,7 @@ def _plan(config: BatchConfig, *, as_json: bool, quiet: bool) -> None:
 def plan_rows(found: BatchPlan) -> list[tuple[str, str]]:
     """The table of ``--plan``."""
     rows = [
-        (pair.id, pair.problem or f"{pair.width:,} x {pair.height:,} px, {pair.windows:,} windows")
+        (pair.id, pair.problem or f"{pair.width:,} x {pair.height:,} px, {several(pair.windows, 'window')}")
         for pair in found.pairs[:MOST_LISTED]
     ]
     more = len(found.pairs) - MOST_LISTED
@@ -133,10 +142,10 @@ def plan_rows(found: BatchPlan) -> list[tuple[str, str]]:
     speed = f"{found.seconds_per_window:.3g} s a window, one batch measured here on {found.device}"
     return [
         *rows,
-        *([("...", f"and {more:,} more pairs")] if more > 0 else []),
+        *([("...", f"and {several(more, 'more pair')}")] if more > 0 else []),
         *(("", note) for note in found.notes),
-        ("pairs", f"{len(found.pairs):,}, {found.megapixels:,.1f} Mpx, {found.windows:,} windows"),
-        *([("problems", f"{wrong:,} pairs would fail, for their headers alone")] if wrong else []),
+        ("pairs", f"{len(found.pairs):,}, {found.megapixels:,.1f} Mpx, {several(found.windows, 'window')}"),
+        *([("problems", f"{several(wrong, 'pair')} would fail, for what the headers say")] if wrong else []),
         ("time", f"about {_hours(found.seconds)} on one such worker ({speed})"),
         ("written", f"{found.resolved}; nothing was run"),
     ]
@@ -146,12 +155,12 @@ def _run(config: BatchConfig, *, as_json: bool, quiet: bool) -> None:
     from rscd.archive.batch import run_batch
 
     def told(outcome: PairOutcome, number: int, total: int) -> None:
-        what = f"{outcome.polygons} changes" if outcome.state == "done" else f"FAILED: {outcome.error}"
+        what = several(outcome.polygons, "change") if outcome.state == "done" else f"FAILED: {outcome.error}"
         say(f"[{number}/{total}] {outcome.id}: {what}, {outcome.seconds:.1f} s", quiet=quiet)
 
     result = run_batch(config, on_pair=told, tell=lambda line: say(line, quiet=quiet))
     if as_json:
-        print_json(result)
+        print_json(result, result.summary)
     elif not quiet or result.failed:
         print_table(result_rows(result))
     if result.failed:

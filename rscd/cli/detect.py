@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rscd.cli import options
-from rscd.cli.console import exit_codes, megapixels, print_json, print_table, say
+from rscd.cli.console import exit_codes, print_json, print_table, say
+from rscd.cli.progress import megapixels
 from rscd.cli.signals import stopping
+from rscd.words import several
 
 SHOWN = 10
 """So many of the blocks that could not be read are listed."""
@@ -59,6 +61,7 @@ def detect(
 ) -> None:
     """Map what changed between two GeoTIFFs into a GeoPackage."""
     with exit_codes():
+        from rscd.cli.early import refuse_early
         from rscd.config import DetectConfig
 
         config = DetectConfig(
@@ -73,7 +76,13 @@ def detect(
             simplify_m=simplify,
             fill_holes_m2=fill_holes,
             regularize=regularize,
-            **options.pair_choices(bands, grid, align, match, bad_blocks, nir, mask_values),
+            **options.band_lists(bands),
+            **options.nir_bands(nir),
+            mask_values=options.value_list(mask_values),
+            grid=grid,
+            align=align,
+            match=match,
+            bad_blocks=bad_blocks,
             aoi=aoi,
             before_mask=before_mask,
             after_mask=after_mask,
@@ -82,24 +91,25 @@ def detect(
             window=window,
             overlap=overlap,
             device=device,
-            precision=precision,  # type: ignore[arg-type]  # checked by the predictor
+            precision=precision,
             batch_size=options.auto_or_number("--batch-size", batch_size),
             force_gsd=force_gsd,
             overwrite=overwrite,
             resume=resume,
             keep_journal=keep_journal,
         )
+        refuse_early(config)
         quiet = quiet or as_json
         result = _run(config, scheduler, quiet=quiet)
         if as_json:
-            print_json(result)
+            print_json(result, result.written.geopackage)
         if not quiet:
             print_table(
                 [
                     *summary(result.written, result.threshold),
-                    ("windows", f"{result.windows} forwarded, {result.windows_skipped} without a valid pixel"),
+                    ("windows", f"{result.windows:,} forwarded, {result.windows_skipped:,} without a valid pixel"),
                     *(
-                        [("resumed", f"{result.bands_resumed} bands of an earlier run")]
+                        [("resumed", f"{several(result.bands_resumed, 'band')} of an earlier run")]
                         * (result.bands_resumed > 0)
                     ),
                     *([("", str(report))] if report else []),
@@ -142,15 +152,15 @@ def cost_rows(result: Result) -> list[tuple[str, str]]:
 def summary(written: Written, threshold: float) -> list[tuple[str, str]]:
     """Rows of the closing table that detect and polygons share."""
     rows = [
-        ("changes", f"{written.polygons} polygons, {written.changed_m2:,.0f} m2"),
+        ("changes", f"{several(written.polygons, 'polygon')}, {written.changed_m2:,.0f} m2"),
         ("observed", f"{written.observed_km2:.4f} km2"),
         ("not observable", f"{written.not_observable_km2:.4f} km2"),
-        ("threshold", f"p >= {threshold:.3f}, at least {written.min_area_m2:.3g} m2"),
+        ("threshold", f"p >= {threshold:.4g}, at least {written.min_area_m2:.3g} m2"),
         ("written", str(written.geopackage)),
     ]
     rows += [("", str(written.probability))] * (written.probability is not None)
     if bad := written.read_errors:
-        rows += [("unreadable", f"{len(bad)} blocks of the inputs, masked: not observable")]
+        rows += [("unreadable", f"{several(len(bad), 'block')} of the inputs, masked: not observable")]
         rows += [("", words) for words in bad[:SHOWN]]
         rows += [("", f"and {len(bad) - SHOWN} more, in the provenance of {written.geopackage}")] * (
             len(bad) > SHOWN

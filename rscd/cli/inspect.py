@@ -9,6 +9,7 @@ import typer
 
 from rscd.cli import options
 from rscd.cli.console import exit_codes, print_json, print_table
+from rscd.words import several
 
 if TYPE_CHECKING:
     from rscd.scene.inspection import DateFacts, Inspection, ShiftFacts
@@ -37,23 +38,31 @@ def inspect(
 ) -> None:
     """Say whether two GeoTIFFs are fit to compare, and why; exit code 3 where they are not."""
     with exit_codes():
+        from rscd.cli.early import refuse_early
         from rscd.config import InspectConfig
+
+        config = InspectConfig(
+            before,
+            after,
+            model=model,
+            **options.band_lists(bands),
+            **options.nir_bands(nir),
+            mask_values=options.value_list(mask_values),
+            grid=grid,
+            align=align,
+            match=match,
+            bad_blocks=bad_blocks,
+            aoi=aoi,
+            before_mask=before_mask,
+            after_mask=after_mask,
+            assume_same_crs=assume_same_crs,
+            sidecars=sidecars,
+            force_gsd=force_gsd,
+        )
+        refuse_early(config)
         from rscd.inspect import inspect as run
 
-        found = run(
-            InspectConfig(
-                before,
-                after,
-                model=model,
-                **options.pair_choices(bands, grid, align, match, bad_blocks, nir, mask_values),
-                aoi=aoi,
-                before_mask=before_mask,
-                after_mask=after_mask,
-                assume_same_crs=assume_same_crs,
-                sidecars=sidecars,
-                force_gsd=force_gsd,
-            )
-        )
+        found = run(config)
         if as_json:
             print_json(found)
         else:
@@ -80,7 +89,7 @@ def rows(found: Inspection) -> list[tuple[str, str]]:
         ]
         if found.residual is not None:
             table.append(("after alignment", _shift(found.residual, found.search_radius_px)))
-        table.append(("sample", f"{found.blocks_read} of {found.blocks} blocks"))
+        table.append(("sample", f"{found.blocks_read:,} of {several(found.blocks, 'block')}"))
     table += [("", note) for note in found.notes]
     table.append(("verdict", found.verdict))
     for reason, remedy in zip(found.reasons, found.remedies, strict=True):

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
+from rscd import config
+
+
+def one_of(kind: Any, words: str, *names: str) -> Any:  # noqa: ANN401 - a Literal; what Typer takes
+    """An option whose values are those of a Literal, shown as ``[one|other]``."""
+    return typer.Option(*names, metavar=f"[{'|'.join(get_args(kind))}]", help=words)
+
+
 Output = Annotated[Path, typer.Option("-o", "--output", help="Vector file: .gpkg, .fgb, .geojson or .parquet.")]
-Threshold = Annotated[float | None, typer.Option(help="Probability from which a pixel is changed, 0..1.")]
+Threshold = Annotated[
+    float | None,
+    typer.Option(metavar="0..1", help="Probability from which a pixel is changed; default: the model's."),
+]
 MinArea = Annotated[float | None, typer.Option("--min-area", help="Smallest polygon, in m2.")]
 Simplify = Annotated[float, typer.Option("--simplify", help="Simplify outlines within this many m.")]
 FillHoles = Annotated[float, typer.Option("--fill-holes", help="Fill empty holes smaller than this many m2.")]
@@ -16,14 +27,17 @@ Regularize = Annotated[bool, typer.Option("--regularize", help="Right-angled out
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda:N.")]
+Device = Annotated[str, typer.Option(metavar="[auto|cpu|cuda:N]", help="Where the network runs.")]
 Model = Annotated[str, typer.Option(help="Name of an embedded model, or a checkpoint file.")]
 
 Scheduler = Annotated[str | None, typer.Option(help="Dask scheduler, e.g. tcp://host:8786; default: this machine.")]
 WindowSide = Annotated[int | None, typer.Option("--window", help="Window side in px, a multiple of 32.")]
 Overlap = Annotated[int | None, typer.Option(help="Overlap of windows in px.")]
-ForwardPrecision = Annotated[str, typer.Option("--precision", help="auto, fp32 or bf16.")]
-BatchSize = Annotated[str, typer.Option(help="Windows a forward pass: auto, or a number.")]
+ForwardPrecision = Annotated[
+    config.Precision,
+    one_of(config.Precision, "auto is bf16 on a GPU, fp32 on a CPU.", "--precision"),
+]
+BatchSize = Annotated[str, typer.Option(metavar="[auto|N]", help="Windows a forward pass.")]
 
 Bands = Annotated[
     str | None, typer.Option(help="Bands of both files, e.g. 1,2,3; of each, before/after: 3,2,1/1,2,3.")
@@ -36,14 +50,21 @@ AfterMask = Annotated[Path | None, typer.Option("--after-mask", help="Likewise o
 MaskValues = Annotated[
     str | None, typer.Option("--mask-values", help="Mask values that hide, e.g. 3,8,9,10,11 of Sentinel-2's SCL.")
 ]
-CommonGrid = Annotated[str, typer.Option("--grid", help="Whose pixel grid is the common one: before or after.")]
-Align = Annotated[str, typer.Option(help="auto corrects a consistent shift between the dates; off measures only.")]
-Match = Annotated[str, typer.Option(help="on fits the other date's radiometry to the grid's date; off.")]
+CommonGrid = Annotated[config.Whose, one_of(config.Whose, "Whose pixel grid is the common one.", "--grid")]
+Align = Annotated[
+    config.AutoOff,
+    one_of(config.AutoOff, "auto corrects a consistent shift between the dates; off measures only."),
+]
+Match = Annotated[
+    config.OnOff,
+    one_of(config.OnOff, "on fits the other date's radiometry to the grid's date."),
+]
 AreaOfInterest = Annotated[Path | None, typer.Option("--aoi", help="Vector file: nothing outside it is looked at.")]
 AssumeSameCrs = Annotated[bool, typer.Option("--assume-same-crs", help="A file without a CRS has the other's.")]
 Sidecars = Annotated[bool, typer.Option("--sidecars", help="Read .aux.xml, .tfw, .msk, .ovr beside the inputs.")]
 BadBlocks = Annotated[
-    str, typer.Option("--bad-blocks", help="Blocks that cannot be decoded: stop, or mask and list.")
+    config.BadBlocks,
+    one_of(config.BadBlocks, "Blocks that cannot be decoded: stop, or mask and list.", "--bad-blocks"),
 ]
 ForceGsd = Annotated[bool, typer.Option("--force-gsd", help="Go on outside the model's pixel sizes.")]
 
@@ -55,41 +76,13 @@ LabelledPair = Annotated[
 LabelledArea = Annotated[Path | None, typer.Option("--aoi", help="Vector file: outside it labels say nothing.")]
 
 
-def one_of(option: str, value: str, *allowed: str) -> str:
-    """Check a value against those allowed.
+def value_list(text: str | None) -> tuple[int, ...] | None:
+    """Parse ``3,8,9``, the values of ``--mask-values``.
 
     Raises:
-        typer.BadParameter: It is none of them.
+        typer.BadParameter: Not a list of whole numbers.
     """
-    if value not in allowed:
-        raise typer.BadParameter(f"{option} {value!r}: use {' or '.join(allowed)}")
-    return value
-
-
-def pair_choices(
-    bands: str | None,
-    grid: str,
-    align: str,
-    match: str,
-    bad_blocks: str,
-    nir: str | None = None,
-    mask_values: str | None = None,
-) -> dict[str, Any]:
-    """Fields of a PairConfig whose options are lists or words.
-
-    Raises:
-        typer.BadParameter: One is not what it may be.
-    """
-    values = None if mask_values is None else number_list("--mask-values", mask_values, "3,8,9,10,11")
-    return {
-        **band_lists(bands),
-        **nir_bands(nir),
-        "mask_values": values,
-        "grid": one_of("--grid", grid, "before", "after"),
-        "align": one_of("--align", align, "auto", "off"),
-        "match": one_of("--match", match, "on", "off"),
-        "bad_blocks": one_of("--bad-blocks", bad_blocks, "stop", "mask"),
-    }
+    return None if text is None else number_list("--mask-values", text, "3,8,9,10,11")
 
 
 def band_lists(text: str | None) -> dict[str, Any]:

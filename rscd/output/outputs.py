@@ -11,16 +11,16 @@ from pathlib import Path
 import pyarrow as pa
 
 from rscd.config import DetectConfig
-from rscd.errors import UsageError
 from rscd.output.area import PixelAreas
 from rscd.output.evidence import Evidence
 from rscd.output.features import FeatureStream
-from rscd.output.formats import check_name, siblings, write_vectors
+from rscd.output.formats import write_vectors
 from rscd.output.geopackage import ObservedExtent
 from rscd.output.polygons import PolygonTracer
 from rscd.output.probability import ProbabilityRaster
-from rscd.output.publish import Publication, check_target, placed_by_dead_run
+from rscd.output.publish import Publication
 from rscd.output.report import Report
+from rscd.output.targets import Targets
 from rscd.telemetry import Stopwatch
 from rscd.types import BandRecord, Grid
 
@@ -75,32 +75,14 @@ class Outputs:
         shaping = config.min_area_m2, config.simplify_m, config.fill_holes_m2, config.regularize
         return cls(config.output, config.probability, config.report, *shaping)
 
-    def check(self, inputs: Iterable[Path], *, overwrite: bool, record: Path | None = None) -> None:
-        """Refuse, before any work, what could not be published in the end.
-
-        Args:
-            inputs: Files that are read.
-            overwrite: Existing outputs may be replaced.
-            record: That of an earlier run's publication: what it put in place, dying in the middle, may be too.
+    def check(self, inputs: Iterable[Path], *, overwrite: bool) -> None:
+        """Refuse, before any work, what could not be published in the end; see ``Targets.check``.
 
         Raises:
-            UsageError: An output exists and ``overwrite`` is off, or is an input, or both outputs have one path;
-                the vector file's suffix is unknown; an area or a tolerance is negative.
-            OutputError: A folder does not exist or cannot be written.
+            UsageError: An output is in the way or cannot be meant, or the extra ``regularize`` is not installed.
+            OutputError: An output cannot be written, or another program has it open.
         """
-        check_name(self.geopackage)
-        taken = {path.resolve() for path in inputs}
-        for path in (self.geopackage, *siblings(self.geopackage), self.probability, self.report):
-            if path is None:
-                continue
-            if path.resolve() in taken:
-                raise UsageError("is an input or another output too", path=path, remedy="name another file")
-            taken.add(path.resolve())
-            check_target(path, overwrite=overwrite or (record is not None and placed_by_dead_run(path, record)))
-        areas = ("--min-area", self.min_area_m2 or 0.0), ("--fill-holes", self.fill_holes_m2)
-        for option, value in (*areas, ("--simplify", self.simplify_m)):
-            if not value >= 0:
-                raise UsageError(f"{option} {value}", remedy="use 0 or more")
+        Targets(self.geopackage, self.probability, self.report).check(inputs, overwrite=overwrite)
         if self.regularize:
             from rscd.output.regularize import check_regularizer
 
@@ -129,7 +111,7 @@ class Outputs:
             minimum_m2: Smallest polygon in m2, where ``min_area_m2`` is None.
             provenance: Asked once all bands are done, for the GeoPackage's metadata.
             publication: Puts the outputs in place, later.
-            progress: Called after each band.
+            progress: Called at the start and after each band.
             evidence: Makes the polygons' columns; default: those that need no image.
             report: Looks on.
             watch: Times the stages ``vectorise`` and ``write``.
@@ -150,6 +132,7 @@ class Outputs:
         extent = ObservedExtent(grid, areas)
         report, watch = report or Report(None, grid), watch or Stopwatch()
         read_errors: dict[str, None] = {}
+        progress(0, grid.height * grid.width)
         with ExitStack() as stack:
             raster = self._raster(grid, publication, stack)
             beside = stack.enter_context(ThreadPoolExecutor(1))

@@ -140,7 +140,7 @@ def run(facts: Facts, model: Mapping[str, Any]) -> str:
         "device busy": f"{cost.device_busy:.0%} of the wall time",
         "peak memory": f"{cost.peak_memory_mb:,.0f} MB",
         "GPU memory": "-" if cost.gpu_memory_mb is None else f"{cost.gpu_memory_mb:,.0f} MB",
-        "threshold": f"p >= {facts.threshold:.3f}",
+        "threshold": f"p >= {facts.threshold:.4g}",
         "smallest polygon": f"{facts.written.min_area_m2:.3g} m2",
         "started": told.get("started", ""),
         "ended": told.get("ended", ""),

@@ -16,9 +16,9 @@ from rasterio.features import geometry_mask
 from shapely.errors import GEOSException
 
 from rscd.errors import DataError
+from rscd.files import VECTORS, require_file
 from rscd.scene.grid import pixel, place
 from rscd.scene.mapping import near_middle, outline_of
-from rscd.scene.sidecars import is_file
 from rscd.types import BoolArray, Grid, Window
 
 MARGIN = 64
@@ -84,8 +84,7 @@ def read_vectors(path: Path, columns: list[str] | None = None, layer: str | None
     Raises:
         DataError: No such file, no vector file, no such layer, no CRS, or it points elsewhere.
     """
-    if not is_file(path):
-        raise DataError("no such file", path=path, remedy="give a vector file with polygons, e.g. GeoJSON")
+    require_file(path, VECTORS)
     _check_content(path)
     pyogrio.set_gdal_config_options({"GML_DOWNLOAD_SCHEMA": "NO"})
     try:

@@ -301,14 +301,13 @@ def _choose_nir(
 
     Raises:
         DataError: A file has no such band.
-        UsageError: It is below 0, or read as another colour.
+        UsageError: It is read as another colour.
     """
     asked = config.nir, config.nir if config.after_nir is None else config.after_nir
     if asked == (None, None):
         return _named_nir([_Named.of(dataset) for _, dataset in files], names, read)
     for (path, dataset), band, taken in zip(files, asked, read, strict=True):
-        if band is None or band < 0:
-            raise UsageError(f"--nir {band}", remedy="give the number of a band, from 1, or 0 for none")
+        assert band is not None, "a config has --nir of both dates, or of none"
         if band > dataset.count:
             problem = f"has {_count(dataset.count)}, and --nir {band} is asked for"
             raise DataError(problem, path=path, remedy="name a band that it has; 4/5 is band 4 before and 5 after")

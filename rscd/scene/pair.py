@@ -12,7 +12,7 @@ import pyproj
 import rasterio
 
 from rscd.config import PairConfig
-from rscd.errors import DataError, UsageError
+from rscd.errors import DataError
 from rscd.scene.aoi import Aoi, read_aoi
 from rscd.scene.blocks import BadBlocks, find_blocks, gdal_errors
 from rscd.scene.colours import Bands, choose_bands
@@ -86,8 +86,6 @@ def open_pair(config: PairConfig, names: tuple[str, ...] = RGB) -> Iterator[Pair
         UsageError: Bands that cannot be meant.
     """
     paths, masks = (config.before, config.after), (config.before_mask, config.after_mask)
-    if config.mask_values is not None and masks == (None, None):
-        raise UsageError("--mask-values without a mask", remedy="name one with --before-mask or --after-mask")
     for path in (*paths, *masks):
         if path is not None:
             check_sidecars(path, wanted=config.sidecars)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ import rasterio
 from rasterio.windows import Window as RasterWindow
 
 from rscd.errors import DataError
+from rscd.files import require_file
 from rscd.scene.blocks import GDAL_ERRORS, BadBlocks, Blocks, check_blocks, gdal_errors, words_of
 from rscd.scene.remote import REMOTE_OPTIONS, gdal_name, open_remote
-from rscd.scene.sidecars import is_file, told_beside
+from rscd.scene.sidecars import told_beside
 from rscd.scene.validity import holds_nodata, read_validity
 from rscd.types import BoolArray, Grid, ImageArray, Window
 
@@ -159,11 +160,7 @@ def _opened(path: Path, *, remote: bool) -> Iterator[Any]:
         with rasterio.Env(**REMOTE_OPTIONS), open_remote(path) as dataset:
             yield dataset
         return
-    if not is_file(path):
-        folder = False
-        with suppress(OSError):  # a name that is too long is no folder either
-            folder = path.is_dir()
-        raise DataError("is a folder" if folder else "no such file", path=path, remedy="give the path of a GeoTIFF")
+    require_file(path)
     try:
         dataset = rasterio.open(path.absolute(), driver="GTiff")  # a relative name might be a prefix of GDAL's
     except (*GDAL_ERRORS, ValueError) as error:

@@ -17,14 +17,14 @@ from rscd.inference.stream import ahead
 from rscd.model.checkpoint import read_contract, save_checkpoint
 from rscd.model.contract import Contract
 from rscd.model.lora import merged
-from rscd.output.publish import check_target
+from rscd.output.targets import check_target
 from rscd.training.batches import Batches
 from rscd.training.history import Epoch, write_history
 from rscd.training.learner import Learner
 from rscd.training.optimiser import rate_factor
 from rscd.training.parallel import Group, joined
 from rscd.training.record import describe, run_identity
-from rscd.training.start import check_options, start_network
+from rscd.training.start import check_output, start_network
 from rscd.training.state import Progress, load_state, remove_litter, remove_state, save_state, state_path
 from rscd.training.survey import labelled_tiles, with_pixel_sizes
 from rscd.training.validation import Verdict, judge, validate
@@ -67,7 +67,7 @@ def train(
         OutputError: The checkpoint, the state or the history cannot be written.
     """
     deadline = time.monotonic() + 60 * config.limit_minutes if config.limit_minutes else math.inf
-    check_options(config)
+    check_output(config)
     check_target(config.output, overwrite=config.overwrite or state_path(config.output).exists())
     if config.threads:
         torch.set_num_threads(config.threads)
