@@ -206,10 +206,10 @@ def test_near_infrared_changes_no_byte_of_the_map_and_can_be_left_out(tmp_path: 
     maps = []
     for nir_band in (None, 0):
         config = DetectConfig(
-            before, after, tmp_path / f"{nir_band}.gpkg", tmp_path / "p.tif", nir=nir_band, threshold=0.9,
-            device="cpu", align="off", overwrite=True,
+            *(before, after, tmp_path / "out.gpkg"), probability=tmp_path / "p.tif", nir=nir_band, threshold=0.9,
+            device="cpu", align="off", overwrite=True, keep_journal=True,
         )  # fmt: skip
-        detect(config, model=(Pointwise(), SCALED))
+        assert detect(config, model=(Pointwise(), SCALED)).bands_resumed == 0  # sums of other bands are not taken
         with rasterio.open(tmp_path / "p.tif") as dataset:
             maps.append(dataset.read(1))
         frame = geopandas.read_file(config.output, layer="changes").sort_values("area_m2")

@@ -48,24 +48,21 @@ def alpha_words(pair: Pair) -> tuple[list[tuple[str, str]], list[str]]:
     Returns:
         Doubts, each with its remedy, where such a band hides ground; notes where it does not.
     """
+    rasters = {"before": pair.before.raster, "after": pair.after.raster}
+    sampled = {name: _sampled(raster, raster.alpha) for name, raster in rasters.items() if raster.alpha is not None}
+    found = {name: rasters[name].alpha for name, values in sampled.items() if looks_like_image(values)}
+    flag = "--nir " + "/".join(dict.fromkeys(map(str, found.values()))) if len(found) == 2 else ""
     doubts: list[tuple[str, str]] = []
     notes: dict[str, list[str]] = {"before": [], "after": []}
-    for name, date in (("before", pair.before), ("after", pair.after)):
-        band = date.raster.alpha
-        if band is None or not looks_like_image(values := _sampled(date.raster, band)):
-            continue
+    for name, band in found.items():
         told = "is tagged alpha and is probably near infrared"
-        zeros = float((values == 0).mean()) if _hides(date.raster) else 0.0
+        zeros = float((sampled[name] == 0).mean()) if _hides(rasters[name]) else 0.0
         if zeros > 0:
-            tag = f"gdal_edit.py -colorinterp_{band} undefined '{date.raster.path}'"
-            doubts.append(
-                (
-                    f"band {band} of {name} {told}, and its zeros hide {zeros:.1%} of the date",
-                    f"add --nir {band}, or take the tag away: {tag}",
-                )
-            )
+            tag = f"take the tag away: gdal_edit.py -colorinterp_{band} undefined '{rasters[name].path}'"
+            reason = f"band {band} of {name} {told}, and its zeros hide {zeros:.1%} of the date"
+            doubts.append((reason, f"add {flag}, or {tag}" if flag else tag))
         else:
-            notes[name].append(f"band {band} {told}: --nir {band} reads it for ndvi_change")
+            notes[name].append(f"band {band} {told}" + (f": {flag} reads it for ndvi_change" if flag else ""))
     return doubts, band_notes(notes)
 
 
