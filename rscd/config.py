@@ -85,7 +85,9 @@ class LabelledConfig:
     aoi: Path | None = None
     """Vector file: outside it the labels of ``pair``, or of reviews, say nothing."""
     bands: tuple[int, ...] | None = None
-    """Bands of GeoTIFFs to use, from 1; default: by colour, else 1, 2, 3."""
+    """Bands of GeoTIFFs to use, from 1; default: by their colours or descriptions, else 1, 2, 3."""
+    after_bands: tuple[int, ...] | None = None
+    """Those of the later date, where they differ; default: as ``bands``."""
     grid: Whose = "before"
     """Whose pixel grid is a pair's common grid."""
     align: AutoOff = "auto"
@@ -213,7 +215,19 @@ class PairConfig:
     """GeoTIFF of the later date."""
     _: KW_ONLY
     bands: tuple[int, ...] | None = None
-    """Bands of both files to use, from 1, in the contract's order; default: by colour, else 1, 2, 3."""
+    """Bands to use, from 1, in the contract's order; default: by their colours or descriptions, else 1, 2, 3."""
+    after_bands: tuple[int, ...] | None = None
+    """Those of the later date, where they differ; default: as ``bands``."""
+    nir: int | None = None
+    """Near-infrared band, for ``ndvi_change``; 0: none; default: the one that both files name so."""
+    after_nir: int | None = None
+    """That of the later date, where it differs; default: as ``nir``."""
+    before_mask: Path | None = None
+    """Raster on any grid: where it is not 0, the earlier date is not observable."""
+    after_mask: Path | None = None
+    """Likewise of the later date."""
+    mask_values: tuple[int, ...] | None = None
+    """Values of both masks that are not observable, such as classes of cloud; default: all but 0 and nodata."""
     grid: Whose = "before"
     """Whose pixel grid is the common grid; the other date is warped onto it where they differ."""
     align: AutoOff = "auto"
@@ -233,12 +247,33 @@ class PairConfig:
     remote: bool = False
     """The dates may be ``https://`` or ``s3://`` addresses, read through GDAL."""
 
+    @property
+    def rasters(self) -> dict[str, Path]:
+        """Role -> file of the dates, and of the masks that there are."""
+        files = {"before": self.before, "after": self.after}
+        masks = {"before_mask": self.before_mask, "after_mask": self.after_mask}
+        return files | {role: path for role, path in masks.items() if path is not None}
+
     def __post_init__(self) -> None:
         refuse(
             _one_of("--grid", self.grid, Whose)
             | _one_of("--align", self.align, AutoOff)
             | _one_of("--match", self.match, OnOff)
             | _one_of("--bad-blocks", self.bad_blocks, BadBlocks)
+            | {
+                f"--nir {band}": (band is None or band >= 0, "give the number of a band, from 1, or 0 for none")
+                for band in (self.nir, self.after_nir)
+            }
+            | {
+                "after_nir without nir": (
+                    self.nir is not None or self.after_nir is None,
+                    "name that of both dates",
+                ),
+                "--mask-values without a mask": (
+                    self.mask_values is None or len(self.rasters) > 2,
+                    "name one with --before-mask or --after-mask",
+                ),
+            }
         )
 
 
@@ -312,7 +347,7 @@ class DetectConfig(PairConfig):
     @property
     def inputs(self) -> tuple[Path, ...]:
         """All files that are read: none may be an output."""
-        return self.before, self.after, Path(self.model), *([self.aoi] if self.aoi else [])
+        return *self.rasters.values(), Path(self.model), *([self.aoi] if self.aoi else [])
 
 
 @dataclass(frozen=True)

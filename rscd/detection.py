@@ -58,7 +58,7 @@ def detect(
         OutputError: An output could not be written, or another run is writing it.
     """
     watch, started = Stopwatch(), datetime.now(UTC)
-    inputs = {"before": config.before, "after": config.after}
+    inputs = config.rasters
     outputs = Outputs.of(config)
     outputs.check(config.inputs, overwrite=config.overwrite, discard_reviews=config.discard_reviews)
     settings = Settings(config, model)
@@ -76,7 +76,8 @@ def detect(
         journal = open_journal(folder, plan, run.key, resume=config.resume, tell=on_start)
         work = plan_work(plan, threshold, journal=journal, all_pixels=config.report is not None)
         areas, tally, report = PixelAreas(pair.grid), Tally(resumed=len(journal)), Report(config.report, pair.grid)
-        names = band_names(contract.bands, len(pair.before.raster.bands))
+        nir = ("nir",) * (pair.before.raster.nir is not None)
+        names = (*band_names(contract.bands, len(pair.before.raster.bands)), *nir)
         records = band_records(
             ahead(report.watch(watch.each("read", read_windows(pair, plan, work.read)))),
             plan,
@@ -110,7 +111,9 @@ def detect(
                 provenance=facts,
                 publication=publication,
                 progress=on_band,
-                evidence=Evidence(pair.grid, names, prepared.residuals_px),
+                evidence=Evidence(
+                    pair.grid, names, prepared.residuals_px, beside=len(nir), one_scale=pair.one_scale
+                ),
                 report=report,
                 watch=watch,
             )

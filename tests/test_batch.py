@@ -221,6 +221,12 @@ def test_the_plan_runs_nothing(tmp_path, place):
     assert str(tmp_path / "before" / "a.tif") in (tmp_path / "out" / "manifest.csv").read_text()
 
 
+def test_near_infrared_is_an_option_of_all_pairs(tmp_path, place):
+    (tmp_path / "m.csv").write_text("id,before,after\n" + write_pair(tmp_path, "a", place, 0, 0))
+    result = rscd(tmp_path / "m.csv", "-o", tmp_path / "out", "--plan", "--nir", 4, *OPTIONS)
+    assert "has 3 bands, and --nir 4 is asked for" in " ".join(result.stdout.split()), result.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

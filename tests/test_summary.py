@@ -8,6 +8,7 @@ from contextlib import closing
 import numpy as np
 import pyogrio
 import pytest
+import rasterio
 import shapely
 from affine import Affine
 from conftest import Pointwise, write_image
@@ -70,6 +71,26 @@ def test_pairs_of_one_crs_keep_it_and_of_several_come_to_wgs84(made, tmp_path):
     assert apart.area < 0.01 * pairs.geometry[0].area
     with closing(sqlite3.connect(tmp_path / "both.gpkg")) as database:
         assert database.execute("SELECT f_table_name FROM layer_styles").fetchall() == [("changes",), ("pairs",)]
+
+
+def test_a_pair_with_near_infrared_keeps_its_columns_beside_one_without(made, tmp_path):
+    folder, entries = made
+    shutil.copytree(folder / "west", tmp_path / "west")
+    dates = []
+    for date in ("before", "after"):
+        with rasterio.open(folder / "west" / f"{date}.tif") as source:
+            pixels, transform = source.read(), source.transform
+        path = tmp_path / f"{date}.tif"
+        pixels = np.concatenate([pixels, 90 + pixels[1:2]])
+        dates.append(write_image(path, pixels, transform=transform, photometric="minisblack"))
+    (tmp_path / "nir").mkdir()
+    result = detect(DetectConfig(*dates, output=tmp_path / "nir" / "changes.gpkg", nir=4), model=STAND_IN)
+    both = [entries[0], entry("nir", polygons=result.written.polygons)]
+    write_summary(tmp_path / "s.gpkg", tmp_path, both)
+    found = pyogrio.read_dataframe(tmp_path / "s.gpkg", layer="changes")
+    assert list(found.pair_id) == ["west", "west", "nir", "nir"]
+    assert found.before_nir.isna().tolist() == found.ndvi_change.isna().tolist() == [True, True, False, False]
+    assert (found.before_nir[2:] > 120).all() and found.before_red.notna().all()
 
 
 def test_reviews_in_a_summary_stay_though_the_pair_is_run_anew(made, tmp_path):

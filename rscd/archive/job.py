@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 CHANGES, PROBABILITY, REPORT = "changes.gpkg", "probability.tif", "report.html"
 """Names of a pair's outputs in its folder."""
-_PATHS = ("before", "after", "aoi", "output", "probability", "report", "model")
+_PATHS = ("before", "after", "before_mask", "after_mask", "aoi", "output", "probability", "report", "model")
 _NOT_RESULT = ("overwrite", "device", "remote", "resume", "keep_journal", "discard_reviews")
 
 
@@ -124,7 +124,7 @@ def job_fingerprint(job: PairJob) -> str:
         DataError: A remote one does not answer.
     """
     config = job.config
-    files = {role: getattr(config, role) for role in ("before", "after", "aoi")}
+    files = {**config.rasters, "aoi": config.aoi}
     told: dict[str, Any] = {
         role: {k: v for k, v in fingerprint(path).items() if k != "path"} for role, path in files.items() if path
     }

@@ -264,6 +264,6 @@ def _agree(run: Run, folder: Path) -> None:
 
 
 def _absolute(config: DetectConfig) -> DetectConfig:
-    names = ("before", "after", "aoi", "output", "probability", "report")
+    names = ("before", "after", "before_mask", "after_mask", "aoi", "output", "probability", "report")
     paths = {name: getattr(config, name) for name in names}
     return dataclasses.replace(config, **{name: path and path.absolute() for name, path in paths.items()})

@@ -99,9 +99,11 @@ def write_summary(path: Path, folder: Path, entries: Sequence[Entry], *, discard
 
 def _write(path: Path, folder: Path, entries: Sequence[Entry], *, discard_reviews: bool) -> Carried:
     done = [entry for entry in entries if entry.state == "done"]
-    systems = {entry.id: _of(entry, _crs, folder) for entry in done}
+    known = {entry.id: _of(entry, _info, folder) for entry in done}
+    systems = {pair: str(info["crs"]) for pair, info in known.items()}
     crs = systems[done[0].id] if len(set(systems.values())) == 1 else WGS84
-    schema = _of(done[0], _schema, folder) if done else _with_pair(FEATURE_SCHEMA)
+    kinds = {tuple(known[entry.id]["fields"]): entry for entry in done}  # with near infrared, with people's columns
+    schema = _joined([_of(entry, _schema, folder) for entry in kinds.values()])
     try:
         with Publication() as publication:
             temporary = publication.beside(path)
@@ -133,8 +135,15 @@ def _of(entry: Entry, read: Callable[[Path], T], folder: Path) -> T:
         raise _Unreadable(entry.id, error) from error
 
 
-def _crs(path: Path) -> str:
-    return str(pyogrio.read_info(path, layer="changes")["crs"])
+def _info(path: Path) -> dict[str, Any]:
+    return dict(pyogrio.read_info(path, layer="changes"))
+
+
+def _joined(schemas: Sequence[pa.Schema]) -> pa.Schema:
+    """A schema with the columns of all, the geometry last."""
+    widest = max(schemas, key=len, default=_with_pair(FEATURE_SCHEMA))
+    more = {field.name: field for schema in schemas for field in schema if field.name not in widest.names}
+    return pa.schema([*list(widest)[:-1], *more.values(), widest.field(len(widest) - 1)])
 
 
 def _with_pair(schema: pa.Schema) -> pa.Schema:

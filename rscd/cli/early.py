@@ -38,6 +38,6 @@ def _inputs(config: Config) -> list[tuple[Path, str]]:
         return [(config.probability, GEOTIFF)]
     if isinstance(config, BatchConfig):
         return [(config.manifest, MANIFEST)] if config.manifest is not None else []
-    images = (config.before, config.after) if isinstance(config, PairConfig) else (config.pair or ())[:2]
+    images = config.rasters.values() if isinstance(config, PairConfig) else (config.pair or ())[:2]
     areas = [config.aoi] if config.aoi is not None else []
     return [*((image, GEOTIFF) for image in images), *((area, VECTORS) for area in areas)]

@@ -52,7 +52,7 @@ def evaluate(
             data=tuple(data or ()),
             pair=pair,
             aoi=aoi,
-            bands=options.band_list(bands),
+            **options.band_lists(bands),
             grid=grid,
             align=align,
             model=model,

@@ -22,10 +22,14 @@ def inspect(
     after: Annotated[Path, typer.Argument(help="GeoTIFF of the later date.")],
     model: options.Model = "buildings",
     bands: options.Bands = None,
+    nir: options.Nir = None,
     grid: options.CommonGrid = "before",
     align: options.Align = "auto",
     match: options.Match = "off",
     aoi: options.AreaOfInterest = None,
+    before_mask: options.BeforeMask = None,
+    after_mask: options.AfterMask = None,
+    mask_values: options.MaskValues = None,
     assume_same_crs: options.AssumeSameCrs = False,
     sidecars: options.Sidecars = False,
     bad_blocks: options.BadBlocks = "stop",
@@ -41,12 +45,16 @@ def inspect(
             before,
             after,
             model=model,
-            bands=options.band_list(bands),
+            **options.band_lists(bands),
+            **options.nir_bands(nir),
+            mask_values=options.value_list(mask_values),
             grid=grid,
             align=align,
             match=match,
             bad_blocks=bad_blocks,
             aoi=aoi,
+            before_mask=before_mask,
+            after_mask=after_mask,
             assume_same_crs=assume_same_crs,
             sidecars=sidecars,
             force_gsd=force_gsd,
@@ -90,7 +98,7 @@ def rows(found: Inspection) -> list[tuple[str, str]]:
 
 
 def _date(name: str, date: DateFacts) -> list[tuple[str, str]]:
-    bands = ",".join(map(str, date.bands))
+    bands = ",".join(map(str, date.bands)) + ("" if date.nir is None else f" and near infrared {date.nir}")
     size = f"{date.width} x {date.height} px of {date.gsd_m:.3g} m, {date.crs}"
     pixels = f"{date.dtype}, bands {bands}, {date.valid_share:.1%} valid, {date.read}"
     return [(name, date.path), ("", size), ("", pixels)]

@@ -43,7 +43,17 @@ ForwardPrecision = Annotated[
 ]
 BatchSize = Annotated[str, typer.Option(metavar="[auto|N]", help="Windows a forward pass.")]
 
-Bands = Annotated[str | None, typer.Option(help="Bands of both files, e.g. 1,2,3.")]
+Bands = Annotated[
+    str | None, typer.Option(help="Bands of both files, e.g. 1,2,3; of each, before/after: 3,2,1/1,2,3.")
+]
+Nir = Annotated[str | None, typer.Option("--nir", help="Near-infrared band, for ndvi_change: 4, or 4/5; 0: none.")]
+BeforeMask = Annotated[
+    Path | None, typer.Option("--before-mask", help="Raster: the earlier date is not observable where it is not 0.")
+]
+AfterMask = Annotated[Path | None, typer.Option("--after-mask", help="Likewise of the later date.")]
+MaskValues = Annotated[
+    str | None, typer.Option("--mask-values", help="Mask values that hide, e.g. 3,8,9,10,11 of Sentinel-2's SCL.")
+]
 CommonGrid = Annotated[config.Whose, one_of(config.Whose, "Whose pixel grid is the common one.", "--grid")]
 Align = Annotated[
     config.AutoOff,
@@ -70,18 +80,54 @@ LabelledPair = Annotated[
 LabelledArea = Annotated[Path | None, typer.Option("--aoi", help="Vector file: outside it labels say nothing.")]
 
 
-def band_list(text: str | None) -> tuple[int, ...] | None:
+def value_list(text: str | None) -> tuple[int, ...] | None:
+    """Parse ``3,8,9``, the values of ``--mask-values``.
+
+    Raises:
+        typer.BadParameter: Not a list of whole numbers.
+    """
+    return None if text is None else number_list("--mask-values", text, "3,8,9,10,11")
+
+
+def band_lists(text: str | None) -> dict[str, Any]:
+    """Parse ``1,2,3`` for both dates, or ``3,2,1/1,2,3`` for each: fields of a config.
+
+    Raises:
+        typer.BadParameter: Not one or two lists of whole numbers.
+    """
+    if text is None:
+        return {"bands": None, "after_bands": None}
+    before, slash, after = text.partition("/")
+    example = "1,2,3, or 3,2,1/1,2,3 for before and after"
+    first = number_list("--bands", before, example, whole=text)
+    return {"bands": first, "after_bands": number_list("--bands", after, example, whole=text) if slash else None}
+
+
+def nir_bands(text: str | None) -> dict[str, Any]:
+    """Parse ``4`` for both dates, or ``4/5`` for each: fields of a config.
+
+    Raises:
+        typer.BadParameter: Not one or two whole numbers.
+    """
+    if text is None:
+        return {"nir": None, "after_nir": None}
+    before, slash, after = text.partition("/")
+    try:
+        return {"nir": int(before), "after_nir": int(after if slash else before)}
+    except ValueError as error:
+        raise typer.BadParameter(f"--nir {text!r}: give the number of a band, such as 4, or 4/5") from error
+
+
+def number_list(option: str, text: str, example: str, whole: str = "") -> tuple[int, ...]:
     """Parse ``1,2,3``.
 
     Raises:
         typer.BadParameter: Not a list of whole numbers.
     """
-    if text is None:
-        return None
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError as error:
-        raise typer.BadParameter(f"--bands {text!r}: give numbers from 1, such as 1,2,3") from error
+        raise typer.BadParameter(f"{option} {(whole or text)!r}: give numbers, such as {example}") from error
 
 
 def auto_or_number(option: str, value: str) -> int | None:

@@ -89,7 +89,7 @@ def train(
             pair=pair,
             gsd_m=gsd,
             aoi=aoi,
-            bands=options.band_list(bands),
+            **options.band_lists(bands),
             grid=grid,
             align=align,
             name=name,

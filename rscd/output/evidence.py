@@ -64,8 +64,9 @@ _SHAPE = (
     _real("valid_fraction", "Seen outline", "0..1", "Share of its pixel outline that faces observable ground"),
     Column("touches_edge", pa.bool_(), "Touches the edge", "", "It reaches the grid's border and may be cut there"),
 )
+_BRIGHTER = "After less before, mean over the model's bands; null where the files differ in dtype"
 _CHANGE = (
-    _real("brightness_change", "Brightness change", "DN", "After less before, mean over the bands"),
+    _real("brightness_change", "Brightness change", "DN", _BRIGHTER),
     _real("ndvi_change", "NDVI change", "-2..2", "After less before, of mean colours; null without near infrared"),
     _real("registration_residual_px", "Shift left", "px", "Shift left between the dates; null if not measured"),
     _real("lon", "Longitude", "degree", "Longitude of the outline's centroid, WGS 84"),
@@ -114,12 +115,23 @@ class Evidence:
         grid: The components' grid.
         bands: Names of the image bands that the tables have sums of.
         residual: The shift left between the dates, where it was measured.
+        beside: How many of the last bands the model does not see.
+        one_scale: Whether both dates' numbers are of one kind, so that their difference means something.
     """
 
-    def __init__(self, grid: Grid, bands: Sequence[str] = (), residual: Residual | None = None) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        bands: Sequence[str] = (),
+        residual: Residual | None = None,
+        *,
+        beside: int = 0,
+        one_scale: bool = True,
+    ) -> None:
         self.bands = tuple(bands)
         self.schema = feature_schema(bands)
         self._grid, self._residual = grid, residual
+        self._seen, self._one_scale = len(self.bands) - beside, one_scale
         self._ellipsoid = Ellipsoid(grid.crs)
         self._to_lonlat = Transformer.from_crs(grid.crs, "EPSG:4326", always_xy=True)
 
@@ -169,7 +181,8 @@ class Evidence:
         if "nir" in self.bands and "red" in self.bands:
             red, nir = self.bands.index("red"), self.bands.index("nir")
             ndvi = [_ndvi(colour[:, red], colour[:, nir]) for colour in (before, after)]
-        return [*before.T, *after.T, (after - before).mean(axis=1), ndvi[1] - ndvi[0]]
+        brighter = (after - before)[:, : self._seen].mean(axis=1) if self._one_scale else unknown
+        return [*before.T, *after.T, brighter, ndvi[1] - ndvi[0]]
 
     def _residuals(self, table: ComponentTable) -> DoubleArray:
         """Shift left at the middle of each bounding box, px; NaN where it was not measured."""

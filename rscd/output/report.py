@@ -114,7 +114,7 @@ def _map_data(grid: Grid, previews: Previews, digest: Digest, facts: Facts) -> d
     schema = largest.schema.names[:-1] if largest is not None else []
     bands = [name.removeprefix("before_") for name in schema if name.startswith("before_")]
     told = columns(bands)
-    swatches = set(bands) == set(_COLOURS)
+    swatches = set(bands) >= set(_COLOURS)
     index = {column.name: k for k, column in enumerate(told)}
     paths = svg_paths(largest["geometry"], grid, previews.factor) if largest is not None else []
     return {
@@ -145,4 +145,4 @@ def _rows(table: pa.Table | None, count: int) -> list[list[Any]]:
 
 
 def _is_colour(name: str) -> bool:
-    return name.startswith(("before_", "after_"))
+    return name.removeprefix("before_").removeprefix("after_") in _COLOURS

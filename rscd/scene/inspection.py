@@ -48,6 +48,8 @@ class DateFacts:
     """How it comes onto the common grid: as it is, or warped: bilinear, average."""
     scaling: dict[str, Any] | None
     """Gain and offset a band that bring its values to 0..255; None: 8-bit, taken as it is."""
+    nir: int | None = None
+    """Near-infrared band that is read for ``ndvi_change``."""
 
 
 @dataclass(frozen=True)

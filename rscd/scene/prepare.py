@@ -9,7 +9,9 @@ import numpy as np
 from rscd.config import PairConfig
 from rscd.errors import DataError
 from rscd.model.contract import Contract
+from rscd.scene.colours import band_notes
 from rscd.scene.grid import gsd_m, name_of
+from rscd.scene.hidden import alpha_words, mask_notes
 from rscd.scene.inspection import DateFacts, Difference, Inspection, ShiftFacts, Verdict, doubts
 from rscd.scene.mapping import Mapping
 from rscd.scene.pair import Pair
@@ -95,10 +97,10 @@ def prepare(pair: Pair, contract: Contract, config: PairConfig) -> Prepared:
 def shifted(pair: Pair, shift: ShiftMap) -> Pair:
     """The pair with the date that is not the grid's read where it shows what the other one does."""
     if pair.grid_from == "after":
-        moved = WarpReader(pair.before.raster, pair.full, pair.before.radiometry, (-shift.rows, -shift.cols))
-        return replace(pair, before=moved)
-    moved = WarpReader(pair.after.raster, pair.full, pair.after.radiometry, (shift.rows, shift.cols))
-    return replace(pair, after=moved)
+        date, by = pair.before, (-shift.rows, -shift.cols)
+        return replace(pair, before=WarpReader(date.raster, pair.full, date.radiometry, by, date.mask))
+    date, by = pair.after, (shift.rows, shift.cols)
+    return replace(pair, after=WarpReader(date.raster, pair.full, date.radiometry, by, date.mask))
 
 
 def _look(pair: Pair) -> tuple[SamplePlan, Statistics, ShiftMap]:
@@ -188,13 +190,15 @@ def _inspect(
         residual=residual,
         least_shift_px=LEAST_SHIFT_PX,
     )
+    alpha_doubts, alpha_notes = alpha_words(pair)
+    found += alpha_doubts
     verdict: Verdict = "doubtful" if found else "fit" if residual is None else "fit after alignment"
     gsd = gsd_m(pair.full)
     return Inspection(
         verdict=verdict,
         reasons=tuple(reason for reason, _ in found),
         remedies=tuple(remedy for _, remedy in found),
-        notes=_notes(pair, shift, residual),
+        notes=(*_notes(pair, plan, shift, residual), *alpha_notes),
         before=_facts(pair.before, seen.before_valid / seen.pixels),
         after=_facts(pair.after, seen.after_valid / seen.pixels),
         grid=pair.grid_from,
@@ -212,8 +216,13 @@ def _inspect(
     )
 
 
-def _notes(pair: Pair, shift: ShiftMap, residual: ShiftMap | None) -> tuple[str, ...]:
-    notes = [f"{name} {_way(date)}" for name, date in _dates(pair).items() if isinstance(date, WarpReader)]
+def _notes(pair: Pair, plan: SamplePlan, shift: ShiftMap, residual: ShiftMap | None) -> tuple[str, ...]:
+    notes = band_notes({name: date.raster.notes for name, date in _dates(pair).items()})
+    notes += mask_notes(pair, plan)
+    if not pair.one_scale:
+        told = " and ".join(f"{name} {date.raster.dtype}" for name, date in _dates(pair).items())
+        notes.append(f"{told}: brightness_change stays empty")
+    notes += [f"{name} {_way(date)}" for name, date in _dates(pair).items() if isinstance(date, WarpReader)]
     if residual is not None:
         notes.append(f"shift of {shift.length_px:.2f} px corrected, {residual.length_px:.2f} px remain")
     notes += [f"{name} scaled from {date.raster.dtype}" for name, date in _dates(pair).items() if date.radiometry]
@@ -243,6 +252,7 @@ def _facts(date: DateReader, valid_share: float) -> DateFacts:
         transform=grid.transform,
         dtype=raster.dtype,
         bands=raster.bands,
+        nir=raster.nir,
         valid_share=round(valid_share, 4),
         read=_way(date),
         scaling=None if date.radiometry is None else asdict(date.radiometry),
