@@ -281,8 +281,9 @@ class PairConfig:
 class InspectConfig(PairConfig):
     """Options of ``rscd inspect``."""
 
-    model: str = "buildings"
-    """Name of an embedded model, or path of a checkpoint: its bands and pixel sizes are what the pair must fit."""
+    model: str | None = None
+    """Name of an embedded model, or path of a checkpoint, whose bands and pixel sizes the pair must fit; None: the
+    embedded one whose pixel sizes fit."""
 
 
 @dataclass(frozen=True)
@@ -295,8 +296,8 @@ class DetectConfig(PairConfig):
     """Probability raster (COG) to write."""
     report: Path | None = None
     """Report page (HTML) to write."""
-    model: str = "buildings"
-    """Name of an embedded model, or path of a checkpoint."""
+    model: str | None = None
+    """Name of an embedded model, or path of a checkpoint; None: the embedded one whose pixel sizes fit."""
     threshold: float | None = None
     """Calibrated p from which a pixel counts as changed, 0..1; default: the contract's."""
     min_area_m2: float | None = None
@@ -347,7 +348,8 @@ class DetectConfig(PairConfig):
     @property
     def inputs(self) -> tuple[Path, ...]:
         """All files that are read: none may be an output."""
-        return *self.rasters.values(), Path(self.model), *([self.aoi] if self.aoi else [])
+        named = [Path(self.model)] if self.model is not None else []
+        return *self.rasters.values(), *named, *([self.aoi] if self.aoi else [])
 
 
 @dataclass(frozen=True)

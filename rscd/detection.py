@@ -28,7 +28,7 @@ from rscd.result import Result
 from rscd.scene.fingerprint import fingerprint
 from rscd.scene.grid import gsd_m
 from rscd.scene.reader import read_windows
-from rscd.setup import Model, Settings
+from rscd.setup import Model, Settings, with_model
 from rscd.telemetry import Stopwatch, telemetry
 
 
@@ -61,6 +61,7 @@ def detect(
     inputs = config.rasters
     outputs = Outputs.of(config)
     outputs.check(config.inputs, overwrite=config.overwrite, discard_reviews=config.discard_reviews)
+    config = with_model(config) if model is None else config
     settings = Settings(config, model)
     with (
         locked(config.output) as folder,
@@ -116,6 +117,7 @@ def detect(
                 ),
                 report=report,
                 watch=watch,
+                outside=pair.outside_aoi if pair.aoi is not None else None,
             )
         cost, found = telemetry(watch, gpu_memory_mb(device)), PairFacts.of(prepared)
         report.write(Facts(written, asked, cost, facts(), run.predictor.precision, found), publication)

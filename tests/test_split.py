@@ -85,7 +85,7 @@ def test_a_killed_worker_costs_only_its_unfinished_band(tmp_path, whole, cluster
 def begun(tmp_path, whole):
     """A scene whose journal is begun, in this process."""
     config, _ = whole
-    path, contract = trained_model(config.model)
+    path, contract = trained_model("buildings")
     config = dataclasses.replace(
         config, output=tmp_path / "c.gpkg", probability=tmp_path / "p.tif", model=str(path)
     )

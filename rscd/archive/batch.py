@@ -21,7 +21,6 @@ from rscd.archive.summary import write_summary
 from rscd.config import BatchConfig
 from rscd.errors import Interrupted, ModelError, OutputError, UsageError
 from rscd.inference.predictor import choose_window
-from rscd.model.contract import Contract
 from rscd.model.registry import trained_model
 from rscd.output.reviews import NONE, Carried, check_reviews
 from rscd.words import several
@@ -124,7 +123,7 @@ def run_batch(
         Interrupted: By the user, or the scheduler is gone.
     """
     started, calls = perf_counter(), Calls(on_pair, tell, progress)
-    manifest, jobs, _ = _jobs(config)
+    manifest, jobs = _jobs(config)
     _say(manifest, tell)
     summary, index = config.output / SUMMARY, config.output / INDEX
     check_reviews(summary, discard=config.detect.discard_reviews)
@@ -164,8 +163,8 @@ def plan_batch(config: BatchConfig) -> BatchPlan:
         ModelError: The model was refused.
         OutputError: The folder cannot be written.
     """
-    manifest, jobs, contract = _jobs(config)
-    pairs = tuple(estimate_pairs(jobs, contract))
+    manifest, jobs = _jobs(config)
+    pairs = tuple(estimate_pairs(jobs))
     speed, device = seconds_per_window(config.detect)
     resolved = config.output / RESOLVED
     write_manifest(resolved, manifest)
@@ -180,18 +179,20 @@ def plan_batch(config: BatchConfig) -> BatchPlan:
     )
 
 
-def _jobs(config: BatchConfig) -> tuple[Manifest, list[PairJob], Contract]:
+def _jobs(config: BatchConfig) -> tuple[Manifest, list[PairJob]]:
     """Check what can be checked before anything runs."""
-    path, contract = trained_model(config.detect.model)
-    choose_window(config.detect.window, config.detect.overlap, contract)
+    shared = trained_model(config.detect.model) if config.detect.model is not None else None
+    if shared is not None:
+        choose_window(config.detect.window, config.detect.overlap, shared[1])
     manifest = _manifest(config)
     try:
         config.output.mkdir(exist_ok=True)
     except OSError as error:
         remedy = "name a folder whose parent exists and is writable"
         raise OutputError(f"cannot be made: {error}", path=config.output, remedy=remedy) from error
-    jobs = [job_of(pair, config, path.absolute(), contract.sha256) for pair in manifest.pairs]
-    return manifest, jobs, contract
+    with ThreadPoolExecutor(CHECKERS) as pool:
+        jobs = list(pool.map(lambda pair: job_of(pair, config, shared), manifest.pairs))
+    return manifest, jobs
 
 
 def _manifest(config: BatchConfig) -> Manifest:

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rscd.config import BatchConfig, DetectConfig
 from rscd.errors import DataError, ModelError, RscdError, UsageError
+from rscd.model.catalog import DEFAULT
 from rscd.model.registry import trained_model
 from rscd.scene.fingerprint import fingerprint
+from rscd.setup import with_model
 
 if TYPE_CHECKING:
     from rscd.archive.manifest import ManifestPair
@@ -88,32 +90,44 @@ class PairOutcome:
     """It failed for what all pairs share, so that no other would do better."""
 
 
-def job_of(pair: ManifestPair, batch: BatchConfig, model: Path, sha256: str) -> PairJob:
-    """A pair's job: the shared options with its own paths, threshold and model."""
-    folder, shared = batch.output.absolute() / pair.id, batch.detect
+def job_of(pair: ManifestPair, batch: BatchConfig, shared: tuple[Path, Contract] | None) -> PairJob:
+    """A pair's job: the shared options with its own paths, threshold and model.
+
+    Args:
+        pair: Of the manifest.
+        batch: The options.
+        shared: Where the model of all pairs lies, and its contract; None: each takes the one whose pixel sizes fit.
+    """
+    folder, options = batch.output.absolute() / pair.id, batch.detect
     config = dataclasses.replace(
-        shared,
+        options,
         before=pair.before,
         after=pair.after,
         aoi=pair.aoi,
-        threshold=shared.threshold if pair.threshold is None else pair.threshold,
+        threshold=options.threshold if pair.threshold is None else pair.threshold,
         output=folder / CHANGES,
-        probability=folder / PROBABILITY if shared.probability else None,
-        report=folder / REPORT if shared.report else None,
-        model=str(model),
+        probability=folder / PROBABILITY if options.probability else None,
+        report=folder / REPORT if options.report else None,
         overwrite=True,
         remote=batch.allow_remote,
     )
-    if pair.problem:
-        return PairJob(pair.id, config, sha256, problem=pair.problem)
+    own = bool(pair.model) or shared is None
+    problem = pair.problem
+    try:
+        path, contract = shared if shared is not None and not pair.model else trained_model(_named(pair, config))
+    except ModelError as error:
+        return PairJob(pair.id, config, "", own_model=True, problem=problem or str(error))
+    config = dataclasses.replace(config, model=str(path.absolute()))
+    return PairJob(pair.id, config, contract.sha256, own_model=own, problem=problem)
+
+
+def _named(pair: ManifestPair, config: DetectConfig) -> str:
     if pair.model:
-        try:
-            own, contract = trained_model(pair.model)
-        except ModelError as error:
-            return PairJob(pair.id, config, "", own_model=True, problem=str(error))
-        config = dataclasses.replace(config, model=str(own.absolute()))
-        return PairJob(pair.id, config, contract.sha256, own_model=True)
-    return PairJob(pair.id, config, sha256)
+        return pair.model
+    try:
+        return str(with_model(config).model)
+    except DataError:  # which the run says in better words
+        return DEFAULT
 
 
 def job_fingerprint(job: PairJob) -> str:
@@ -168,7 +182,7 @@ def run_pair(
     try:
         known = _fingerprint(job)
         job.config.output.parent.mkdir(exist_ok=True)
-        model = worker_model(job.config.model, job.model_sha256)
+        model = worker_model(str(job.config.model), job.model_sha256)
         result = detect(job.config, model=model, progress=progress)
     except (DataError, UsageError, ModelError) as error:
         seconds = perf_counter() - started

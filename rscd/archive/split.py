@@ -26,6 +26,7 @@ from rscd.inference.journal import Journal, differences, open_journal, plain_key
 from rscd.inference.lock import locked
 from rscd.inference.stream import ahead
 from rscd.inference.work import Work
+from rscd.model.catalog import DEFAULT
 from rscd.model.registry import trained_model
 from rscd.output.area import PixelAreas
 from rscd.output.outputs import Outputs, Progress
@@ -33,7 +34,7 @@ from rscd.output.publish import write_durably
 from rscd.output.targets import SPLIT_NAME, run_folder
 from rscd.result import Result
 from rscd.scene.reader import read_windows
-from rscd.setup import Run, Settings
+from rscd.setup import Run, Settings, with_model
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -107,7 +108,8 @@ def detect_split(
     config = _absolute(config)
     outputs = Outputs.of(config)
     outputs.check(config.inputs, overwrite=config.overwrite, discard_reviews=config.discard_reviews)
-    path, contract = trained_model(config.model)
+    config = with_model(config)
+    path, contract = trained_model(config.model or DEFAULT)
     config = dataclasses.replace(config, model=str(path.absolute()))
     scene = Scene(config, contract.sha256)
     with workers(scheduler, wait_s=WAIT_S, tell=on_start) as client:
@@ -245,11 +247,11 @@ def merge(scene: Scene) -> Result:
     config = dataclasses.replace(scene.config, resume=True)
     with _open(scene) as run:
         _agree(run, run_folder(config.output))
-    return detect(config, model=worker_model(config.model, scene.model_sha256))
+    return detect(config, model=worker_model(str(config.model), scene.model_sha256))
 
 
 def _open(scene: Scene) -> AbstractContextManager[Run]:
-    return Settings(scene.config, worker_model(scene.config.model, scene.model_sha256)).open()
+    return Settings(scene.config, worker_model(str(scene.config.model), scene.model_sha256)).open()
 
 
 def _agree(run: Run, folder: Path) -> None:

@@ -51,7 +51,7 @@ def batch(
         bool, typer.Option("--probability", help="Keep each pair's probability raster.")
     ] = False,
     report: Annotated[bool, typer.Option(help="Write each pair's report page.")] = True,
-    model: options.Model = "buildings",
+    model: options.Model = None,
     threshold: options.Threshold = None,
     min_area: options.MinArea = None,
     simplify: options.Simplify = 0.0,

@@ -18,7 +18,7 @@ SEED = 7
 def demo(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")] = Path("rscd-demo"),
     seed: Annotated[int, typer.Option(help="Seed of the rendered place.")] = SEED,
-    model: options.Model = "buildings",
+    model: options.NamedModel = "buildings",
     device: options.Device = "auto",
     as_json: options.Json = False,
     quiet: options.Quiet = False,

@@ -28,7 +28,7 @@ def detect(
     output: options.Output,
     probability: Annotated[Path | None, typer.Option(help="Probability raster (COG) to write.")] = None,
     report: Annotated[Path | None, typer.Option(help="Report page (HTML) to write.")] = None,
-    model: options.Model = "buildings",
+    model: options.Model = None,
     threshold: options.Threshold = None,
     min_area: options.MinArea = None,
     simplify: options.Simplify = 0.0,
@@ -106,8 +106,10 @@ def detect(
         if as_json:
             print_json(result, result.written.geopackage)
         if not quiet:
+            odd = result.inspection.verdict not in ("fit", "fit after alignment")
             print_table(
                 [
+                    *([("pair", result.inspection.verdict)] if odd else []),
                     *summary(result.written, result.threshold),
                     ("windows", f"{result.windows:,} forwarded, {result.windows_skipped:,} without a valid pixel"),
                     *(
@@ -157,6 +159,7 @@ def summary(written: Written, threshold: float) -> list[tuple[str, str]]:
         ("changes", f"{several(written.polygons, 'polygon')}, {written.changed_m2:,.0f} m2"),
         ("observed", f"{written.observed_km2:.4f} km2"),
         ("not observable", f"{written.not_observable_km2:.4f} km2"),
+        *([("outside the AOI", f"{written.outside_aoi_km2:.4f} km2")] if written.outside_aoi_km2 else []),
         ("threshold", f"p >= {threshold:.4g}, at least {written.min_area_m2:.3g} m2"),
         ("written", str(written.geopackage)),
     ]

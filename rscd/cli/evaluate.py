@@ -22,7 +22,7 @@ MOST_ROWS = 40
 
 def evaluate(
     data: Annotated[list[Path] | None, typer.Argument(help=options.DATA)] = None,
-    model: options.Model = "buildings",
+    model: options.NamedModel = "buildings",
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for pictures and scenes.csv.")
     ] = None,

@@ -20,7 +20,7 @@ REFUSED = 3
 def inspect(
     before: Annotated[Path, typer.Argument(help="GeoTIFF of the earlier date.")],
     after: Annotated[Path, typer.Argument(help="GeoTIFF of the later date.")],
-    model: options.Model = "buildings",
+    model: options.Model = None,
     bands: options.Bands = None,
     nir: options.Nir = None,
     grid: options.CommonGrid = "before",

@@ -32,7 +32,11 @@ DiscardReviews = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Device = Annotated[str, typer.Option(metavar="[auto|cpu|cuda:N]", help="Where the network runs.")]
-Model = Annotated[str, typer.Option(help="Name of an embedded model, or a checkpoint file.")]
+Model = Annotated[
+    str | None,
+    typer.Option(help="Embedded model or checkpoint file; default: the embedded one whose pixel sizes fit."),
+]
+NamedModel = Annotated[str, typer.Option("--model", help="Name of an embedded model, or a checkpoint file.")]
 
 Scheduler = Annotated[str | None, typer.Option(help="Dask scheduler, e.g. tcp://host:8786; default: this machine.")]
 WindowSide = Annotated[int | None, typer.Option("--window", help="Window side in px, a multiple of 32.")]

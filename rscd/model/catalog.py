@@ -9,6 +9,8 @@ from rscd.errors import ModelError
 
 WEIGHTS = Path(__file__).parent / "weights"
 SUFFIX = ".safetensors"
+DEFAULT = "buildings"
+"""The model that is used where no other fits better."""
 
 
 def embedded() -> dict[str, Path]:

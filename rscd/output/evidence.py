@@ -194,7 +194,7 @@ class Evidence:
     def _centroids(self, polygons: GeometryArray) -> tuple[DoubleArray, DoubleArray]:
         points = shapely.get_coordinates(shapely.centroid(polygons))
         lon, lat = self._to_lonlat.transform(points[:, 0], points[:, 1])
-        return np.asarray(lon), np.asarray(lat)
+        return within_180(np.asarray(lon)), np.asarray(lat)
 
 
 def drawn_values(shape: Any, ellipsoid: Ellipsoid) -> dict[str, float]:  # noqa: ANN401 - shapely has no types
@@ -208,6 +208,7 @@ def drawn_values(shape: Any, ellipsoid: Ellipsoid) -> dict[str, float]:  # noqa:
     perimeter = float(perimeters_m(parts, ellipsoid).sum())
     area = ellipsoid.area_m2(parts)
     lon, lat = np.degrees(ellipsoid.lonlat(*(np.array([v]) for v in (shape.centroid.x, shape.centroid.y))))
+    lon = within_180(lon)
     return {
         "area_m2": area,
         "perimeter_m": perimeter,
@@ -215,6 +216,11 @@ def drawn_values(shape: Any, ellipsoid: Ellipsoid) -> dict[str, float]:  # noqa:
         "lon": float(lon[0]),
         "lat": float(lat[0]),
     }
+
+
+def within_180(lon: DoubleArray) -> DoubleArray:
+    """Longitudes in degrees as -180..180: a scene may count on beyond the antimeridian."""
+    return np.where(np.abs(lon) <= 180, lon, (lon + 180) % 360 - 180)
 
 
 def percentile(table: ComponentTable, percent: int) -> LongArray:

@@ -29,6 +29,8 @@ from rscd.output.runs import labelled, overlaps, runs_of
 from rscd.output.style import changes_qml, extent_qml
 from rscd.types import NOT_OBSERVABLE, BandRecord, BoolArray, Grid
 
+Outside = Callable[[int, int], BoolArray]
+"""Which pixels lie outside the area of interest, shape (rows, width), by first row and number of rows."""
 COARSE_CELLS = 2048
 """Longest side of the mask that the extent's polygon is traced from, in cells."""
 
@@ -41,6 +43,7 @@ _EXTENT_SCHEMA = pa.schema(
     [
         ("observed_km2", pa.float64()),
         ("not_observable_km2", pa.float64()),
+        ("outside_aoi_km2", pa.float64()),
         pa.field("geometry", pa.binary(), metadata=GEOMETRY_METADATA),
     ]
 )
@@ -60,13 +63,15 @@ class ObservedExtent:
     """What was observed: its area, exact, and its polygon, on a coarse mask of at most 2048 x 2048 cells.
 
     A cell counts as observed if any of its pixels is, so the polygon covers all that was observed and at most
-    a cell more; where everything was observed, it is the grid's own rectangle.
+    a cell more; where everything was observed, it is the grid's own rectangle. What was not is told apart: a date
+    does not show it, or it lies outside the area of interest.
     """
 
-    def __init__(self, grid: Grid, pixel_areas: PixelAreas) -> None:
-        self.grid = grid
+    def __init__(self, grid: Grid, pixel_areas: PixelAreas, outside: Outside | None = None) -> None:
+        self.grid, self._outside = grid, outside
         self.observed_m2 = 0.0
         self.not_observable_m2 = 0.0
+        self.outside_aoi_m2 = 0.0
         self._areas = pixel_areas
         self._factor = -(-max(grid.shape) // COARSE_CELLS)
         rows, cols = (-(-n // self._factor) for n in grid.shape)
@@ -83,7 +88,12 @@ class ObservedExtent:
         if observed.all():
             self._cells[rows[0] : rows[-1] + 1] = True
             return
-        self.not_observable_m2 += self._areas.total(~observed, row)
+        hidden = ~observed
+        if self._outside is not None:
+            outside = hidden & self._outside(row, len(hidden))
+            self.outside_aoi_m2 += self._areas.total(outside, row)
+            hidden &= ~outside
+        self.not_observable_m2 += self._areas.total(hidden, row)
         first_of_cell = np.flatnonzero(np.diff(rows, prepend=-1))
         cells = np.logical_or.reduceat(observed, first_of_cell, axis=0)
         cells = np.logical_or.reduceat(cells, np.arange(0, observed.shape[1], self._factor), axis=1)
@@ -102,7 +112,8 @@ class ObservedExtent:
 
     def batch(self) -> pa.RecordBatch:
         """The one feature of the layer ``extent``."""
-        km2 = [[round(m2 / 1e6, 9)] for m2 in (self.observed_m2, self.not_observable_m2)]
+        areas = self.observed_m2, self.not_observable_m2, self.outside_aoi_m2
+        km2 = [[round(m2 / 1e6, 9)] for m2 in areas]
         return pa.RecordBatch.from_arrays(
             [*map(pa.array, km2), pa.array([shapely.to_wkb(self.multipolygon())])], schema=_EXTENT_SCHEMA
         )

@@ -16,7 +16,7 @@ from rscd.output.area import PixelAreas
 from rscd.output.evidence import Evidence
 from rscd.output.features import FeatureStream
 from rscd.output.formats import write_vectors
-from rscd.output.geopackage import ObservedExtent, vector_writing
+from rscd.output.geopackage import ObservedExtent, Outside, vector_writing
 from rscd.output.polygons import PolygonTracer
 from rscd.output.probability import ProbabilityRaster
 from rscd.output.publish import Publication, writing
@@ -49,6 +49,8 @@ class Written:
     """What at least one date does not show, geodesic km2."""
     min_area_m2: float
     """Components smaller than this were dropped, m2."""
+    outside_aoi_km2: float = 0.0
+    """What lies outside the area of interest, geodesic km2."""
     reviews: Carried = NONE
     """What became of the reviews in the file that was replaced."""
     read_errors: tuple[str, ...] = ()
@@ -107,6 +109,7 @@ class Outputs:
         evidence: Evidence | None = None,
         report: Report | None = None,
         watch: Stopwatch | None = None,
+        outside: Outside | None = None,
     ) -> Written:
         """Consume all records and write every output but the report beside its target.
 
@@ -121,6 +124,7 @@ class Outputs:
             evidence: Makes the polygons' columns; default: those that need no image.
             report: Looks on.
             watch: Times the stages ``vectorise`` and ``write``.
+            outside: Says which pixels lie outside the area of interest, if there is one.
 
         Raises:
             OutputError: An output could not be written.
@@ -135,7 +139,7 @@ class Outputs:
             regularize=self.regularize,
             evidence=evidence,
         )
-        extent = ObservedExtent(grid, areas)
+        extent = ObservedExtent(grid, areas, outside)
         report, watch = report or Report(None, grid), watch or Stopwatch()
         read_errors: dict[str, None] = {}
         progress(0, grid.height * grid.width)
@@ -183,6 +187,7 @@ class Outputs:
             changed_m2=report.digest.area_m2,
             observed_km2=extent.observed_m2 / 1e6,
             not_observable_km2=extent.not_observable_m2 / 1e6,
+            outside_aoi_km2=extent.outside_aoi_m2 / 1e6,
             min_area_m2=min_area,
             read_errors=tuple(read_errors),
         )

@@ -71,7 +71,7 @@ def report_html(grid: Grid, previews: Previews, digest: Digest, facts: Facts) ->
     before, after = previews.pictures()
     names = {role: Path(str(told["path"])).name for role, told in facts.provenance["inputs"].items()}
     model = facts.provenance.get("model", {})
-    seen = facts.written.observed_km2 + facts.written.not_observable_km2
+    seen = facts.written.observed_km2 + facts.written.not_observable_km2  # within the area of interest
     headline = sections.headline(digest, facts)
     place = f"{grid.width:,} x {grid.height:,} px of {gsd_m(grid):.2f} m, {name_of(grid)}"
     values = {

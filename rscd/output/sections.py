@@ -39,11 +39,14 @@ def lead(digest: Digest, facts: Facts, seen: float) -> str:
         hidden = facts.written.not_observable_km2 / seen
         area = nice_m2(facts.written.not_observable_km2 * 1e6)
         told += f" {area} ({hidden:.1%}) could not be compared; it is hatched grey."
+    if facts.written.outside_aoi_km2:
+        told += f" {nice_m2(facts.written.outside_aoi_km2 * 1e6)} of the picture lie outside the area of interest."
     return told + " A polygon says that something changed there, not what it was or became: look before you act."
 
 
 def cards(digest: Digest, facts: Facts) -> str:
     """The headline numbers."""
+    outside = facts.written.outside_aoi_km2
     mean = f"{digest.weighted_p / digest.area_m2:.0%}" if digest.area_m2 else "-"
     numbers = [
         (f"{digest.polygons:,}", "changed places"),
@@ -52,6 +55,7 @@ def cards(digest: Digest, facts: Facts) -> str:
         (nice_m2(facts.written.observed_km2 * 1e6), "seen by both dates"),
         (nice_m2(facts.written.not_observable_km2 * 1e6), "not observable"),
         (f"{digest.on_edge:,}", "places cut by the edge"),
+        *([(nice_m2(outside * 1e6), "outside the area of interest")] if outside else []),
     ]
     return template.cards(numbers)
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from rscd.scene.shift import ShiftMap
 
-Verdict = Literal["fit", "fit after alignment", "doubtful", "refused"]
+Verdict = Literal["fit", "fit after alignment", "doubtful", "outside what the model takes", "refused"]
 
 LEAST_VALID = 0.05
 """Share of the overlap that both dates should show."""

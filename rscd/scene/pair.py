@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import pyproj
+import numpy as np
 import rasterio
 
 from rscd.config import PairConfig
@@ -16,13 +16,13 @@ from rscd.errors import DataError
 from rscd.scene.aoi import Aoi, read_aoi
 from rscd.scene.blocks import BadBlocks, find_blocks, gdal_errors
 from rscd.scene.colours import Bands, choose_bands
-from rscd.scene.grid import gsd_m, moved, name_of
+from rscd.scene.grid import check_place, gsd_m, moved, name_of
 from rscd.scene.mapping import Mapping, Overlap, unwrapped
 from rscd.scene.masks import Mask, check_lies_on, check_mask, mask_error
 from rscd.scene.raster import GDAL_OPTIONS, WITH_SIDECARS, Raster, check_raster, open_raster
 from rscd.scene.readers import DateReader, PlainReader, WarpReader
 from rscd.scene.sidecars import check_sidecars
-from rscd.types import Grid, Window, meet
+from rscd.types import BoolArray, Grid, Window, meet
 
 RGB = ("red", "green", "blue")
 MOST_COLUMNS, MOST_PIXELS = 1 << 17, 1 << 35
@@ -61,6 +61,12 @@ class Pair:
         transform = moved(self.full.transform, self.crop.row, self.crop.col)
         return Grid(self.full.crs, transform, self.crop.width, self.crop.height)
 
+    def outside_aoi(self, row: int, height: int) -> BoolArray:
+        """Which pixels (height, width) of rows of the common grid lie outside the area of interest."""
+        if self.aoi is None:
+            return np.zeros((height, self.crop.width), np.bool_)
+        return ~self.aoi.mask(Window(self.crop.row + row, self.crop.col, height, self.crop.width))
+
     @property
     def one_scale(self) -> bool:
         """Whether the numbers of both files can be compared: 8 bits of one date cannot with 16 of the other."""
@@ -85,6 +91,9 @@ def open_pair(config: PairConfig, names: tuple[str, ...] = RGB) -> Iterator[Pair
             the two do not overlap, differ too much in pixel size, or are too large.
         UsageError: Bands that cannot be meant.
     """
+    with suppress(OSError):
+        if config.before.samefile(config.after):
+            raise DataError("is given as both dates", path=config.after, remedy="name the image of the other date")
     paths, masks = (config.before, config.after), (config.before_mask, config.after_mask)
     for path in (*paths, *masks):
         if path is not None:
@@ -146,10 +155,7 @@ def _raster(
     bad_blocks: BadBlocks,
 ) -> Raster:
     grid = Grid(crs.to_wkt(), tuple(dataset.transform)[:6], dataset.width, dataset.height)
-    system = pyproj.CRS.from_wkt(grid.crs)
-    if system.geodetic_crs is None:
-        problem = f"CRS '{system.name}' is not tied to the earth"
-        raise DataError(problem, path=path, remedy="assign one that is: gdal_edit.py -a_srs EPSG:CODE FILE")
+    check_place(path, dataset.transform, grid.crs)
     read = bands.read if bands.nir is None else (*bands.read, bands.nir)
     with gdal_errors(path):
         blocks = find_blocks(path, dataset, read, cut=bad_blocks.policy)

@@ -190,8 +190,6 @@ def check_raster(path: Path, dataset: Any, crs: Any) -> None:  # noqa: ANN401
     if crs is None:
         remedy = "assign it: gdal_edit.py -a_srs EPSG:CODE FILE; or add --assume-same-crs to take the other date's"
         raise DataError("has no CRS" + told_beside(path), path=path, remedy=remedy)
-    if abs(dataset.transform.determinant) == 0:
-        raise DataError("its transform has no area", path=path, remedy="georeference it again")
 
 
 def _refuse_unplaced(path: Path, dataset: Any) -> None:  # noqa: ANN401
