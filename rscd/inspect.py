@@ -8,7 +8,7 @@ from rscd.model.catalog import find_model
 from rscd.model.checkpoint import read_contract
 from rscd.model.choice import choose_model
 from rscd.scene.inspection import Inspection
-from rscd.scene.pair import open_pair
+from rscd.scene.pair import open_pair, refuse_same_file
 from rscd.scene.prepare import prepare
 
 
@@ -26,6 +26,7 @@ def inspect(config: InspectConfig) -> Inspection:
         name = config.model or choose_model(grid_date, remote=config.remote)
         contract = read_contract(find_model(name))
         with open_pair(config, contract.bands) as pair:
+            refuse_same_file(config)
             return prepare(pair, contract, config).inspection
     except DataError as error:
         where = f"{error.path}: " if error.path is not None else ""

@@ -19,7 +19,7 @@ from rscd.model.choice import choose_model
 from rscd.model.contract import Contract
 from rscd.model.registry import load_model
 from rscd.output.components import threshold_value
-from rscd.scene.pair import Pair, open_pair
+from rscd.scene.pair import Pair, open_pair, refuse_same_file
 from rscd.scene.prepare import Prepared, prepare
 from rscd.scene.windows import WindowPlan
 
@@ -110,6 +110,7 @@ class Settings:
             DataError: The pair was refused.
         """
         with open_pair(self.config, self.contract.bands) as opened:
+            refuse_same_file(self.config)
             prepared = prepare(opened, self.contract, self.config)
             if prepared.refusal is not None:
                 raise prepared.refusal

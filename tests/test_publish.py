@@ -74,7 +74,7 @@ def test_files_put_in_place_by_a_run_that_died_in_between_are_known(tmp_path, mo
     replaced = type(record).replace
 
     def dying(self, target):
-        if str(target) == str(second):
+        if target == second:
             raise KeyboardInterrupt
         return replaced(self, target)
 

@@ -59,7 +59,8 @@ def inspect(
             sidecars=sidecars,
             force_gsd=force_gsd,
         )
-        refuse_early(config)
+        if not as_json:  # where a missing file is a verdict
+            refuse_early(config)
         from rscd.inspect import inspect as run
 
         found = run(config)

@@ -67,7 +67,7 @@ class Publication:
             write_durably(self._record, json.dumps(noted).encode())
         for target, temporary in self._files.items():
             with writing(target):
-                temporary.replace(os.path.realpath(target))
+                temporary.replace(Path(os.path.realpath(target)))
         for folder in {temporary.parent for temporary in self._files.values()}:
             with writing(folder):
                 _sync(folder)

@@ -138,8 +138,6 @@ def check_target(path: Path, *, overwrite: bool) -> None:
         OutputError: Its folder does not exist or cannot be written, the system takes no such name, or a file
             system is mounted there.
     """
-    if not path.name.isprintable():
-        raise UsageError("has a control character in its name", path=repr(str(path)), remedy="choose a plain name")
     try:
         longest = f".{path.name}.{os.getpid()}.tmp.rows.tif" + 8 * ".ovr"
         path.with_name(longest).is_file()
@@ -147,6 +145,8 @@ def check_target(path: Path, *, overwrite: bool) -> None:
     except (OSError, UnicodeEncodeError) as error:
         remedy = "choose a shorter, plain name"
         raise OutputError(f"cannot be a file's name here: {error}", path=path, remedy=remedy) from error
+    if not path.name.isprintable():
+        raise UsageError("has a control character in its name", path=repr(str(path)), remedy="choose a plain name")
     _check_place(path, Path(os.path.realpath(path)))
     if path.exists() and not overwrite:
         raise UsageError("exists already", path=path, remedy="add --overwrite to replace it")

@@ -91,9 +91,6 @@ def open_pair(config: PairConfig, names: tuple[str, ...] = RGB) -> Iterator[Pair
             the two do not overlap, differ too much in pixel size, or are too large.
         UsageError: Bands that cannot be meant.
     """
-    with suppress(OSError):
-        if config.before.samefile(config.after):
-            raise DataError("is given as both dates", path=config.after, remedy="name the image of the other date")
     paths, masks = (config.before, config.after), (config.before_mask, config.after_mask)
     for path in (*paths, *masks):
         if path is not None:
@@ -118,6 +115,19 @@ def open_pair(config: PairConfig, names: tuple[str, ...] = RGB) -> Iterator[Pair
         opened = [_open_mask(path, pair.full, known[0], config, stack) for path in masks]
         before, after = (replace(d, mask=m) for d, m in zip((pair.before, pair.after), opened, strict=True))
         yield replace(pair, before=before, after=after)
+
+
+def refuse_same_file(config: PairConfig) -> None:
+    """Refuse one file as both dates, by whatever names.
+
+    Raises:
+        DataError: It is.
+    """
+    same = False
+    with suppress(OSError):
+        same = config.before.samefile(config.after)
+    if same:
+        raise DataError("is given as both dates", path=config.after, remedy="name the image of the other date")
 
 
 def _open_mask(path: Path | None, grid: Grid, crs: Any, config: PairConfig, stack: ExitStack) -> Mask | None:  # noqa: ANN401

@@ -89,7 +89,7 @@ def test_other_formats_hold_hostile_text_as_data(tmp_path, suffix):
     after = write_image(tmp_path / "b.tif", 255 - image)
     output = tmp_path / f"c.{suffix}"
     detect(DetectConfig(before, after, output, align="off"), model=(Pointwise(), CONTRACT))
-    told = json.loads((tmp_path / "c.json").read_text(encoding="utf-8"))
+    told = json.loads(output.with_name(f"{output.name}.json").read_text(encoding="utf-8"))
     assert told["model"]["licence"] == CONTRACT.licence
     assert told["inputs"]["before"]["path"] == str(before)
 
