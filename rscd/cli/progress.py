@@ -46,10 +46,11 @@ class Bar:
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, note=text)
 
-    def label(self, text: str) -> None:
-        """Say what is being done now; the bar starts anew with the next total."""
-        self.close()
-        self._label = text
+    def turn_to(self, label: str, unit: str) -> None:
+        """Show other work in the same bar from now on."""
+        self._label, self._unit = label, unit
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, description=label)
 
     def close(self) -> None:
         """End the bar; what it showed last stays on the screen."""

@@ -134,7 +134,7 @@ def train(
 
         as_json = as_json and leads()
         with _shown(config, quiet=quiet or as_json or not leads()) as shown:
-            contract = run(config, shown.step, shown.epoch, shown.notice)
+            contract = run(config, shown.step, shown.epoch, shown.notice, shown.validating)
         if as_json:
             print_json({**dataclasses.asdict(contract), "finished": not state_path(output).exists()})
         elif leads() and not quiet:
@@ -152,10 +152,17 @@ class _Shown:
     def step(self, step: int, steps: int, loss: float) -> None:
         size = self.config.batch_size
         self.steps = steps
+        self.bar.turn_to("train", "crops")
         self.bar(step * size, steps * size)
         self.bar.note(f"loss {loss:.4f}, F1 {self.f1:.4f}")
 
+    def validating(self, done: int, total: int) -> None:
+        self.bar.turn_to("validate", "tiles")
+        self.bar(done, total)
+
     def epoch(self, epoch: Epoch) -> None:
+        self.bar.turn_to("train", "crops")
+        self.bar(epoch.step * self.config.batch_size, self.steps * self.config.batch_size)
         self.f1 = max(self.f1, epoch.f1)
         left = (self.steps - epoch.step) * self.config.batch_size / max(epoch.crops_per_s, 1e-9) / 60
         self.notice(

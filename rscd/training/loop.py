@@ -28,7 +28,10 @@ from rscd.training.start import check_output, start_network
 from rscd.training.state import Progress, load_state, remove_litter, remove_state, save_state, state_path
 from rscd.training.survey import labelled_tiles, with_pixel_sizes
 from rscd.training.validation import Verdict, judge, validate
+from rscd.words import several
 
+GRACE = 0.1
+"""Share of a run's time limit that the last validation may take beyond it."""
 CUTTERS = 8
 """Threads that cut crops for a GPU; beside a CPU that trains there is one."""
 
@@ -43,6 +46,8 @@ class Listener:
     """After each epoch."""
     notice: Callable[[str], None]
     """Whenever there is something that the user should know."""
+    validating: Callable[[int, int], None] = lambda done, total: None
+    """While an epoch is judged: tiles done, and in all."""
 
 
 def train(
@@ -50,6 +55,7 @@ def train(
     on_step: Callable[[int, int, float], None] = lambda step, steps, loss: None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     on_notice: Callable[[str], None] = lambda text: None,
+    on_validating: Callable[[int, int], None] = lambda done, total: None,
 ) -> Contract:
     """Train or fine-tune on labelled tiles; write the best epoch's checkpoint to ``config.output``.
 
@@ -66,13 +72,14 @@ def train(
         ModelError: ``config.init`` cannot be used.
         OutputError: The checkpoint, the state or the history cannot be written.
     """
-    deadline = time.monotonic() + 60 * config.limit_minutes if config.limit_minutes else math.inf
+    limit_s = 60 * config.limit_minutes or math.inf
+    deadline = time.monotonic() + limit_s
     check_output(config)
     check_target(config.output, overwrite=config.overwrite or state_path(config.output).exists())
     if config.threads:
         torch.set_num_threads(config.threads)
     with joined(config.device) as group:
-        Run(config, group, Listener(on_step, on_epoch, on_notice)).to_the_end(deadline)
+        Run(config, group, Listener(on_step, on_epoch, on_notice, on_validating)).to_the_end(deadline)
         group.wait()
         return read_contract(config.output)
 
@@ -100,6 +107,7 @@ class Run:
         config = with_pixel_sizes(config, tiles)
         self.config, self.group, self.tell = config, group, listener
         self.identity = run_identity(config, tiles, self.held_out)
+        self.judged_by = math.inf
         self.steps_an_epoch = max(1, config.crops // config.batch_size)
         self.steps = config.epochs * self.steps_an_epoch
         network, self.contract = start_network(config)
@@ -113,6 +121,7 @@ class Run:
     def to_the_end(self, deadline: float = math.inf) -> None:
         """Train until the last step is done, or ``time.monotonic()`` reaches the deadline."""
         progress, began = self.progress, (time.monotonic(), self.progress.step)
+        self.judged_by = deadline + GRACE * max(deadline - began[0], 0.0) if math.isfinite(deadline) else math.inf
         self._save()  # a full disk is found now, and not after hours
         with closing(ahead(self.batches.steps(progress.step, self.steps), depth=4)) as batches:
             for batch in batches:
@@ -162,7 +171,8 @@ class Run:
 
     def _end_epoch(self, crops_per_s: float) -> None:
         """Validate; keep the weights if they are the best so far."""
-        progress, verdict = self.progress, self._validate()
+        progress = self.progress
+        verdict, whole = self._validate()
         f1, last = verdict.scores.f1, progress.step == self.steps
         epoch = Epoch(
             number=progress.step // self.steps_an_epoch,
@@ -174,17 +184,35 @@ class Run:
             temperature=verdict.temperature,
             rate=rate_factor(progress.step - 1, self.steps),
             crops_per_s=round(crops_per_s, 2),
-            best=f1 > progress.best or (last and progress.best == 0),
+            best=(whole and f1 > progress.best) or (last and progress.best == 0),
         )
         self.tell.epoch(epoch)
         progress.epochs.append(epoch)
-        progress.loss_sum, progress.best = 0.0, max(f1, progress.best)
+        progress.loss_sum, progress.best = 0.0, max(f1, progress.best) if whole else progress.best
         if epoch.best:
             self._write(verdict)
         write_history(self.config.output, progress.epochs)
 
-    def _validate(self) -> Verdict:
-        return judge(validate(self.learner.average, self.held_out, self.group.device, self.learner.bf16))
+    def _validate(self) -> tuple[Verdict, bool]:
+        """Judge the weights on the held-out tiles; whether the time lasted for all of them.
+
+        A score of part of the tiles is compared with no other: it is not the score of the same thing.
+        """
+        found = validate(
+            self.learner.average,
+            self.held_out,
+            self.group.device,
+            self.learner.bf16,
+            deadline=self.judged_by,
+            progress=self.tell.validating,
+        )
+        whole = found.tiles == len(self.held_out)
+        if not whole:
+            said = (
+                f"validated on {found.tiles} of {several(len(self.held_out), 'tile')}, a fixed sample: time is up"
+            )
+            self.tell.notice(said)
+        return judge(found.counts), whole
 
     def _write(self, verdict: Verdict) -> None:
         self.contract = describe(self.contract, self.config, verdict, self.identity)
@@ -195,7 +223,7 @@ class Run:
         if not self.group.leads:
             return
         if not (self.progress.best and self.config.output.exists()):
-            self._write(self._validate())
+            self._write(self._validate()[0])
         self.tell.notice(
             f"time is up after step {self.progress.step} of {self.steps}: "
             f"{self.config.output} holds the best so far; run the same command again to go on"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +23,7 @@ from rscd.training.metrics import (
 from rscd.training.tiles import CHANGED, IGNORED, Tile
 from rscd.types import P_SCALE
 
+ORDER_SEED = 0
 CHUNK = 512
 """Validation tiles are forwarded in squares of at most this many px."""
 
@@ -47,12 +50,47 @@ def judge(counts: PixelCounts) -> Verdict:
     return Verdict(scored.at(threshold), threshold, temperature, scored.calibration_error())
 
 
+@dataclass(frozen=True)
+class Validated:
+    """What was counted on the validation tiles."""
+
+    counts: PixelCounts
+    """Logits, in bins of ``logit_bins``."""
+    tiles: int
+    """Tiles that were counted; fewer than there are where the time did not last."""
+
+
 @torch.no_grad()
-def validate(network: ChangeNetwork, tiles: Sequence[Tile], device: torch.device, bf16: bool) -> PixelCounts:
-    """Count logits over the tiles (bins of ``logit_bins``), forwarded in squares of at most CHUNK px."""
+def validate(
+    network: ChangeNetwork,
+    tiles: Sequence[Tile],
+    device: torch.device,
+    bf16: bool,
+    *,
+    deadline: float = math.inf,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Validated:
+    """Count logits over the tiles, forwarded in squares of at most CHUNK px.
+
+    Tiles come in an order that is shuffled once and for all, so that those that were done when the time is up are a
+    fixed sample.
+
+    Args:
+        network: Its mode is changed to evaluation.
+        tiles: The held-out tiles.
+        device: Where it runs.
+        bf16: Forward in bfloat16.
+        deadline: ``time.monotonic()`` after which no further tile is begun; one is done in any case.
+        progress: Called with tiles done and in all.
+    """
     network.eval()
     counts = PixelCounts.of_bins(logit_centres())
-    for tile in tiles:
+    order = np.random.default_rng(ORDER_SEED).permutation(len(tiles))
+    for done, which in enumerate(order):
+        if done and time.monotonic() > deadline:
+            return Validated(counts, done)
+        progress(done, len(tiles))
+        tile = tiles[which]
         before, after, label = tile.read()
         for row in range(0, label.shape[0], CHUNK):
             for col in range(0, label.shape[1], CHUNK):
@@ -65,7 +103,8 @@ def validate(network: ChangeNetwork, tiles: Sequence[Tile], device: torch.device
                 logits = logits[0, :rows, :cols].float().cpu().numpy()
                 judged = truth != IGNORED
                 counts.add(logit_bins(logits[judged]), truth[judged] == CHANGED)
-    return counts
+    progress(len(tiles), len(tiles))
+    return Validated(counts, len(tiles))
 
 
 def _padded(image: np.ndarray) -> Tensor:
