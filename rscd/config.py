@@ -154,12 +154,14 @@ class TrainConfig(LabelledConfig):
     gsd_m: tuple[float, float] | None = None
     """Ground sample distances in m to promise in the contract; default: those of the GeoTIFFs and half of the zoom
     beyond, else those of the checkpoint that training started from."""
-    class_name: str = "change"
-    """What a polygon means, for the contract."""
-    minimum_mapping_m2: float = 0.0
-    """Smallest thing that the class may be, m2, for the contract; at least 4 px are asked in any case."""
-    licence: str = "that of the training data"
-    """Terms of the weights, for the contract."""
+    class_name: str | None = None
+    """What a polygon means, for the contract; None: as the starting model's, else ``change``."""
+    minimum_mapping_m2: float | None = None
+    """Smallest thing that the class may be, m2, for the contract; at least 4 px are asked in any case. None: as the
+    starting model's, else 0."""
+    licence: str | None = None
+    """Terms of the weights, for the contract, joined to those of the starting model; None: those, else those of the
+    training data."""
     trained_on: str = ""
     """Words on the data, for the contract; default: the folders' names."""
     seed: int = 0

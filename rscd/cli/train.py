@@ -63,9 +63,13 @@ def train(
     layer_decay: Annotated[float, typer.Option(help="SAM encoders: factor on the rate from block to block.")] = 1.0,
     ema: Annotated[float, typer.Option(help="Decay of the moving average of weights; 0 takes the last.")] = 0.998,
     simulated: Annotated[float, typer.Option(help="Share of crops from rendered scenes, 0..1.")] = 0.0,
-    class_name: Annotated[str, typer.Option(help="What a polygon means.")] = "change",
-    smallest: Annotated[float, typer.Option(help="Smallest thing that may be, in m2.")] = 0.0,
-    licence: Annotated[str, typer.Option(help="Terms of the weights.")] = "that of the training data",
+    class_name: Annotated[
+        str | None, typer.Option(help="What a polygon means; default: as --init's, else change.")
+    ] = None,
+    smallest: Annotated[
+        float | None, typer.Option(help="Smallest thing that may be, in m2; default: as --init's, else 0.")
+    ] = None,
+    licence: Annotated[str | None, typer.Option(help="Terms of the weights, joined to those of --init.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 = torch's choice.")] = 0,
     device: options.Device = "auto",

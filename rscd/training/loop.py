@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import time
@@ -23,11 +24,11 @@ from rscd.training.history import Epoch, write_history
 from rscd.training.learner import Learner
 from rscd.training.optimiser import rate_factor
 from rscd.training.parallel import Group, joined
-from rscd.training.record import describe, run_identity
+from rscd.training.record import describe, licence_of, run_identity
 from rscd.training.start import check_output, start_network
 from rscd.training.state import Progress, load_state, remove_litter, remove_state, save_state, state_path
 from rscd.training.survey import labelled_tiles, with_pixel_sizes
-from rscd.training.validation import Verdict, judge, validate
+from rscd.training.validation import Verdict, is_little, judge, validate
 from rscd.words import several
 
 GRACE = 0.1
@@ -107,10 +108,10 @@ class Run:
         config = with_pixel_sizes(config, tiles)
         self.config, self.group, self.tell = config, group, listener
         self.identity = run_identity(config, tiles, self.held_out)
-        self.judged_by = math.inf
+        self.judged_by, self.said_little = math.inf, False
         self.steps_an_epoch = max(1, config.crops // config.batch_size)
         self.steps = config.epochs * self.steps_an_epoch
-        network, self.contract = start_network(config)
+        network, self.start = start_network(config)
         self.learner = Learner(network, config, group, self.steps, listener.notice)
         self.progress = Progress(micro_batch=self.learner.micro_batch)
         self._resume()
@@ -122,6 +123,8 @@ class Run:
         """Train until the last step is done, or ``time.monotonic()`` reaches the deadline."""
         progress, began = self.progress, (time.monotonic(), self.progress.step)
         self.judged_by = deadline + GRACE * max(deadline - began[0], 0.0) if math.isfinite(deadline) else math.inf
+        if self.config.init is not None and progress.step == 0 and self.group.leads:
+            self._judge_start()
         self._save()  # a full disk is found now, and not after hours
         with closing(ahead(self.batches.steps(progress.step, self.steps), depth=4)) as batches:
             for batch in batches:
@@ -141,6 +144,7 @@ class Run:
                 if late:
                     return self._stop_early()
         if self.group.leads:
+            self._compare_with_start()
             remove_state(self.config.output)
         return None
 
@@ -161,7 +165,7 @@ class Run:
         self.learner.load(tensors)
         self.learner.micro_batch = min(self.progress.micro_batch, self.learner.micro_batch)
         if not output.exists():
-            self.progress.best = 0.0
+            self.progress.best = self.progress.start_f1 or 0.0
         self.tell.notice(f"going on from step {self.progress.step} of {self.steps} ({state_path(output)})")
 
     def _save(self) -> None:
@@ -212,17 +216,58 @@ class Run:
                 f"validated on {found.tiles} of {several(len(self.held_out), 'tile')}, a fixed sample: time is up"
             )
             self.tell.notice(said)
-        return judge(found.counts), whole
+        little = is_little(found.tiles, found.counts)
+        if little and not self.said_little:
+            self.said_little = True
+            also = "; those of the starting model are kept" if self.fine_tunes else ""
+            of = several(found.tiles, "validation tile")
+            self.tell.notice(f"threshold and temperature would rest on {of} alone: uncertain{also}")
+        kept = (self.start.temperature, self.start.threshold) if little and self.fine_tunes else None
+        return judge(found.counts, kept), whole
+
+    @property
+    def fine_tunes(self) -> bool:
+        """Whether training starts from a model that can detect."""
+        return self.config.init is not None and bool(self.start.trained_on)
+
+    def _judge_start(self) -> None:
+        """Judge the model that training starts from: its weights are kept unless an epoch beats them."""
+        if not self.fine_tunes:
+            self.tell.notice("the starting model has no trained change head: there is nothing to compare with")
+            return
+        verdict, _ = self._validate()
+        self.progress.best = self.progress.start_f1 = verdict.scores.f1
+        self.tell.notice(f"the starting model has validation F1 {verdict.scores.f1:.4f}")
+
+    def _compare_with_start(self) -> None:
+        """Say whether training was of use."""
+        start, best = self.progress.start_f1, self.progress.best
+        if start is None:
+            return
+        if best > start:
+            self.tell.notice(f"validation F1 {best:.4f}, {best - start:+.4f} against the starting model")
+        else:
+            self._write_start()
+            self.tell.notice(f"no epoch beat the starting model's validation F1, {start:.4f}: its weights are kept")
+
+    def _write_start(self) -> None:
+        """Write the weights that training started from."""
+        network, start = start_network(self.config)
+        contract = dataclasses.replace(start, name=self.config.name, licence=licence_of(start, self.config))
+        save_checkpoint(self.config.output, network, contract, half=True)
 
     def _write(self, verdict: Verdict) -> None:
-        self.contract = describe(self.contract, self.config, verdict, self.identity)
-        save_checkpoint(self.config.output, merged(self.learner.average), self.contract, half=True)
+        contract = describe(self.start, self.config, verdict, self.identity)
+        save_checkpoint(self.config.output, merged(self.learner.average), contract, half=True)
 
     def _stop_early(self) -> None:
         """The time is up: leave a checkpoint, if no epoch has left one, and the state to go on from."""
         if not self.group.leads:
             return
-        if not (self.progress.best and self.config.output.exists()):
+        written = self.config.output.exists() and any(epoch.best for epoch in self.progress.epochs)
+        if self.progress.start_f1 is not None and not written:
+            self._write_start()
+        elif not (self.progress.best and self.config.output.exists()):
             self._write(self._validate()[0])
         self.tell.notice(
             f"time is up after step {self.progress.step} of {self.steps}: "

@@ -86,6 +86,11 @@ class PixelCounts:
         seen = values <= P_SCALE
         self.add(values[seen], truth[seen])
 
+    @property
+    def total(self) -> int:
+        """Pixels that were counted."""
+        return int(self.changed.sum() + self.unchanged.sum())
+
     def merge(self, other: PixelCounts) -> None:
         """Add counts of the same bins."""
         self.changed += other.changed

@@ -23,6 +23,8 @@ from rscd.training.metrics import (
 from rscd.training.tiles import CHANGED, IGNORED, Tile
 from rscd.types import P_SCALE
 
+LEAST_TILES, LEAST_PIXELS = 20, 500_000
+"""With fewer validation tiles or pixels, threshold and temperature are uncertain."""
 ORDER_SEED = 0
 CHUNK = 512
 """Validation tiles are forwarded in squares of at most this many px."""
@@ -42,11 +44,22 @@ class Verdict:
     """Expected calibration error, 0..1."""
 
 
-def judge(counts: PixelCounts) -> Verdict:
-    """Choose temperature, then threshold, from counts of logits."""
-    temperature = fit_temperature(counts)
+def is_little(tiles: int, counts: PixelCounts) -> bool:
+    """Whether so little was validated on that threshold and temperature would be uncertain."""
+    return tiles < LEAST_TILES or counts.total < LEAST_PIXELS
+
+
+def judge(counts: PixelCounts, kept: tuple[float, float] | None = None) -> Verdict:
+    """Choose temperature, then threshold, from counts of logits.
+
+    Args:
+        counts: On validation tiles.
+        kept: Temperature and threshold to keep, in place of choosing.
+    """
+    temperature = fit_temperature(counts) if kept is None else kept[0]
     scored = calibrated(counts, temperature)
-    threshold = max(scored.best_threshold(), 1 / P_SCALE)  # the least that a raster can tell from 0
+    best = scored.best_threshold() if kept is None else kept[1]
+    threshold = max(best, 1 / P_SCALE)  # the least that a raster can tell from 0
     return Verdict(scored.at(threshold), threshold, temperature, scored.calibration_error())
 
 
