@@ -20,8 +20,10 @@ from rscd.config import DetectConfig, InspectConfig, PolygonsConfig
 from rscd.detection import detect
 from rscd.errors import DataError
 from rscd.inspect import inspect
+from rscd.output.evidence import drawn_values
 from rscd.polygons import polygons
 from rscd.scene.grid import gsd_m
+from rscd.scene.sensors import named_sensor, unseen
 from rscd.types import Grid
 
 
@@ -174,6 +176,27 @@ def test_a_sensor_that_the_model_has_not_seen_is_named(tmp_path):
     notes = " ".join(inspect(InspectConfig(*paths)).notes)
     assert "after is of LANDSAT_8 by its tags, which model urban-s2 was not trained on" in notes
     assert "before is of" not in notes
+
+
+@pytest.mark.parametrize(
+    ("tag", "trained_on", "new"),
+    [
+        ("Sentinel-2A", "OSCD", False),
+        ("S2A_MSI", "OSCD", False),
+        ("S1A", "OSCD", True),
+        ("SAR amplitude", "LEVIR-CD", True),
+        ("a picture", "LEVIR-CD", False),
+    ],
+)
+def test_sensors_by_their_tags(tag, trained_on, new):
+    assert unseen(named_sensor({"SENSOR": tag}), trained_on) == new
+
+
+def test_a_drawn_polygon_lies_on_the_meridian_of_greenwich():
+    place = shapely.box(600_000, 2_200_000, 600_020, 2_200_020)  # near Bourges, on the meridian of Paris
+    found = drawn_values(place, CRS.from_epsg(27572).to_wkt())
+    assert found["lon"] == pytest.approx(2.3366, abs=0.001)
+    assert found["area_m2"] == pytest.approx(400, rel=2e-3)
 
 
 def test_sixteen_bits_are_not_said_to_be_read_as_they_are(tmp_path):

@@ -83,7 +83,7 @@ def test_a_run_cut_short_after_every_step_ends_as_one_that_was_not(tiny_tiles, t
         told = train(cut, on_epoch=again.append, on_notice=notices.append)
         assert load_checkpoint(cut.output)[1] == told
         assert state_path(cut.output).exists() == (n < 3)
-    assert "time is up after step 1 of 3" in notices[0]
+    assert any("time is up after step 1 of 3" in notice for notice in notices)
     assert same(again) == same(epochs)
     assert told.sha256 == expected.sha256
 

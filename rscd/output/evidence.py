@@ -197,24 +197,24 @@ class Evidence:
         return within_180(np.asarray(lon)), np.asarray(lat)
 
 
-def drawn_values(shape: Any, ellipsoid: Ellipsoid) -> dict[str, float]:  # noqa: ANN401 - shapely has no types
+def drawn_values(shape: Any, crs: str) -> dict[str, float]:  # noqa: ANN401 - shapely has no types
     """What can be said of a polygon that a person drew, without the images.
 
     Args:
         shape: Polygon or multipolygon.
-        ellipsoid: That of its CRS.
+        crs: Its CRS as WKT.
     """
     parts = np.array([part for part in shapely.get_parts(shape) if part.geom_type == "Polygon"], dtype=object)
+    ellipsoid = Ellipsoid(crs)
     perimeter = float(perimeters_m(parts, ellipsoid).sum())
     area = ellipsoid.area_m2(parts)
-    lon, lat = np.degrees(ellipsoid.lonlat(*(np.array([v]) for v in (shape.centroid.x, shape.centroid.y))))
-    lon = within_180(lon)
+    lon, lat = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(*shape.centroid.coords[0])
     return {
         "area_m2": area,
         "perimeter_m": perimeter,
         "compactness": 4 * np.pi * area / perimeter**2 if perimeter else 0.0,
-        "lon": float(lon[0]),
-        "lat": float(lat[0]),
+        "lon": float(within_180(np.asarray(lon))),
+        "lat": float(lat),
     }
 
 

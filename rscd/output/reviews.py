@@ -18,7 +18,6 @@ import pyproj
 import shapely
 
 from rscd.errors import UsageError
-from rscd.output.area import Ellipsoid
 from rscd.output.evidence import columns as all_columns
 from rscd.output.evidence import drawn_values
 from rscd.output.held import held
@@ -340,7 +339,7 @@ def _insert_drawn(new: sqlite3.Connection, drawn: Sequence[_Review]) -> None:
     (last,) = new.execute(f'SELECT coalesce(max("id"), 0) FROM "{LAYER}"').fetchone()
     for count, review in enumerate(drawn, start=1):
         values = {
-            **drawn_values(review.shape, Ellipsoid(text)),
+            **drawn_values(review.shape, text),
             **{name: value for name, value in _carried_values(review).items() if value is not None},
             "id": last + count,
         }

@@ -8,7 +8,7 @@ from typing import Any
 SENSORS = re.compile(
     r"\b(sentinel[-_ ]?[1-6][abc]?|landsat[-_ ]?[1-9]?|modis|viirs|planetscope|rapideye|worldview[-_ ]?[1-4]?"
     r"|geoeye|quickbird|ikonos|pl[eé]iades|spot[-_ ]?[1-7]|kompsat|gaofen|superview|naip|terrasar|radarsat"
-    r"|palsar)\b",
+    r"|palsar|s1[abc]|s2[abc]|s2[abc]?_msi|sar)\b",
     re.IGNORECASE,
 )
 DATA_SETS = {"OSCD": "sentinel2"}
@@ -38,6 +38,7 @@ def unseen(sensor: str, trained_on: str) -> bool:
         trained_on: The contract's words on the training data.
     """
     plain = re.sub(r"[^a-z0-9]", "", sensor.lower())
+    plain = re.sub(r"^s([12])", r"sentinel\1", plain)
     known = [seen for data, seen in DATA_SETS.items() if data in trained_on]
     words = re.sub(r"[^a-z0-9]", "", trained_on.lower())
     return bool(plain) and plain not in words and not any(plain.startswith(seen) for seen in known)
