@@ -1,5 +1,6 @@
 """Options: a value out of its range is refused when they are put together, by its name on the command line."""
 
+import pickle
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,10 @@ def test_other_commands_refuse(make, words):
     with pytest.raises(UsageError) as caught:
         make()
     assert str(caught.value).startswith(words)
+
+
+def test_errors_speak_python_in_python_and_the_command_line_on_it():
+    error = UsageError("exists already", path="c.gpkg", remedy="add --overwrite to replace it")
+    assert str(error) == "c.gpkg: exists already - add overwrite=True to replace it"
+    assert error.line == "c.gpkg: exists already - add --overwrite to replace it"
+    assert pickle.loads(pickle.dumps(error)).line == error.line

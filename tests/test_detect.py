@@ -189,7 +189,7 @@ def test_existing_outputs_need_overwrite_and_survive_a_failure(tmp_path):
     before, after = pair(120, 130)
     run(tmp_path, before, after)
     old = (tmp_path / "changes.gpkg").read_bytes(), (tmp_path / "p.tif").read_bytes()
-    with pytest.raises(UsageError, match="--overwrite"):
+    with pytest.raises(UsageError, match="overwrite=True"):
         run(tmp_path, before, after)
 
     class Broken(Pointwise):

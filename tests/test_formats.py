@@ -125,7 +125,7 @@ def test_an_unknown_suffix_is_refused_before_any_work(tmp_path: Path, name: str)
 def test_an_existing_sibling_is_kept_without_overwrite(tmp_path: Path, suffix: str) -> None:
     provenance = tmp_path / f"changes{suffix}.json"
     provenance.write_text("mine")
-    with pytest.raises(UsageError, match="--overwrite"):
+    with pytest.raises(UsageError, match="overwrite=True"):
         run(tmp_path / f"changes{suffix}")
     assert provenance.read_text() == "mine"
     assert len(run(tmp_path / f"changes{suffix}", overwrite=True)) == 2

@@ -28,7 +28,7 @@ def test_targets_are_checked_before_the_work(tmp_path):
     check_target(tmp_path / "new", overwrite=False)
     (tmp_path / "old").touch()
     check_target(tmp_path / "old", overwrite=True)
-    with pytest.raises(UsageError, match="--overwrite"):
+    with pytest.raises(UsageError, match="overwrite=True"):
         check_target(tmp_path / "old", overwrite=False)
     with pytest.raises(UsageError, match="folder"):
         check_target(tmp_path, overwrite=True)

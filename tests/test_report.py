@@ -206,7 +206,7 @@ def test_an_existing_report_needs_overwrite(tmp_path: Path) -> None:
     page = make(tmp_path)
     (tmp_path / "c.gpkg").unlink()
     page.write_text("mine")
-    with pytest.raises(UsageError, match=r"report\.html.*--overwrite"):
+    with pytest.raises(UsageError, match=r"report\.html.*overwrite=True"):
         make(tmp_path)
     assert page.read_text() == "mine"
     make(tmp_path, overwrite=True)

@@ -71,7 +71,7 @@ def estimate_pair(job: PairJob) -> PairEstimate:
             plan = WindowPlan.over(pair.region.height, pair.region.width, *sides)
             return PairEstimate(job.id, pair.grid.width, pair.grid.height, plan.count)
     except RscdError as error:
-        return PairEstimate(job.id, problem=" ".join(str(error).split()))
+        return PairEstimate(job.id, problem=error.line)
 
 
 def seconds_per_window(config: DetectConfig) -> tuple[float, str]:

@@ -116,7 +116,7 @@ def job_of(pair: ManifestPair, batch: BatchConfig, shared: tuple[Path, Contract]
     try:
         path, contract = shared if shared is not None and not pair.model else trained_model(_named(pair, config))
     except ModelError as error:
-        return PairJob(pair.id, config, "", own_model=True, problem=problem or str(error))
+        return PairJob(pair.id, config, "", own_model=True, problem=problem or error.line)
     config = dataclasses.replace(config, model=str(path.absolute()))
     return PairJob(pair.id, config, contract.sha256, own_model=own, problem=problem)
 
@@ -186,7 +186,7 @@ def run_pair(
         result = detect(job.config, model=model, progress=progress)
     except (DataError, UsageError, ModelError) as error:
         seconds = perf_counter() - started
-        why = " ".join(str(error).split())
+        why = error.line
         shared = isinstance(error, ModelError) and not job.own_model
         for_all = shared or (isinstance(error, UsageError) and error.path is None)
         return PairOutcome(job.id, "failed", why, error.exit_code, seconds=seconds, worker=host, for_all=for_all)
@@ -213,7 +213,7 @@ def run_pair(
 
 def failed(job: PairJob, error: BaseException) -> PairOutcome:
     """The outcome of a pair whose worker raised, or died."""
-    text = str(error) if isinstance(error, RscdError) else f"{type(error).__name__}: {error}"
+    text = error.line if isinstance(error, RscdError) else f"{type(error).__name__}: {error}"
     return PairOutcome(job.id, "failed", " ".join(text.split()), getattr(error, "exit_code", 1))
 
 

@@ -40,7 +40,7 @@ def look_at(config: TrainConfig, sheet: Path, *, as_json: bool, quiet: bool) -> 
     else:
         print_table([(name, _words(value)) for name, value in told.items() if name != "refused"], stdout=True)
     for error in found.refused:
-        say(f"rscd: {' '.join(str(error).split())}")
+        say(f"rscd: {error.line}")
     if found.refused:
         raise typer.Exit(REFUSED)
 
@@ -51,7 +51,7 @@ def report(found: Survey, sheet: Path | None) -> dict[str, Any]:
         "training": _part(found.training),
         "validation": _part(found.validation),
         "split": found.split or "none yet",
-        "refused": [str(error) for error in found.refused],
+        "refused": [error.line for error in found.refused],
         "contact_sheet": sheet,
     }
 

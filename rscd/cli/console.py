@@ -30,7 +30,7 @@ def exit_codes() -> Iterator[None]:
         with unwinding():
             yield
     except RscdError as error:
-        say(f"rscd: {' '.join(str(error).split())}")
+        say(f"rscd: {error.line}")
         if isinstance(error, Interrupted):
             say(f"rscd: to go on where it was: {resume_command()}", copied=True)
         raise typer.Exit(error.exit_code) from error
