@@ -24,6 +24,10 @@ Tune = Literal["full", "lora", "frozen"]
 Normalise = Literal["kept", "all"]
 Split = Literal["train", "val", "test"]
 
+MOST_WINDOW = 4096
+"""Largest side of a window, px."""
+MOST_BATCH = 4096
+"""Most windows, or crops, at once."""
 STRIDE = 32
 """Windows and crops are multiples of this many px: the coarsest features of every encoder divide them evenly."""
 
@@ -56,11 +60,11 @@ def _threshold(value: float | None) -> dict[str, tuple[bool, str]]:
 
 
 def _windows(window: int | None, overlap: int | None) -> dict[str, tuple[bool, str]]:
-    near = max(STRIDE, round((window or 0) / STRIDE) * STRIDE)
+    near = min(max(STRIDE, round((window or 0) / STRIDE) * STRIDE), MOST_WINDOW)
     most = f"use 0 to {window - 1} px" if window else "use 0 or more px, below the window's side"
     return {
         f"--window {window}": (
-            window is None or (window >= STRIDE and window % STRIDE == 0),
+            window is None or (STRIDE <= window <= MOST_WINDOW and window % STRIDE == 0),
             f"use a multiple of {STRIDE} px, e.g. {near}",
         ),
         f"--overlap {overlap}": (overlap is None or 0 <= overlap < (window or math.inf), most),
@@ -341,8 +345,8 @@ class DetectConfig(PairConfig):
             | _one_of("--precision", self.precision, Precision)
             | {
                 f"--batch-size {self.batch_size}": (
-                    self.batch_size is None or self.batch_size >= 1,
-                    "use auto, or 1 or more",
+                    self.batch_size is None or 1 <= self.batch_size <= MOST_BATCH,
+                    f"use auto, or 1 to {MOST_BATCH}",
                 )
             }
         )
@@ -397,7 +401,7 @@ class EvaluateConfig(LabelledConfig):
                     self.split is None or self.split in get_args(Split),
                     f"use one of {', '.join(get_args(Split))}",
                 ),
-                f"--batch-size {self.batch_size}": (self.batch_size >= 1, "use 1 or more"),
+                f"--batch-size {self.batch_size}": (1 <= self.batch_size <= MOST_BATCH, f"use 1 to {MOST_BATCH}"),
             }
         )
 

@@ -13,7 +13,7 @@ import typer
 
 from rscd.cli.signals import resume_command, unwinding
 from rscd.cli.streams import PIPE_WIDTH, messages, printing
-from rscd.errors import Interrupted, OutputError, RscdError
+from rscd.errors import Interrupted, OutputError, RscdError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,6 +34,14 @@ def exit_codes() -> Iterator[None]:
         if isinstance(error, Interrupted):
             say(f"rscd: to go on where it was: {resume_command()}", copied=True)
         raise typer.Exit(error.exit_code) from error
+    except MemoryError as error:
+        say("rscd: there is not enough memory - free some, or use a smaller --window")
+        raise typer.Exit(UsageError.exit_code) from error
+    except RuntimeError as error:
+        if "can't start new thread" not in str(error):
+            raise
+        say("rscd: the system starts no more threads - raise its limit, see ulimit -u")
+        raise typer.Exit(UsageError.exit_code) from error
     except KeyboardInterrupt as error:
         say(f"\nrscd: interrupted; no output was changed. Run it again: {resume_command()}", copied=True)
         raise typer.Exit(Interrupted.exit_code) from error

@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -219,6 +220,9 @@ def _unpack(path: Path) -> dict[str, Any] | None:
         return None
     if hashlib.sha256(data[65:]).hexdigest().encode() != data[:64]:
         return None
-    plain = _CODEC.decompress(memoryview(data)[_HEAD:], int(data[65:81], 16), asbytes=True)
-    with np.load(io.BytesIO(plain), allow_pickle=False) as found:
-        return dict(found)
+    try:
+        plain = _CODEC.decompress(memoryview(data)[_HEAD:], int(data[65:81], 16), asbytes=True)
+        with np.load(io.BytesIO(plain), allow_pickle=False) as found:
+            return dict(found)
+    except (ValueError, OSError, KeyError, EOFError, MemoryError, zipfile.BadZipFile, pa.ArrowException):
+        return None

@@ -52,7 +52,10 @@ class Faults:
     """Batches that gave NaN or Inf in bf16 and were forwarded again in fp32."""
 
 
-_OUT_OF_MEMORY = re.compile("CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED")
+_OUT_OF_MEMORY = re.compile(
+    "CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED"
+    "|DefaultCPUAllocator|can't allocate memory|could not create a memory|std::bad_alloc"
+)
 
 
 class Predictor:
@@ -110,8 +113,9 @@ class Predictor:
         """One forward pass; None if the device's memory does not hold it."""
         try:
             return self._forward(before, after)
-        except RuntimeError as error:
-            if isinstance(error, torch.cuda.OutOfMemoryError) or _OUT_OF_MEMORY.search(str(error)):
+        except (RuntimeError, MemoryError) as error:
+            short = isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError))
+            if short or _OUT_OF_MEMORY.search(str(error)):
                 return None  # leaving here lets go of what the failed pass held
             if isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error):
                 raise Interrupted(
@@ -124,11 +128,13 @@ class Predictor:
         if self.batch_size == 1:
             raise UsageError(
                 f"a single window does not fit in the memory of {self.device}",
-                remedy="free its memory, or use a smaller --window, or --device cpu",
+                remedy="free its memory, or use a smaller --window"
+                + (", or --device cpu" if self.device.type == "cuda" else ""),
             )
         self.batch_size //= 2
         self.faults.halvings += 1
-        torch.cuda.empty_cache()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     @torch.inference_mode()
     def _forward(self, before: ByteArray, after: ByteArray) -> FloatArray:

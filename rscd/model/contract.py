@@ -8,14 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from rscd.config import MOST_WINDOW
 from rscd.errors import DataError, ModelError
 
 FORMAT = 1
 """Version of the contract's own layout."""
 MOST_RESAMPLING = 2.5
 """Factor by which a scene may be resampled to reach the contract's pixel sizes."""
-MOST_WINDOW = 4096
-"""Side of a window that a contract may ask for, px."""
 
 
 def _is_number(value: object) -> bool:
