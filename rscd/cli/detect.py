@@ -110,13 +110,12 @@ def detect(
             print_table(
                 [
                     *([("pair", result.inspection.verdict)] if odd else []),
-                    *summary(result.written, result.threshold),
+                    *summary(result.written, result.threshold, config.report),
                     ("windows", f"{result.windows:,} forwarded, {result.windows_skipped:,} without a valid pixel"),
                     *(
                         [("resumed", f"{several(result.bands_resumed, 'band')} of an earlier run")]
                         * (result.bands_resumed > 0)
                     ),
-                    *([("", str(report))] if report else []),
                     *cost_rows(result),
                 ],
             )
@@ -153,7 +152,7 @@ def cost_rows(result: Result) -> list[tuple[str, str]]:
     ]
 
 
-def summary(written: Written, threshold: float) -> list[tuple[str, str]]:
+def summary(written: Written, threshold: float, report: Path | None = None) -> list[tuple[str, str]]:
     """Rows of the closing table that detect and polygons share."""
     rows = [
         ("changes", f"{several(written.polygons, 'polygon')}, {written.changed_m2:,.0f} m2"),
@@ -163,7 +162,7 @@ def summary(written: Written, threshold: float) -> list[tuple[str, str]]:
         ("threshold", f"p >= {threshold:.4g}, at least {written.min_area_m2:.3g} m2"),
         ("written", str(written.geopackage)),
     ]
-    rows += [("", str(written.probability))] * (written.probability is not None)
+    rows += [("", str(path)) for path in (written.probability, report) if path is not None]
     rows += [("reviews", str(written.reviews))] * bool(written.reviews)
     if bad := written.read_errors:
         rows += [("unreadable", f"{several(len(bad), 'block')} of the inputs, masked: not observable")]

@@ -25,9 +25,10 @@ def list_models(as_json: options.Json = False) -> None:
         if as_json:
             print_json({name: dataclasses.asdict(contract) for name, contract in found.items()})
             return
+        rows = []
         for name, c in found.items():
-            low, high = c.gsd_m
-            print_table([(name, f"{c.class_name}; {c.encoder}; {low:g} to {high:g} m; {c.licence}")], stdout=True)
+            rows.append((name, f"{c.class_name}; {c.encoder}; {c.gsd_words}; {c.licence}"))
+        print_table(rows, stdout=True)
 
 
 @app.command()

@@ -168,6 +168,7 @@ class _Shown:
         self.bar.turn_to("train", "crops")
         self.bar(epoch.step * self.config.batch_size, self.steps * self.config.batch_size)
         self.f1 = max(self.f1, epoch.f1)
+        self.bar.note(f"loss {epoch.loss:.4f}, F1 {self.f1:.4f}")
         left = (self.steps - epoch.step) * self.config.batch_size / max(epoch.crops_per_s, 1e-9) / 60
         self.notice(
             f"epoch {epoch.number}: loss {epoch.loss:.4f}, validation F1 {epoch.f1:.4f}"

@@ -38,7 +38,7 @@ STATES = {"done": "60,150,90", "failed": "200,30,50", "pending": "140,140,140"}
 
 
 def pairs_qml() -> str:
-    """QML (QGIS 3) that fills the footprints of an archive's pairs faintly by ``status``."""
+    """QML (QGIS 3) that outlines the footprints of an archive's pairs by ``status``, so that they hide nothing."""
     qgis = _qgis("Symbology|Labeling|Fields|Forms")
     renderer = ET.SubElement(qgis, "renderer-v2", {"type": "categorizedSymbol", "attr": "status"})
     categories, symbols = ET.SubElement(renderer, "categories"), ET.SubElement(renderer, "symbols")
@@ -46,7 +46,7 @@ def pairs_qml() -> str:
         name = str(number)
         shown = {"value": state, "symbol": name, "label": state, "render": "true", "type": "string"}
         ET.SubElement(categories, "category", shown)
-        symbols.append(_fill_symbol(name, f"{colour},40", f"{colour},255"))
+        symbols.append(_fill_symbol(name, f"{colour},0", f"{colour},255", fill="no"))
     ET.SubElement(qgis, "previewExpression").text = '"pair_id"'
     return _text(qgis)
 

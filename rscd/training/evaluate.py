@@ -140,7 +140,7 @@ def evaluate(
         progress(len(scenes), len(tiles) + len(pairs))
     told = Evaluation(
         model=f"{mapper.contract.name} {mapper.contract.version}",
-        threshold=mapper.threshold / P_SCALE,
+        threshold=mapper.contract.threshold if config.threshold is None else config.threshold,
         minimum_px=(min(least), max(least)),
         average_precision=round(counts.average_precision(), 4),
         total=_score("all", counts, objects, mapper.threshold),
