@@ -332,6 +332,8 @@ class DetectConfig(PairConfig):
     """Keep the finished bands beside the output, so that another threshold forwards nothing."""
     discard_reviews: bool = False
     """Drop what people put into the file that is replaced; by default their reviews are carried over."""
+    full_paths: bool = False
+    """Say in full where files lie; by default from the output's folder, and in the report by name."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from rscd.config import DetectConfig
@@ -20,7 +21,7 @@ from rscd.output.area import PixelAreas
 from rscd.output.evidence import Evidence, band_names
 from rscd.output.facts import Facts, PairFacts
 from rscd.output.outputs import Outputs, Progress
-from rscd.output.provenance import provenance
+from rscd.output.provenance import provenance, said
 from rscd.output.publish import Publication
 from rscd.output.report import Report
 from rscd.output.targets import publication_record
@@ -95,9 +96,13 @@ def detect(
 
         @cache
         def facts() -> dict[str, Any]:
-            about = {"model": asdict(contract), "pair": asdict(prepared.inspection), "device": str(device)}
+            folder = None if config.full_paths else config.output.parent
+            found = asdict(prepared.inspection)
+            for date in ("before", "after"):
+                found[date]["path"] = said(Path(found[date]["path"]), folder)
+            about = {"model": asdict(contract), "pair": found, "device": str(device)}
             ran = {"batch_size": run.predictor.batch_size, "bands_resumed": tally.resumed}
-            return provenance(started, seen, config, **about, run=ran | asdict(run.predictor.faults))
+            return provenance(started, seen, config, folder=folder, **about, run=ran | asdict(run.predictor.faults))
 
         def on_band(done: int, total: int) -> None:
             progress(done, total)

@@ -48,7 +48,7 @@ def polygons(config: PolygonsConfig, *, progress: Progress = lambda done, total:
         for i, (row, values) in enumerate(kept.strips())
     )
     seen = {role: fingerprint(path) for role, path in inputs.items()}
-    facts = partial(provenance, started, seen, config)
+    facts = partial(provenance, started, seen, config, folder=config.output.parent)
     minimum = MINIMUM_PX * gsd_m(kept.grid) ** 2 * 0.999
     with (
         locked(config.output),

@@ -54,6 +54,7 @@ def detect(
     force_gsd: options.ForceGsd = False,
     overwrite: options.Overwrite = False,
     discard_reviews: options.DiscardReviews = False,
+    full_paths: options.FullPaths = False,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on where an ended run was.")] = True,
     keep_journal: Annotated[bool, typer.Option(help="Keep finished bands in OUTPUT.rscd/ after the run.")] = False,
     scheduler: options.Scheduler = None,
@@ -99,6 +100,7 @@ def detect(
             resume=resume,
             keep_journal=keep_journal,
             discard_reviews=discard_reviews,
+            full_paths=full_paths,
         )
         refuse_early(config)
         quiet = quiet or as_json

@@ -19,7 +19,7 @@ from rscd.scene.sidecars import sidecars_of
 from rscd.scene.windows import WindowPlan
 
 NOT_IN_BANDS = (
-    *("output", "probability", "report", "overwrite", "resume", "keep_journal", "discard_reviews"),
+    *("output", "probability", "report", "overwrite", "resume", "keep_journal", "discard_reviews", "full_paths"),
     *("threshold", "min_area_m2", "simplify_m", "fill_holes_m2", "regularize"),
     *(
         "before",
