@@ -416,10 +416,10 @@ class PolygonsConfig:
     """Probability raster that ``rscd detect`` wrote."""
     output: Path
     """Vector file to write: .gpkg, .fgb, .geojson or .parquet."""
-    threshold: float = 0.5
-    """Calibrated p from which a pixel counts as changed, 0..1."""
+    threshold: float | None = None
+    """Calibrated p from which a pixel counts as changed, 0..1; default: that of the raster's run, else 0.5."""
     min_area_m2: float | None = None
-    """Smallest polygon in m2; default: 4 px."""
+    """Smallest polygon in m2; default: that of the raster's run, else 4 px."""
     simplify_m: float = 0.0
     """Tolerance of outline simplification in m; 0 keeps the pixel outline."""
     fill_holes_m2: float = 0.0

@@ -108,12 +108,14 @@ def detect(
             progress(done, total)
             interrupt()
 
+        smallest = contract.minimum_m2(gsd_m(pair.grid))
+        minimum = smallest if config.min_area_m2 is None else config.min_area_m2
         with closing(ahead(watch.each("bands", records))) as stream:
             written = outputs.write(
                 stream,
                 pair.grid,
                 areas,
-                minimum_m2=contract.minimum_m2(gsd_m(pair.grid)),
+                minimum_m2=smallest,
                 provenance=facts,
                 publication=publication,
                 progress=on_band,
@@ -123,6 +125,7 @@ def detect(
                 report=report,
                 watch=watch,
                 outside=pair.outside_aoi if pair.aoi is not None else None,
+                run={"model": asdict(contract), "threshold": asked, "min_area_m2": minimum},
             )
         cost, found = telemetry(watch, gpu_memory_mb(device)), PairFacts.of(prepared)
         report.write(Facts(written, asked, cost, facts(), run.predictor.precision, found), publication)

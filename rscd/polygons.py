@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
@@ -19,7 +20,21 @@ from rscd.scene.fingerprint import fingerprint
 from rscd.scene.grid import gsd_m
 
 MINIMUM_PX = 4
-"""Smallest polygon in px unless an area is given: the raster does not say which model made it."""
+"""Smallest polygon in px, where neither the options nor the raster say one."""
+THRESHOLD = 0.5
+"""Threshold where neither the options nor the raster say one."""
+
+
+def threshold_of(config: PolygonsConfig, kept: KeptProbability) -> float:
+    """The threshold asked for, else that of the raster's run."""
+    known = _number(kept.run.get("threshold"))
+    if config.threshold is not None:
+        return config.threshold
+    return known if known is not None and 0 < known <= 1 else THRESHOLD
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def polygons(config: PolygonsConfig, *, progress: Progress = lambda done, total: None) -> Written:
@@ -40,16 +55,19 @@ def polygons(config: PolygonsConfig, *, progress: Progress = lambda done, total:
         regularize=config.regularize,
     )
     outputs.check(inputs.values(), overwrite=config.overwrite, discard_reviews=config.discard_reviews)
-    threshold = threshold_value(config.threshold)
     kept = KeptProbability(config.probability)
+    asked = threshold_of(config, kept)
+    threshold = threshold_value(asked)
     areas = PixelAreas(kept.grid)
     records = (
         band_record(i, row, values, threshold=threshold, grid_shape=kept.grid.shape, pixel_areas=areas)
         for i, (row, values) in enumerate(kept.strips())
     )
     seen = {role: fingerprint(path) for role, path in inputs.items()}
-    facts = partial(provenance, started, seen, config, folder=config.output.parent)
-    minimum = MINIMUM_PX * gsd_m(kept.grid) ** 2 * 0.999
+    about = {"model": kept.run["model"]} if "model" in kept.run else {}
+    facts = partial(provenance, started, seen, config, folder=config.output.parent, threshold=asked, **about)
+    known = _number(kept.run.get("min_area_m2"))
+    minimum = MINIMUM_PX * gsd_m(kept.grid) ** 2 * 0.999 if known is None else known
     with (
         locked(config.output),
         Publication(overwrite=config.overwrite) as publication,

@@ -19,7 +19,7 @@ PAIR = {"before": Path("b.tif"), "after": Path("a.tif"), "output": Path("c.gpkg"
         (DetectConfig, {"window": 100}, "--window 100 - use a multiple of 32 px, e.g. 96"),
         (DetectConfig, {"window": 64, "overlap": 64}, "--overlap 64 - use 0 to 63 px"),
         (DetectConfig, {"overlap": -1}, "--overlap -1"),
-        (DetectConfig, {"batch_size": 0}, "--batch-size 0 - use auto, or 1 or more"),
+        (DetectConfig, {"batch_size": 0}, "--batch-size 0 - use auto, or 1 to 4096"),
         (DetectConfig, {"device": "cuda:x"}, "--device 'cuda:x' - use auto, cpu or cuda:N"),
         (DetectConfig, {"precision": "fp8"}, "--precision fp8 - use auto, fp32 or bf16"),
         (DetectConfig, {"simplify_m": float("inf")}, "--simplify inf - use 0 or more"),

@@ -1,5 +1,6 @@
 """A review is never lost: it goes to the new polygons, or is kept, and no program's open file is replaced."""
 
+import json
 import os
 import sqlite3
 import stat
@@ -338,3 +339,15 @@ def test_the_same_crs_is_not_needed(tmp_path):
     paths = [write_image(tmp_path / f"{n}.tif", p, grid) for n, p in (("b2", before), ("a2", after))]
     config = DetectConfig(*paths, output, device="cpu", threshold=0.9, overwrite=True)
     assert detect(config, model=(Pointwise(), CONTRACT)).written.reviews == Carried(carried=1)
+
+
+def test_polygons_keep_what_the_run_of_the_raster_knew(tmp_path):
+    raster = tmp_path / "p.tif"
+    first = run(tmp_path / "c.gpkg", threshold=0.8, min_area_m2=250.0, probability=raster)
+    again = polygons(PolygonsConfig(raster, tmp_path / "again.gpkg"))
+    assert (again.polygons, again.min_area_m2) == (first.polygons, 250.0)
+    told = pyogrio.read_info(tmp_path / "again.gpkg", layer="changes")["layer_metadata"]
+    assert json.loads(told["threshold"]) == 0.8
+    assert json.loads(told["model"])["licence"] == CONTRACT.licence
+    other = polygons(PolygonsConfig(raster, tmp_path / "other.gpkg", threshold=0.7, min_area_m2=1.0))
+    assert (other.polygons, other.min_area_m2) == (2, 1.0)

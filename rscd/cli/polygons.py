@@ -16,7 +16,10 @@ from rscd.cli.progress import megapixels
 def polygons(
     probability: Annotated[Path, typer.Argument(help="Probability raster from rscd detect --probability.")],
     output: options.Output,
-    threshold: Annotated[float, typer.Option(help="Probability from which a pixel is changed, 0..1.")] = 0.5,
+    threshold: Annotated[
+        float | None,
+        typer.Option(metavar="0..1", help="Probability from which a pixel is changed; default: that of the run."),
+    ] = None,
     min_area: options.MinArea = None,
     simplify: options.Simplify = 0.0,
     fill_holes: options.FillHoles = 0.0,
@@ -43,11 +46,13 @@ def polygons(
             discard_reviews=discard_reviews,
         )
         refuse_early(config)
+        from rscd.output.probability import KeptProbability
         from rscd.polygons import polygons as run
+        from rscd.polygons import threshold_of
 
         with megapixels("polygons", quiet=quiet or as_json) as progress:
             written = run(config, progress=progress)
         if as_json:
             print_json(written, written.geopackage)
         elif not quiet:
-            print_table(summary(written, threshold))
+            print_table(summary(written, threshold_of(config, KeptProbability(probability))))

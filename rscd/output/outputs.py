@@ -110,6 +110,7 @@ class Outputs:
         report: Report | None = None,
         watch: Stopwatch | None = None,
         outside: Outside | None = None,
+        run: Mapping[str, object] | None = None,
     ) -> Written:
         """Consume all records and write every output but the report beside its target.
 
@@ -125,6 +126,7 @@ class Outputs:
             report: Looks on.
             watch: Times the stages ``vectorise`` and ``write``.
             outside: Says which pixels lie outside the area of interest, if there is one.
+            run: What the probability raster says of its run.
 
         Raises:
             OutputError: An output could not be written.
@@ -144,7 +146,7 @@ class Outputs:
         read_errors: dict[str, None] = {}
         progress(0, grid.height * grid.width)
         with ExitStack() as stack:
-            raster = self._raster(grid, publication, stack)
+            raster = self._raster(grid, publication, stack, run)
             beside = stack.enter_context(ThreadPoolExecutor(1))
             cog: list[Future[None]] = []
 
@@ -205,10 +207,12 @@ class Outputs:
             publication.publish()
         return dataclasses.replace(written, reviews=carried)
 
-    def _raster(self, grid: Grid, publication: Publication, stack: ExitStack) -> ProbabilityRaster | None:
+    def _raster(
+        self, grid: Grid, publication: Publication, stack: ExitStack, run: Mapping[str, object] | None
+    ) -> ProbabilityRaster | None:
         if self.probability is None:
             return None
-        raster = ProbabilityRaster(publication.beside(self.probability), grid, self.probability)
+        raster = ProbabilityRaster(publication.beside(self.probability), grid, self.probability, run)
         stack.callback(raster.discard)
         legend = legend_of(self.probability)
         with writing(legend):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, suppress
 from itertools import product
@@ -30,6 +31,8 @@ GDAL_ERRORS = RasterioError, CPLE_BaseError
 
 SIBLINGS = {"GDAL_DISABLE_READDIR_ON_OPEN": "FALSE"}
 """While the COG is made, GDAL may find the overviews that lie beside the rows."""
+RUN_TAG = "RSCD_RUN"
+"""Name of the tag that says how the raster came about."""
 LEVEL = 1
 """Of ZSTD: its default, 9, takes four times as long."""
 THREADS = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
@@ -46,15 +49,20 @@ class ProbabilityRaster:
         path: The COG to write.
         grid: The records' grid.
         target: What errors call the file; default: ``path``.
+        run: What ``rscd polygons`` should know of the run, as JSON holds it; the same for runs of the same bytes.
     """
 
-    def __init__(self, path: Path, grid: Grid, target: Path | None = None) -> None:
+    def __init__(
+        self, path: Path, grid: Grid, target: Path | None = None, run: Mapping[str, object] | None = None
+    ) -> None:
         self._path, self._grid, self._target = path, grid, target or path
         self._files = ExitStack()
         with self._writing():
             self._rows = Level(path.with_name(path.name + ".rows.tif"), grid, self._files)
             self._rows.dataset.scales = (1 / P_SCALE,)
             self._rows.dataset.set_band_description(1, "probability of change")
+            if run is not None:
+                self._rows.dataset.update_tags(**{RUN_TAG: json.dumps(run, sort_keys=True)})
 
     def add(self, record: BandRecord) -> None:
         """Take a band's rows.
@@ -154,8 +162,21 @@ def _compare(path: Path, level: int, digests: list[str], first: int, target: Pat
                 raise OutputError(f"{words}rows from {i * BLOCK} read back wrong", path=target, remedy=REMEDY)
 
 
+def _run_of(text: str) -> dict[str, Any]:
+    """What a raster says of its run; empty if it says nothing, or what cannot be read."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 class KeptProbability:
     """A probability raster on disk, read from top to bottom.
+
+    Attributes:
+        grid: Its grid.
+        run: What it says of its run: model, threshold, smallest polygon; empty where it says nothing.
 
     Raises:
         DataError: Missing, not a GeoTIFF, or not a probability raster of ours.
@@ -175,6 +196,7 @@ class KeptProbability:
                 problem = f"{missing:,} of its blocks were never written: its writer was ended before it was done"
                 raise DataError(problem, path=path, remedy="run rscd detect again")
             self.grid: Grid = grid_of(dataset)
+            self.run: dict[str, Any] = _run_of(dataset.tags().get(RUN_TAG, ""))
 
     def _open(self) -> Any:  # noqa: ANN401
         return open_raster(self._path)
