@@ -484,6 +484,8 @@ class BatchConfig:
                 f"--max-pairs {self.max_pairs}": (self.max_pairs is None or self.max_pairs >= 1, "use 1 or more"),
             }
         )
+        if self.scheduler is not None and self.workers is not None:
+            raise UsageError("--scheduler and --workers", remedy="give one of them: a cluster has its own workers")
         folders = self.before_dir, self.after_dir
         if (self.manifest is not None) == (None not in folders) or (self.manifest and folders != (None, None)):
             raise UsageError(

@@ -23,6 +23,7 @@ from rscd.errors import Interrupted, ModelError, OutputError, UsageError
 from rscd.inference.predictor import choose_window
 from rscd.model.registry import trained_model
 from rscd.output.reviews import NONE, Carried, check_reviews
+from rscd.output.targets import check_target
 from rscd.words import several
 
 SUMMARY, INDEX, RESOLVED = "summary.gpkg", "index.html", "manifest.csv"
@@ -126,6 +127,8 @@ def run_batch(
     manifest, jobs = _jobs(config)
     _say(manifest, tell)
     summary, index = config.output / SUMMARY, config.output / INDEX
+    for target in (summary, index):
+        check_target(target, overwrite=True)
     check_reviews(summary, discard=config.detect.discard_reviews)
     with Ledger(config.output) as ledger:
         cut = ledger.expect(jobs)

@@ -181,7 +181,7 @@ def run_pair(
         return PairOutcome(job.id, "failed", job.problem, DataError.exit_code, worker=host)
     try:
         known = _fingerprint(job)
-        job.config.output.parent.mkdir(exist_ok=True)
+        _make_folder(job.config.output.parent)
         model = worker_model(str(job.config.model), job.model_sha256)
         result = detect(job.config, model=model, progress=progress)
     except (DataError, UsageError, ModelError) as error:
@@ -209,6 +209,20 @@ def run_pair(
         shift_px=None if math.isnan(shift) else shift,
         reviews=str(written.reviews) if written.reviews else "",
     )
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a pair's folder.
+
+    Raises:
+        DataError: Something else is in its place.
+    """
+    try:
+        folder.mkdir(exist_ok=True)
+    except FileExistsError as error:
+        raise DataError(
+            "is a file, where the pair's folder is to be", path=folder, remedy="move it away"
+        ) from error
 
 
 def failed(job: PairJob, error: BaseException) -> PairOutcome:

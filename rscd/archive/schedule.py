@@ -156,7 +156,9 @@ def slots(client: Client) -> int:
 
 def _offers(client: Client) -> list[float]:
     """The slots of each worker that is there now."""
-    found = client.scheduler_info(n_workers=-1)["workers"]
+    found = client.scheduler_info(n_workers=-1).get("workers")
+    if found is None:
+        raise Interrupted("the scheduler is gone", remedy="start it and run the same command again")
     return [worker["resources"].get(SLOT, 0) for worker in found.values()]
 
 

@@ -206,7 +206,7 @@ def _pairs(folder: Path, entries: Sequence[Entry], systems: dict[str, str], crs:
 
     def outline(entry: Entry) -> bytes | None:
         if entry.id in systems:
-            return _observed(folder / entry.id / CHANGES, systems[entry.id], crs)
+            return _of(entry, lambda path: _observed(path, systems[entry.id], crs), folder)
         try:
             return _multi(_moved(read_footprint(Path(entry.before)).outline, WGS84, crs))
         except RscdError:
