@@ -333,7 +333,7 @@ class DetectConfig(PairConfig):
     discard_reviews: bool = False
     """Drop what people put into the file that is replaced; by default their reviews are carried over."""
     full_paths: bool = False
-    """Say in full where files lie; by default from the output's folder, and in the report by name."""
+    """Say in full where files lie; by default from the output's folder. The report says names alone."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

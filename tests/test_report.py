@@ -23,6 +23,7 @@ from test_formats import pair
 from rscd.config import DetectConfig
 from rscd.detection import detect
 from rscd.errors import OutputError, UsageError
+from rscd.model.catalog import embedded
 from rscd.output.digest import AREA_BINS, Digest, nice_m2
 from rscd.output.facts import Facts, PairFacts
 from rscd.output.preview import SIDE, Previews
@@ -321,6 +322,11 @@ def test_no_path_of_the_server_is_in_page_or_geopackage_and_training_finds_the_i
     moved = (tmp_path / "secret").rename(tmp_path / "elsewhere")
     found = detected_from(moved / "out" / "c.gpkg", None)
     assert found.before.samefile(moved / "in" / "a.tif")
+    weights = shutil.copy(embedded()["buildings"], moved / "mine.safetensors")
+    own = dataclasses.replace(config, before=moved / "in" / "a.tif", after=moved / "in" / "b.tif", report=None)
+    detect(dataclasses.replace(own, output=moved / "out" / "own.gpkg", model=str(weights)))
+    told = pyogrio.read_info(moved / "out" / "own.gpkg", layer="changes")["layer_metadata"]
+    assert str(tmp_path) not in json.dumps(told)
     full = dataclasses.replace(
         config, before=moved / "in" / "a.tif", after=moved / "in" / "b.tif", output=tmp_path / "f.gpkg", report=None
     )

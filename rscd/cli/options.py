@@ -29,9 +29,7 @@ DiscardReviews = Annotated[
     bool,
     typer.Option("--discard-reviews", help="Drop the reviews in a file that is replaced; default: keep."),
 ]
-FullPaths = Annotated[
-    bool, typer.Option("--full-paths", help="Say in full where files lie, in GeoPackage and report.")
-]
+FullPaths = Annotated[bool, typer.Option("--full-paths", help="Say in full where files lie, in the GeoPackage.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Device = Annotated[str, typer.Option(metavar="[auto|cpu|cuda:N]", help="Where the network runs.")]

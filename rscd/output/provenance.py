@@ -45,7 +45,7 @@ def provenance(
             role: told | {"path": said(Path(told["path"]), folder)} for role, told in unchanged(inputs).items()
         },
         "options": {
-            name: said(value, folder) if isinstance(value, Path) else value
+            name: said(Path(value), folder) if _is_path(name, value) else value
             for name, value in dataclasses.asdict(options).items()
         },
         "versions": versions | {name: version(name) for name in PACKAGES},
@@ -53,6 +53,11 @@ def provenance(
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         **more,
     }
+
+
+def _is_path(option: str, value: Any) -> bool:  # noqa: ANN401
+    """Whether an option's value is a path; a model may be one, or a name."""
+    return isinstance(value, Path) or (option == "model" and isinstance(value, str) and os.sep in value)
 
 
 def said(path: Path, folder: Path | None) -> str:
