@@ -7,7 +7,9 @@ from conftest import write_image
 from scipy.ndimage import gaussian_filter
 from scipy.ndimage import shift as move
 
-from rscd import DetectConfig, InspectConfig, detect, inspect, load_model
+from rscd import DetectConfig, detect, load_model
+from rscd.config import InspectConfig
+from rscd.inspect import inspect
 from rscd.scene.sample import SampleBlock
 from rscd.scene.shift import measure_shift
 from rscd.simulate import Scene, SceneSpec
@@ -66,15 +68,16 @@ def test_a_shift_is_corrected_only_where_patches_agree_on_it_or_it_is_long(tmp_p
     before = write_image(tmp_path / "before.tif", image.astype(np.uint8))
 
     def inspected(shift, relief):
-        """A pair shifted by ``shift`` px to the right, strips of it by up to ``relief`` px more or less."""
-        after = np.empty_like(image)
-        for i in range(6):
-            strip = np.s_[:, 128 * i : 128 * (i + 1)]
-            after[strip] = move(image, (0, 0, shift + relief * (i / 2.5 - 1)), order=3, mode="nearest")[strip]
+        """A pair shifted by ``shift`` px to the right, and by up to ``relief`` px less at the top, more below."""
+        cols = np.arange(768.0)
+        moves = shift + relief * np.linspace(-1, 1, 768)
+        after = np.array(
+            [[np.interp(cols - by, cols, row) for by, row in zip(moves, band, strict=True)] for band in image]
+        )
         path = write_image(tmp_path / "after.tif", np.clip(after, 1, 255).astype(np.uint8))
         return inspect(InspectConfig(before, path))
 
-    even, uneven, long = inspected(2.5, 0), inspected(2.5, 0.8), inspected(5.5, 0.8)
+    even, uneven, long = inspected(2.5, 0), inspected(2.5, 1), inspected(5.5, 1)
     assert even.verdict == "fit after alignment" and even.residual.length_px < 0.2
     assert uneven.shift.spread_px > 0.3 and not uneven.aligned
     assert uneven.verdict == "doubtful" and "not everywhere alike" in uneven.reasons[0]

@@ -1,8 +1,7 @@
-"""What file was this? Size, time, and hashes: of all bytes of a small file, of sampled bytes of any, even of 100 GB.
+"""What file was this? Size, time, and hashes: of all bytes of a small file, of sampled ones of any.
 
-A large file whose pixels were replaced between the samples, with size and time as they were, is not noticed. To hash
-what is decoded, band by band, would notice it only by decoding finished bands again on resume: at 60 to 100 Mpx/s a
-date that costs a CPU a tenth of forwarding them, a GPU as much; a resume reads none of them.
+A large file whose pixels were replaced between the samples, with size and time as they were, is not noticed. Hashes of
+what is decoded would notice it only if a resume decoded finished bands again, and it reads nothing of them.
 """
 
 from __future__ import annotations
