@@ -1,7 +1,7 @@
 """What file was this? Size, time, and hashes: of all bytes of a small file, of sampled ones of any.
 
-A large file whose pixels were replaced between the samples, with size and time as they were, is not noticed. Hashes of
-what is decoded would notice it only if a resume decoded finished bands again, and it reads nothing of them.
+A large file whose pixels were replaced between the samples, with size and time as they were, is not noticed. Hashes
+of what is decoded would notice it only if a resume decoded finished bands again, and it reads nothing of them.
 """
 
 from __future__ import annotations
