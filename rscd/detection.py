@@ -7,29 +7,30 @@ from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from rscd.config import DetectConfig
 from rscd.inference.bands import Tally, band_records, interruptible
 from rscd.inference.idle import gpu_memory_mb
 from rscd.inference.journal import open_journal
-from rscd.inference.lock import locked, publication_record
+from rscd.inference.lock import locked
 from rscd.inference.stream import ahead
 from rscd.inference.work import plan_work
 from rscd.output.area import PixelAreas
 from rscd.output.evidence import Evidence, band_names
 from rscd.output.facts import Facts, PairFacts
 from rscd.output.outputs import Outputs, Progress
-from rscd.output.provenance import provenance
+from rscd.output.provenance import provenance, said
 from rscd.output.publish import Publication
 from rscd.output.report import Report
+from rscd.output.targets import publication_record
 from rscd.result import Result
 from rscd.scene.fingerprint import fingerprint
 from rscd.scene.grid import gsd_m
 from rscd.scene.reader import read_windows
-from rscd.setup import Model, Settings
+from rscd.setup import Model, Settings, with_model
 from rscd.telemetry import Stopwatch, telemetry
-from rscd.types import P_SCALE
 
 
 def detect(
@@ -58,13 +59,14 @@ def detect(
         OutputError: An output could not be written, or another run is writing it.
     """
     watch, started = Stopwatch(), datetime.now(UTC)
-    inputs = {"before": config.before, "after": config.after}
+    inputs = config.rasters
     outputs = Outputs.of(config)
-    outputs.check(config.inputs, overwrite=config.overwrite, record=publication_record(config.output))
+    outputs.check(config.inputs, overwrite=config.overwrite, discard_reviews=config.discard_reviews)
+    config = with_model(config) if model is None else config
     settings = Settings(config, model)
     with (
         locked(config.output) as folder,
-        Publication(publication_record(config.output)) as publication,
+        Publication(publication_record(config.output), overwrite=config.overwrite) as publication,
         settings.open() as run,
     ):
         seen = {role: fingerprint(path) for role, path in inputs.items()}
@@ -72,10 +74,12 @@ def detect(
             on_start(line)
         pair, plan, contract, threshold = run.pair, run.plan, run.contract, run.threshold
         prepared, device = run.prepared, run.predictor.device
+        asked = contract.threshold if config.threshold is None else config.threshold
         journal = open_journal(folder, plan, run.key, resume=config.resume, tell=on_start)
         work = plan_work(plan, threshold, journal=journal, all_pixels=config.report is not None)
         areas, tally, report = PixelAreas(pair.grid), Tally(resumed=len(journal)), Report(config.report, pair.grid)
-        names = band_names(contract.bands, len(pair.before.raster.bands))
+        nir = ("nir",) * (pair.before.raster.nir is not None)
+        names = (*band_names(contract.bands, len(pair.before.raster.bands)), *nir)
         records = band_records(
             ahead(report.watch(watch.each("read", read_windows(pair, plan, work.read)))),
             plan,
@@ -92,9 +96,13 @@ def detect(
 
         @cache
         def facts() -> dict[str, Any]:
-            about = {"model": asdict(contract), "pair": asdict(prepared.inspection), "device": str(device)}
+            folder = None if config.full_paths else config.output.parent
+            found = asdict(prepared.inspection)
+            for date in ("before", "after"):
+                found[date]["path"] = said(Path(found[date]["path"]), folder)
+            about = {"model": asdict(contract), "pair": found, "device": str(device)}
             ran = {"batch_size": run.predictor.batch_size, "bands_resumed": tally.resumed}
-            return provenance(started, seen, config, **about, run=ran | asdict(run.predictor.faults))
+            return provenance(started, seen, config, folder=folder, **about, run=ran | asdict(run.predictor.faults))
 
         def on_band(done: int, total: int) -> None:
             progress(done, total)
@@ -109,21 +117,22 @@ def detect(
                 provenance=facts,
                 publication=publication,
                 progress=on_band,
-                evidence=Evidence(pair.grid, names, prepared.residuals_px),
+                evidence=Evidence(
+                    pair.grid, names, prepared.residuals_px, beside=len(nir), one_scale=pair.one_scale
+                ),
                 report=report,
                 watch=watch,
+                outside=pair.outside_aoi if pair.aoi is not None else None,
             )
         cost, found = telemetry(watch, gpu_memory_mb(device)), PairFacts.of(prepared)
-        report.write(
-            Facts(written, threshold / P_SCALE, cost, facts(), run.predictor.precision, found), publication
-        )
+        report.write(Facts(written, asked, cost, facts(), run.predictor.precision, found), publication)
         interrupt()
-        publication.publish()
+        written = outputs.publish(written, publication, discard_reviews=config.discard_reviews)
         journal.close(keep=config.keep_journal)
     return Result(
         written=written,
         inspection=prepared.inspection,
-        threshold=threshold / P_SCALE,
+        threshold=asked,
         windows=tally.windows,
         windows_skipped=tally.skipped,
         bands_resumed=tally.resumed,

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+FLAGS = re.compile("--(overwrite|force-gsd|assume-same-crs|discard-reviews|checkpointing|allow-remote)(?![a-z-])")
+"""Switches of the command line: in Python they are fields that are set."""
+
+
+def _in_python(flag: re.Match[str]) -> str:
+    return f"{flag[1].replace('-', '_')}=True"
 
 
 class RscdError(Exception):
@@ -15,12 +23,15 @@ class RscdError(Exception):
     """
 
     exit_code = 1
+    line: str
+    """All of it in one line, with options as they are typed."""
 
     def __init__(self, problem: str, *, path: str | Path | None = None, remedy: str = "") -> None:
         self.problem, self.path, self.remedy = problem, path, remedy
         where = f"{path}: " if path is not None else ""
         then = f" - {remedy}" if remedy else ""
-        super().__init__(f"{where}{problem}{then}")
+        self.line = " ".join(f"{where}{problem}{then}".split())
+        super().__init__(FLAGS.sub(_in_python, f"{where}{problem}{then}"))
 
 
 class UsageError(RscdError):

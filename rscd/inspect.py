@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from rscd.config import InspectConfig
 from rscd.errors import DataError
+from rscd.model.catalog import find_model
 from rscd.model.checkpoint import read_contract
-from rscd.model.registry import find_model
+from rscd.model.choice import choose_model
 from rscd.scene.inspection import Inspection
-from rscd.scene.pair import open_pair
+from rscd.scene.pair import open_pair, refuse_same_file
 from rscd.scene.prepare import prepare
 
 
@@ -20,9 +21,12 @@ def inspect(config: InspectConfig) -> Inspection:
         UsageError: An option out of range.
         ModelError: The model was refused.
     """
-    contract = read_contract(find_model(config.model))
     try:
+        grid_date = config.before if config.grid == "before" else config.after
+        name = config.model or choose_model(grid_date, remote=config.remote)
+        contract = read_contract(find_model(name))
         with open_pair(config, contract.bands) as pair:
+            refuse_same_file(config)
             return prepare(pair, contract, config).inspection
     except DataError as error:
         where = f"{error.path}: " if error.path is not None else ""

@@ -39,7 +39,7 @@ def polygons(config: PolygonsConfig, *, progress: Progress = lambda done, total:
         fill_holes_m2=config.fill_holes_m2,
         regularize=config.regularize,
     )
-    outputs.check(inputs.values(), overwrite=config.overwrite)
+    outputs.check(inputs.values(), overwrite=config.overwrite, discard_reviews=config.discard_reviews)
     threshold = threshold_value(config.threshold)
     kept = KeptProbability(config.probability)
     areas = PixelAreas(kept.grid)
@@ -48,9 +48,13 @@ def polygons(config: PolygonsConfig, *, progress: Progress = lambda done, total:
         for i, (row, values) in enumerate(kept.strips())
     )
     seen = {role: fingerprint(path) for role, path in inputs.items()}
-    facts = partial(provenance, started, seen, config)
+    facts = partial(provenance, started, seen, config, folder=config.output.parent)
     minimum = MINIMUM_PX * gsd_m(kept.grid) ** 2 * 0.999
-    with locked(config.output), Publication() as publication, closing(ahead(records)) as stream:
+    with (
+        locked(config.output),
+        Publication(overwrite=config.overwrite) as publication,
+        closing(ahead(records)) as stream,
+    ):
         written = outputs.write(
             stream,
             kept.grid,
@@ -60,5 +64,5 @@ def polygons(config: PolygonsConfig, *, progress: Progress = lambda done, total:
             publication=publication,
             progress=progress,
         )
-        publication.publish()
+        written = outputs.publish(written, publication, discard_reviews=config.discard_reviews)
     return written

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rscd.config import DetectConfig
@@ -14,10 +14,12 @@ from rscd.inference.predictor import Predictor, choose_device, choose_window
 from rscd.inference.rescale import fit_to, window_on_grid
 from rscd.inference.runkey import run_key
 from rscd.inference.tune import tune
+from rscd.model.catalog import DEFAULT
+from rscd.model.choice import choose_model
 from rscd.model.contract import Contract
 from rscd.model.registry import load_model
 from rscd.output.components import threshold_value
-from rscd.scene.pair import Pair, open_pair
+from rscd.scene.pair import Pair, open_pair, refuse_same_file
 from rscd.scene.prepare import Prepared, prepare
 from rscd.scene.windows import WindowPlan
 
@@ -68,6 +70,18 @@ class Run:
         )
 
 
+def with_model(config: DetectConfig) -> DetectConfig:
+    """The options with a model named: where none is, the embedded one whose pixel sizes fit.
+
+    Raises:
+        DataError: The date whose grid is the common one is no GeoTIFF, or has no place on earth.
+    """
+    if config.model is not None:
+        return config
+    date = config.before if config.grid == "before" else config.after
+    return replace(config, model=choose_model(date, remote=config.remote))
+
+
 class Settings:
     """What is checked of the options before a file is opened.
 
@@ -83,7 +97,7 @@ class Settings:
     def __init__(self, config: DetectConfig, model: Model | None = None) -> None:
         self.config = config
         device = choose_device(config.device)
-        network, self.contract = model or load_model(config.model)
+        network, self.contract = model or load_model(config.model or DEFAULT)
         self.window, self.overlap = choose_window(config.window, config.overlap, self.contract)
         self.threshold = threshold_value(self.contract.threshold if config.threshold is None else config.threshold)
         self.predictor = Predictor(network, self.contract.temperature, device, config.precision, config.batch_size)
@@ -96,6 +110,7 @@ class Settings:
             DataError: The pair was refused.
         """
         with open_pair(self.config, self.contract.bands) as opened:
+            refuse_same_file(self.config)
             prepared = prepare(opened, self.contract, self.config)
             if prepared.refusal is not None:
                 raise prepared.refusal

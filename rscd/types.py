@@ -8,7 +8,7 @@ image whatever the CRS. A *probability value* is uint8: ``v`` in 0..254 stands f
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,6 @@ LongArray = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
 DoubleArray = NDArray[np.float64]
 ImageArray = NDArray[np.generic]
-
-Precision = Literal["auto", "fp32", "bf16"]
 
 NOT_OBSERVABLE = 255
 """The value of a pixel that at least one date does not show."""

@@ -165,7 +165,7 @@ def test_a_killed_worker_costs_nothing(tmp_path, place, cluster):
         calm, disturbed = (tmp_path / run / name for run in ("calm", "killed"))
         assert features(calm / "changes.gpkg") == features(disturbed / "changes.gpkg")
         assert (calm / "probability.tif").read_bytes() == (disturbed / "probability.tif").read_bytes()
-        assert sorted(p.name for p in disturbed.iterdir()) == ["changes.gpkg", "probability.tif"]
+        assert sorted(p.name for p in disturbed.iterdir()) == ["changes.gpkg", "probability.qml", "probability.tif"]
 
 
 def test_ctrl_c_leaves_a_ledger_that_resumes(tmp_path, place, cluster):
@@ -195,7 +195,7 @@ def test_ctrl_c_leaves_a_ledger_that_resumes(tmp_path, place, cluster):
     assert 0 < done < 6
     result = rscd(*again, "--retries", 9)
     assert result.exit_code == 0, result.output
-    assert f"{done} of them done already" in result.stderr
+    assert f"{done} done already" in result.stderr
     assert {state for _, state, *_ in ledger(out)} == {"done"}
 
 
@@ -215,10 +215,16 @@ def test_the_plan_runs_nothing(tmp_path, place):
     (tmp_path / "m.csv").write_text("\n".join(["id,before,after", *lines]))
     result = rscd(tmp_path / "m.csv", "-o", tmp_path / "out", "--plan", *OPTIONS)
     assert result.exit_code == 0, result.output
-    for words in ("128 x 128 px, 9 windows", "no such file", "1 pairs would fail", "nothing was run"):
+    for words in ("128 x 128 px, 9 windows", "no such file", "1 pair would fail", "nothing was run"):
         assert words in " ".join(result.stdout.split())
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["manifest.csv"]
     assert str(tmp_path / "before" / "a.tif") in (tmp_path / "out" / "manifest.csv").read_text()
+
+
+def test_near_infrared_is_an_option_of_all_pairs(tmp_path, place):
+    (tmp_path / "m.csv").write_text("id,before,after\n" + write_pair(tmp_path, "a", place, 0, 0))
+    result = rscd(tmp_path / "m.csv", "-o", tmp_path / "out", "--plan", "--nir", 4, *OPTIONS)
+    assert "has 3 bands, and --nir 4 is asked for" in " ".join(result.stdout.split()), result.output
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,13 @@ def test_layers_columns_crs_and_provenance(tmp_path):
     assert json.loads(told["inputs"])["after"]["bytes"] == (tmp_path / "after.tif").stat().st_size
     assert json.loads(told["model"])["name"] == "stand-in"
     assert {"options", "versions", "started", "ended"} <= told.keys()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["after.tif", "before.tif", "changes.gpkg", "p.tif"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "after.tif",
+        "before.tif",
+        "changes.gpkg",
+        "p.qml",
+        "p.tif",
+    ]
 
 
 def test_small_polygons_are_dropped_by_area(tmp_path):
@@ -183,7 +189,7 @@ def test_existing_outputs_need_overwrite_and_survive_a_failure(tmp_path):
     before, after = pair(120, 130)
     run(tmp_path, before, after)
     old = (tmp_path / "changes.gpkg").read_bytes(), (tmp_path / "p.tif").read_bytes()
-    with pytest.raises(UsageError, match="--overwrite"):
+    with pytest.raises(UsageError, match="overwrite=True"):
         run(tmp_path, before, after)
 
     class Broken(Pointwise):
@@ -196,7 +202,13 @@ def test_existing_outputs_need_overwrite_and_survive_a_failure(tmp_path):
     with pytest.raises(RuntimeError, match="device is gone"):
         detect(dataclasses.replace(config, overwrite=True), model=(Broken(), STAND_IN[1]))
     assert old == ((tmp_path / "changes.gpkg").read_bytes(), (tmp_path / "p.tif").read_bytes())
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["after.tif", "before.tif", "changes.gpkg", "p.tif"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "after.tif",
+        "before.tif",
+        "changes.gpkg",
+        "p.qml",
+        "p.tif",
+    ]
 
 
 def test_an_output_is_never_an_input_or_another_output(tmp_path):

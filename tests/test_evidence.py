@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import geopandas
@@ -13,8 +14,11 @@ import pytest
 import rasterio
 from affine import Affine
 from conftest import Pointwise, utm_grid, write_image
+from numpy.typing import NDArray
 from pyproj import CRS
+from rasterio.enums import Resampling
 from rasterio.features import geometry_mask
+from rasterio.warp import reproject
 
 from rscd.config import DetectConfig
 from rscd.detection import detect
@@ -29,6 +33,9 @@ from rscd.types import Grid, Window
 CONTRACT = Contract(
     name="pointwise", version="1", encoder="lite", width=8, mean=(0,) * 3, std=(1,) * 3, window=128, overlap=32
 )
+
+SCALED = replace(CONTRACT, mean=(110.0,) * 3, std=(50.0,) * 3)
+"""Other pixels than bytes are scaled to these."""
 
 
 def assert_recomputes(config: DetectConfig) -> geopandas.GeoDataFrame:
@@ -117,6 +124,101 @@ def test_ndvi_where_the_bands_are_known() -> None:
     assert rows[0]["ndvi_change"] == pytest.approx(-0.2)
     assert rows[0]["brightness_change"] == pytest.approx(-25)
     assert rows[0]["registration_residual_px"] == pytest.approx(22.5)  # at the middle of its box
+
+
+def numbers_file(path: Path, kind: str, seed: int) -> Path:
+    """Red, green, blue and near infrared of bright boxes on dark ground, in DN of a dtype, and described so."""
+    rng = np.random.default_rng(seed)
+    image = rng.integers(900, 1100, (4, 256, 256)).astype(np.float64)
+    top = 40 if seed % 2 else 130
+    image[:, top : top + 50, 60:110] += np.array([5200, 3000, 2000, 800])[:, None, None]
+    image[:, top + 60 : top + 63, 20:200] += np.array([9000, 9000, 9000, 500])[:, None, None]  # beyond the scaling
+    image = {"uint16": image, "int16": image - 1500, "float32": image / 10_000, "uint8": image / 50}[kind]
+    write_image(path, (image if kind == "float32" else np.rint(image)).astype(kind))
+    with rasterio.open(path, "r+") as dataset:
+        dataset.descriptions = ("red", "green", "blue", "nir")
+        dataset.colorinterp = [rasterio.enums.ColorInterp.undefined] * 4
+    return path
+
+
+def assert_numbers(output: Path, before: NDArray, after: NDArray, transform: Affine, *, rel: float) -> None:
+    """Columns of colour and NDVI are those of images (4, h, w) in the files' numbers, by a mask a polygon."""
+    frame = geopandas.read_file(output, layer="changes")
+    assert len(frame) >= 2
+    for row in frame.itertuples():
+        mask = geometry_mask([row.geometry], before.shape[1:], transform, invert=True)
+        means = [date[:, mask].astype(np.float64).mean(axis=1) for date in (before, after)]
+        for name, told in (("before", means[0]), ("after", means[1])):
+            for band, colour in enumerate(("red", "green", "blue", "nir")):
+                assert getattr(row, f"{name}_{colour}") == pytest.approx(told[band], rel=rel)
+        assert row.brightness_change == pytest.approx((means[1] - means[0])[:3].mean(), rel=10 * rel)
+        ndvi = [(m[3] - m[0]) / (m[3] + m[0]) for m in means]
+        assert row.ndvi_change == pytest.approx(ndvi[1] - ndvi[0], abs=10 * rel)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "int16", "float32"])
+def test_columns_are_in_the_files_own_numbers(tmp_path: Path, kind: str) -> None:
+    before, after = (numbers_file(tmp_path / f"{i}.tif", kind, i) for i in (2, 3))
+    config = DetectConfig(before, after, tmp_path / "out.gpkg", threshold=0.9, device="cpu", align="off")
+    result = detect(config, model=(Pointwise(), SCALED))
+    with rasterio.open(before) as one, rasterio.open(after) as two:
+        assert_numbers(config.output, one.read(), two.read(), one.transform, rel=1e-6)
+    assert result.inspection.before.nir == 4
+    assert "before and after: band 4 is near infrared by its name: read for ndvi_change" in result.inspection.notes
+
+
+@pytest.mark.parametrize(("kind", "rel"), [("uint8", 0.02), ("uint16", 1e-3), ("float32", 1e-4)])
+def test_columns_of_a_warped_date_are_of_its_warped_numbers(tmp_path: Path, kind: str, rel: float) -> None:
+    before = numbers_file(tmp_path / "2.tif", kind, 2)
+    after = numbers_file(tmp_path / "3.tif", kind, 3)
+    with rasterio.open(after, "r+") as dataset:
+        dataset.transform = dataset.transform @ Affine.translation(-0.4, 0.3)
+    config = DetectConfig(before, after, tmp_path / "out.gpkg", threshold=0.9, device="cpu", align="off")
+    detect(config, model=(Pointwise(), SCALED))
+    with rasterio.open(before) as one, rasterio.open(after) as two:
+        warped = np.zeros(one.read().shape, np.float32)
+        how = {"src_transform": two.transform, "dst_transform": one.transform}
+        pixels = two.read().astype(np.float32)
+        reproject(pixels, warped, **how, src_crs=one.crs, dst_crs=one.crs, resampling=Resampling.bilinear)
+        assert_numbers(config.output, one.read(), warped, one.transform, rel=rel)
+
+
+def test_numbers_of_unlike_files_have_no_difference(tmp_path: Path) -> None:
+    before, after = numbers_file(tmp_path / "2.tif", "uint8", 2), numbers_file(tmp_path / "3.tif", "uint16", 3)
+    page = tmp_path / "report.html"
+    config = DetectConfig(
+        before, after, tmp_path / "out.gpkg", report=page, threshold=0.9, device="cpu", align="off"
+    )
+    result = detect(config, model=(Pointwise(), SCALED))
+    assert "Before: nir" in page.read_text() and "brightness_change stays empty" in page.read_text()
+    frame = geopandas.read_file(config.output, layer="changes")
+    assert frame.brightness_change.isna().all() and frame.ndvi_change.notna().all()
+    assert frame.after_red.max() > 2000 and frame.before_red.max() < 25
+    assert "before uint8 and after uint16: brightness_change stays empty" in result.inspection.notes
+
+
+def test_near_infrared_changes_no_byte_of_the_map_and_can_be_left_out(tmp_path: Path) -> None:
+    before, after = (numbers_file(tmp_path / f"{i}.tif", "float32", i) for i in (2, 3))
+    with rasterio.open(after, "r+") as dataset:
+        nir = dataset.read(4)
+        nir[60, 80] = np.nan  # inside the first box; seen in the other bands
+        dataset.write(nir, 4)
+    maps = []
+    for nir_band in (None, 0):
+        config = DetectConfig(
+            *(before, after, tmp_path / "out.gpkg"), probability=tmp_path / "p.tif", nir=nir_band, threshold=0.9,
+            device="cpu", align="off", overwrite=True, keep_journal=True,
+        )  # fmt: skip
+        assert detect(config, model=(Pointwise(), SCALED)).bands_resumed == 0  # sums of other bands are not taken
+        with rasterio.open(tmp_path / "p.tif") as dataset:
+            maps.append(dataset.read(1))
+        frame = geopandas.read_file(config.output, layer="changes").sort_values("area_m2")
+        if nir_band is None:
+            assert frame.ndvi_change.isna().sum() == frame.after_nir.isna().sum() == 1
+        else:
+            assert frame.ndvi_change.isna().all() and "after_nir" not in frame
+    np.testing.assert_array_equal(*maps)
+    assert (maps[0] != 255).all()
 
 
 def test_band_names_are_the_contracts_where_they_fit() -> None:

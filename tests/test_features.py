@@ -16,8 +16,8 @@ from rscd.config import DetectConfig
 from rscd.detection import detect
 from rscd.errors import Interrupted
 from rscd.output.features import BATCH_FEATURES, FeatureStream
-from rscd.output.formats import SUFFIXES
 from rscd.output.geopackage import write_layer
+from rscd.output.targets import SUFFIXES
 
 SCHEMA = pa.schema([pa.field("n", pa.int64()), pa.field("geometry", pa.binary())])
 

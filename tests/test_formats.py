@@ -16,7 +16,7 @@ from test_evidence import CONTRACT
 from rscd.config import DetectConfig
 from rscd.detection import detect
 from rscd.errors import OutputError, UsageError
-from rscd.output.formats import SUFFIXES, siblings
+from rscd.output.targets import SUFFIXES, siblings
 
 OTHERS = [suffix for suffix in SUFFIXES if suffix != ".gpkg"]
 
@@ -123,10 +123,11 @@ def test_an_unknown_suffix_is_refused_before_any_work(tmp_path: Path, name: str)
 
 @pytest.mark.parametrize("suffix", OTHERS)
 def test_an_existing_sibling_is_kept_without_overwrite(tmp_path: Path, suffix: str) -> None:
-    (tmp_path / "changes.json").write_text("mine")
-    with pytest.raises(UsageError, match="--overwrite"):
+    provenance = tmp_path / f"changes{suffix}.json"
+    provenance.write_text("mine")
+    with pytest.raises(UsageError, match="overwrite=True"):
         run(tmp_path / f"changes{suffix}")
-    assert (tmp_path / "changes.json").read_text() == "mine"
+    assert provenance.read_text() == "mine"
     assert len(run(tmp_path / f"changes{suffix}", overwrite=True)) == 2
 
 

@@ -24,12 +24,12 @@ from pyproj import CRS
 from rscd.errors import OutputError
 from rscd.output.area import PixelAreas
 from rscd.output.components import band_record
-from rscd.output.evidence import REVIEW_STATES
+from rscd.output.evidence import REVIEW_STATES, columns
 from rscd.output.features import FeatureStream
 from rscd.output.geopackage import ObservedExtent, write_geopackage
 from rscd.output.polygons import FEATURE_SCHEMA, PolygonTracer
 from rscd.output.publish import Publication
-from rscd.output.style import STEPS, changes_qml
+from rscd.output.style import DRAWN, SHOWN, STEPS, changes_qml, extent_qml
 from rscd.types import NOT_OBSERVABLE, Grid
 
 PROVENANCE = {
@@ -167,8 +167,8 @@ def test_the_style_is_where_qgis_looks(target: Path, probability: NDArray[np.uin
         ).fetchall()
         kind = database.execute("SELECT data_type FROM gpkg_contents WHERE table_name = 'layer_styles'").fetchone()
         assert database.execute("PRAGMA foreign_key_check").fetchall() == []
-    assert [row[:3] for row in rows] == [("changes", "geometry", 1)]
-    assert rows[0][3] == changes_qml()
+    assert [row[:3] for row in rows] == [("changes", "geometry", 1), ("extent", "geometry", 1)]
+    assert [row[3] for row in rows] == [changes_qml(columns(), REVIEW_STATES), extent_qml()]
     assert kind == ("attributes",)
 
 
@@ -176,13 +176,14 @@ def test_the_style_fills_by_mean_probability_without_gaps() -> None:
     qgis = ET.fromstring(changes_qml())
     renderer = qgis.find("renderer-v2")
     assert qgis.tag == "qgis" and qgis.get("labelsEnabled") == "0"
-    assert renderer is not None and renderer.get("attr") in FEATURE_SCHEMA.names
+    assert renderer is not None and renderer.get("attr") == SHOWN and '"mean_probability"' in SHOWN
     ranges = [(float(r.get("lower", "")), float(r.get("upper", ""))) for r in renderer.iter("range")]
+    assert ranges.pop() == DRAWN[:2]
     assert ranges[0][0] == 0 and ranges[-1][1] == 1
     assert all(one[1] == two[0] for one, two in pairwise(ranges))
     symbols = renderer.findall("symbols/symbol")
     assert [s.get("name") for s in symbols] == [r.get("symbol") for r in renderer.iter("range")]
-    assert len(symbols) == len(STEPS)
+    assert len(symbols) == len(STEPS) + 1
 
 
 def test_the_style_outlines_by_review_state() -> None:

@@ -258,7 +258,7 @@ def test_pixel_sizes_beyond_the_model_s_are_resampled_or_refused(tmp_path):
     assert prepared(*files[2.4])[0].inspection.model_gsd_m == 1.2
     assert prepared(*files[4.0])[0].inspection.verdict == "refused"
     found = prepared(*files[4.0], force_gsd=True)[0]
-    assert found.inspection.verdict == "fit"
+    assert found.inspection.verdict == "outside what the model takes"
     assert found.model_gsd_m is None
 
 
@@ -366,7 +366,7 @@ def test_grids_a_metre_apart_are_said_to_be(shared_data):
     dates = [folder / f"{day}.tif" for day in (20090818, 20150926, 20200831)]
     offsets = {(0, 1): (0, -2), (0, 2): (-1, -1), (1, 2): (-1, 1)}
     for (i, k), expected in offsets.items():
-        said = inspect(InspectConfig(dates[i], dates[k]))
+        said = inspect(InspectConfig(dates[i], dates[k], model="buildings"))
         assert said.origin_offset == expected
         assert said.after.read.startswith("warped")
         assert said.overlap_share > 0.99
@@ -375,7 +375,7 @@ def test_grids_a_metre_apart_are_said_to_be(shared_data):
 
 def test_sentinel_2_dates_are_aligned_and_reported(shared_data):
     folder = shared_data / "scenes" / "sentinel2_beirut_uint16"
-    said = inspect(InspectConfig(folder / "t1.tif", folder / "t2.tif", force_gsd=True))
+    said = inspect(InspectConfig(folder / "t1.tif", folder / "t2.tif"))
     assert said.verdict == "fit after alignment"
     assert 0.4 < said.shift.length_px < 1.2
     assert said.shift.confidence > 0.9

@@ -9,10 +9,11 @@ import pytest
 from conftest import utm_grid
 
 from rscd.inference.bands import IN_FLIGHT, Tally, band_records
-from rscd.inference.journal import KEY_NAME, Journal, differences, open_journal
+from rscd.inference.journal import Journal, differences, open_journal
 from rscd.inference.work import plan_work
 from rscd.output.area import PixelAreas
 from rscd.output.components import label_changes
+from rscd.output.targets import KEY_NAME
 from rscd.scene.reader import windows_in_memory
 from rscd.scene.windows import WindowPlan
 
@@ -128,7 +129,7 @@ def test_a_journal_of_another_run_is_told_and_begun_anew(tmp_path):
     assert told == []
     n = case.plan.rows.count
     assert len(open_journal(tmp_path, case.plan, key, tell=told.append)) == n
-    assert told.pop() == f"resuming: {n} of {n} bands are finished in {tmp_path.name}"
+    assert told.pop() == f"resuming: {n} of {n} bands finished in {tmp_path.name}"
     other = {"model": "b" * 64, "options": {"batch_size": 4}}
     assert len(open_journal(tmp_path, case.plan, other, tell=told.append)) == 0
     assert told.pop() == f"starting anew, not from {tmp_path.name}: model differs, options.batch_size was 8, is 4"

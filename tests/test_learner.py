@@ -53,7 +53,7 @@ def test_out_of_memory_with_a_single_crop_is_refused_with_a_remedy(tiny_tiles):
 
     hopeless = learner(tiny_tiles)
     hopeless.network.register_forward_pre_hook(no_memory)
-    with pytest.raises(UsageError, match=r"one crop of 64 px.*--checkpointing"):
+    with pytest.raises(UsageError, match=r"one crop of 64 px.*checkpointing=True"):
         hopeless.learn(batches(tiny_tiles, 1)[0], 0)
 
 

@@ -23,6 +23,7 @@ from rscd.model.registry import import_sam
 from rscd.training.loop import train
 from rscd.training.record import data_sha256
 from rscd.training.tiles import find_tiles
+from rscd.training.validation import validate
 
 
 def config(tiles, output, **changes):
@@ -221,3 +222,41 @@ def test_the_command_line_tells_epochs_and_prints_json(tiny_tiles, tmp_path):
     again = CliRunner().invoke(app, [str(c) for c in command])
     assert again.exit_code == 2
     assert "--overwrite" in again.stderr
+
+
+def test_fine_tuning_inherits_and_keeps_the_old_weights_unless_it_beats_them(tiny_tiles, tmp_path):
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    options = {"class_name": "new roofs", "minimum_mapping_m2": 12.0, "licence": "mine alone", "epochs": 2}
+    train(config(tiny_tiles, first, **options))
+    start, old = load_checkpoint(first)
+    notices = []
+    again = config(tiny_tiles, second, init=first, rate=1e-12, ema=0.0, licence="theirs")
+    told = train(again, on_notice=notices.append)
+    assert (told.class_name, told.minimum_mapping_m2) == ("new roofs", 12.0)
+    assert told.licence == "mine alone; theirs"
+    said = " ".join(notices)
+    assert "the starting model has validation F1" in said
+    assert "threshold and temperature would rest on" in said
+    assert "no epoch beat the starting model" in said or "against the starting model" in said
+    if "no epoch beat" in said:
+        network, _ = load_checkpoint(second)
+        for one, two in zip(start.state_dict().values(), network.state_dict().values(), strict=True):
+            assert torch.equal(one, two)
+    assert (told.threshold, told.temperature) == (old.threshold, old.temperature)
+
+
+def test_validation_shows_its_progress_and_ends_with_the_time(tiny_tiles, tmp_path):
+    network, _ = load_checkpoint(train_once(tiny_tiles, tmp_path))
+    tiles = find_tiles([tiny_tiles])
+    seen = []
+    found = validate(network, tiles, torch.device("cpu"), False, progress=lambda *p: seen.append(p))
+    assert found.tiles == len(tiles)
+    assert seen[0] == (0, len(tiles)) and seen[-1] == (len(tiles), len(tiles))
+    late = validate(network, tiles, torch.device("cpu"), False, deadline=0.0)
+    assert late.tiles == 1
+    assert 0 < late.counts.total < found.counts.total
+
+
+def train_once(tiny_tiles, tmp_path):
+    train(config(tiny_tiles, tmp_path / "once.safetensors", crops=2))
+    return tmp_path / "once.safetensors"

@@ -71,7 +71,6 @@ def test_the_resolved_manifest_reads_back(tmp_path):
         (HEAD + "a,b.tif,c.tif,,nan\n", ["line 2", "threshold 'nan'"]),
         (HEAD + "..,b.tif,c.tif,,\n", ["line 2", "'..'", "cannot name a folder"]),
         (HEAD + "a/b,b.tif,c.tif,,\n", ["line 2", "cannot name a folder"]),
-        (HEAD + "Summary.gpkg,b.tif,c.tif,,\n", ["line 2", "cannot name a folder"]),
         (HEAD + "a,b\x1b.tif,c.tif,,\n", ["line 2", "control"]),
         (HEAD + 'a,"b.tif,c.tif,,\n', ["CSV"]),
         (HEAD + "a,../b.tif,c.tif,,\nb,b.tif,c.tif,,\nc,/b.tif,c.tif,,\n", ["line 2", "1 more: line 4"]),

@@ -124,5 +124,5 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.setattr(sys, "meta_path", [])
     monkeypatch.delitem(sys.modules, "buildingregulariser", raising=False)
-    with pytest.raises(UsageError, match=r"rscd\[regularize\]"):
+    with pytest.raises(UsageError, match=r"'\.\[regularize\]'"):
         check_regularizer()

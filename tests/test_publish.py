@@ -4,7 +4,8 @@ import subprocess
 import pytest
 
 from rscd.errors import OutputError, UsageError
-from rscd.output.publish import Publication, check_target, placed_by_dead_run, publishing
+from rscd.output.publish import Publication, publishing
+from rscd.output.targets import check_target, placed_by_dead_run
 
 
 @pytest.mark.parametrize("name", ["out.txt", "it's #1? [ü] 100%.txt"])
@@ -27,7 +28,7 @@ def test_targets_are_checked_before_the_work(tmp_path):
     check_target(tmp_path / "new", overwrite=False)
     (tmp_path / "old").touch()
     check_target(tmp_path / "old", overwrite=True)
-    with pytest.raises(UsageError, match="--overwrite"):
+    with pytest.raises(UsageError, match="overwrite=True"):
         check_target(tmp_path / "old", overwrite=False)
     with pytest.raises(UsageError, match="folder"):
         check_target(tmp_path, overwrite=True)

@@ -24,9 +24,9 @@ class Counting:
     def __getattr__(self, name):
         return getattr(self._reader, name)
 
-    def read(self, window):
+    def load(self, window):
         self.times[window.row : window.row_stop, window.col : window.col_stop] += 1
-        return self._reader.read(window)
+        return self._reader.load(window)
 
 
 @pytest.fixture
@@ -127,8 +127,8 @@ def test_windows_of_a_region_of_a_crop(pair_paths):
     with open_pair(PairConfig(*paths)) as pair:
         counting = Counting(pair.before)
         reader = DateWindows(counting, Window(100, 50, 400, 200), Window(300, 50, 200, 70))
-        first, first_valid = reader.read(Window(0, 0, 250, 200), 200)
-        second, second_valid = reader.read(Window(200, 0, 200, 200), 400)
+        first, first_valid, _ = reader.read(Window(0, 0, 250, 200), 200)
+        second, second_valid, _ = reader.read(Window(200, 0, 200, 200), 400)
     pixels = np.concatenate([first[:, :200], second], axis=1)
     valid = np.concatenate([first_valid[:200], second_valid])
     expected = np.zeros((400, 200), bool)
@@ -158,11 +158,11 @@ def test_validity_of_other_pixels_than_bytes(tmp_path, kind):
     if kind == "one value a band":  # GDAL's GeoTIFF keeps one value a file; a VRT's or sidecar's may differ
         pixels = np.stack([np.full((2, 2), v) for v in (1, 2, 3)]).astype(np.uint16)
         pixels[:, 0, 0] = 1
-        from rscd.scene.validity import _holds_nodata
+        from rscd.scene.validity import holds_nodata
 
-        assert _holds_nodata(pixels, [1.0, 2.0, 3.0]).tolist() == [[False, True], [True, True]]
-        assert not _holds_nodata(pixels, [1.0, None, 3.0]).any()
-        assert not _holds_nodata(pixels, [-1.0, 2.5, 70000.0]).any()
+        assert holds_nodata(pixels, [1.0, 2.0, 3.0]).tolist() == [[False, True], [True, True]]
+        assert not holds_nodata(pixels, [1.0, None, 3.0]).any()
+        assert not holds_nodata(pixels, [-1.0, 2.5, 70000.0]).any()
         return
     with open_pair(PairConfig(path, path)) as pair:
         _, valid = pair.before.read(Window(0, 0, 64, 64))

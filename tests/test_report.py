@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyogrio
 import pytest
 from conftest import Pointwise, utm_grid
 from PIL import Image
@@ -28,6 +30,7 @@ from rscd.output.report import report_html
 from rscd.scene.reader import WindowInput
 from rscd.scene.windows import Axis, WindowPlan
 from rscd.telemetry import Telemetry
+from rscd.training.labels import detected_from
 from rscd.types import Window
 
 NASTY = "<img src=x onerror=alert(1)>&\"'{{data}}</script>"
@@ -206,7 +209,7 @@ def test_an_existing_report_needs_overwrite(tmp_path: Path) -> None:
     page = make(tmp_path)
     (tmp_path / "c.gpkg").unlink()
     page.write_text("mine")
-    with pytest.raises(UsageError, match=r"report\.html.*--overwrite"):
+    with pytest.raises(UsageError, match=r"report\.html.*overwrite=True"):
         make(tmp_path)
     assert page.read_text() == "mine"
     make(tmp_path, overwrite=True)
@@ -302,3 +305,25 @@ def test_pictures_read_back(tmp_path: Path) -> None:
     uri = filled(utm_grid(64, 48)).pictures()[0]
     image = Image.open(io.BytesIO(base64.b64decode(uri.split(",", 1)[1])))
     assert image.size == (48, 64)
+
+
+def test_no_path_of_the_server_is_in_page_or_geopackage_and_training_finds_the_images(tmp_path):
+    (tmp_path / "secret" / "out").mkdir(parents=True)
+    before, after = pair(tmp_path / "secret" / "in")
+    output, page = tmp_path / "secret" / "out" / "c.gpkg", tmp_path / "secret" / "out" / "r.html"
+    config = DetectConfig(before, after, output, report=page, device="cpu", threshold=0.9)
+    detect(config, model=(Pointwise(), CONTRACT))
+    told = pyogrio.read_info(output, layer="changes")["layer_metadata"]
+    for text in (page.read_text(), json.dumps(told)):
+        assert "secret" not in text
+        assert str(tmp_path) not in text
+    assert json.loads(told["inputs"])["before"]["path"] == "../in/a.tif"
+    moved = (tmp_path / "secret").rename(tmp_path / "elsewhere")
+    found = detected_from(moved / "out" / "c.gpkg", None)
+    assert found.before.samefile(moved / "in" / "a.tif")
+    full = dataclasses.replace(
+        config, before=moved / "in" / "a.tif", after=moved / "in" / "b.tif", output=tmp_path / "f.gpkg", report=None
+    )
+    detect(dataclasses.replace(full, full_paths=True), model=(Pointwise(), CONTRACT))
+    told = pyogrio.read_info(tmp_path / "f.gpkg", layer="changes")["layer_metadata"]
+    assert json.loads(told["inputs"])["before"]["path"] == str(moved / "in" / "a.tif")

@@ -70,7 +70,17 @@ def test_vit_b_is_finite_at_other_window_sizes(imported, size):
 
 
 def test_detect_refuses_an_import_whose_head_is_untrained(imported, tmp_path):
-    command = ["detect", "a.tif", "b.tif", "-o", str(tmp_path / "x.gpkg"), "--model", str(imported[1])]
+    for name in ("a.tif", "b.tif"):
+        (tmp_path / name).touch()
+    command = [
+        "detect",
+        str(tmp_path / "a.tif"),
+        str(tmp_path / "b.tif"),
+        "-o",
+        str(tmp_path / "x.gpkg"),
+        "--model",
+        str(imported[1]),
+    ]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 4
     assert "rscd train" in result.output

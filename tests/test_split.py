@@ -15,9 +15,9 @@ from conftest import write_pair
 from rscd import DetectConfig, detect
 from rscd.archive.split import Scene, Stretch, begin, cut, detect_split, finish
 from rscd.errors import Interrupted, UsageError
-from rscd.inference.lock import run_folder
 from rscd.inference.predictor import Predictor
 from rscd.model.registry import trained_model
+from rscd.output.targets import run_folder
 
 SMALL = {"window": 64, "overlap": 16, "batch_size": 2, "threshold": 0.3}
 
@@ -56,7 +56,7 @@ def test_two_workers_make_the_bytes_of_one(tmp_path, whole, cluster):
     assert result.written.polygons == alone.written.polygons
     assert seen[-1] == (448 * 448, 448 * 448)
     assert any("licence" in line for line in lines)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["c.gpkg", "p.tif"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["c.gpkg", "p.qml", "p.tif"]
 
 
 def test_a_killed_worker_costs_only_its_unfinished_band(tmp_path, whole, cluster):
@@ -85,7 +85,7 @@ def test_a_killed_worker_costs_only_its_unfinished_band(tmp_path, whole, cluster
 def begun(tmp_path, whole):
     """A scene whose journal is begun, in this process."""
     config, _ = whole
-    path, contract = trained_model(config.model)
+    path, contract = trained_model("buildings")
     config = dataclasses.replace(
         config, output=tmp_path / "c.gpkg", probability=tmp_path / "p.tif", model=str(path)
     )

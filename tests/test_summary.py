@@ -8,6 +8,7 @@ from contextlib import closing
 import numpy as np
 import pyogrio
 import pytest
+import rasterio
 import shapely
 from affine import Affine
 from conftest import Pointwise, write_image
@@ -19,6 +20,7 @@ from rscd.archive.ledger import Entry
 from rscd.archive.summary import write_summary
 from rscd.errors import OutputError
 from rscd.model.contract import Contract
+from rscd.output.reviews import Carried, open_geopackage
 
 TERMS = {"window": 96, "overlap": 32, "threshold": 0.6, "trained_on": "nothing"}
 STAND_IN = Pointwise(), Contract("stand-in", "1", "lite", 8, (0.0,) * 3, (1.0,) * 3, **TERMS)
@@ -71,7 +73,27 @@ def test_pairs_of_one_crs_keep_it_and_of_several_come_to_wgs84(made, tmp_path):
         assert database.execute("SELECT f_table_name FROM layer_styles").fetchall() == [("changes",), ("pairs",)]
 
 
-def test_reviews_in_a_summary_stay_until_the_pair_is_run_anew(made, tmp_path):
+def test_a_pair_with_near_infrared_keeps_its_columns_beside_one_without(made, tmp_path):
+    folder, entries = made
+    shutil.copytree(folder / "west", tmp_path / "west")
+    dates = []
+    for date in ("before", "after"):
+        with rasterio.open(folder / "west" / f"{date}.tif") as source:
+            pixels, transform = source.read(), source.transform
+        path = tmp_path / f"{date}.tif"
+        pixels = np.concatenate([pixels, 90 + pixels[1:2]])
+        dates.append(write_image(path, pixels, transform=transform, photometric="minisblack"))
+    (tmp_path / "nir").mkdir()
+    result = detect(DetectConfig(*dates, output=tmp_path / "nir" / "changes.gpkg", nir=4), model=STAND_IN)
+    both = [entries[0], entry("nir", polygons=result.written.polygons)]
+    write_summary(tmp_path / "s.gpkg", tmp_path, both)
+    found = pyogrio.read_dataframe(tmp_path / "s.gpkg", layer="changes")
+    assert list(found.pair_id) == ["west", "west", "nir", "nir"]
+    assert found.before_nir.isna().tolist() == found.ndvi_change.isna().tolist() == [True, True, False, False]
+    assert (found.before_nir[2:] > 120).all() and found.before_red.notna().all()
+
+
+def test_reviews_in_a_summary_stay_though_the_pair_is_run_anew(made, tmp_path):
     folder, entries = made
     path = tmp_path / "summary.gpkg"
     write_summary(path, folder, entries)
@@ -79,8 +101,8 @@ def test_reviews_in_a_summary_stay_until_the_pair_is_run_anew(made, tmp_path):
     changes.loc[changes.id == 2, "review"] = "accepted"
     pyogrio.write_dataframe(changes, path, layer="changes")
     again = [entries[0], dataclasses.replace(entries[1], ended="2026-02-02"), entries[2]]
-    write_summary(path, folder, again)
-    assert list(pyogrio.read_dataframe(path, layer="changes").review) == ["", "accepted", "", ""]
+    assert write_summary(path, folder, again).reviews == Carried(carried=2)
+    assert list(pyogrio.read_dataframe(path, layer="changes").review) == ["", "accepted", "", "accepted"]
 
 
 def test_a_summary_of_nothing_is_valid(made, tmp_path):
@@ -90,17 +112,7 @@ def test_a_summary_of_nothing_is_valid(made, tmp_path):
     assert pyogrio.read_info(tmp_path / "s.gpkg", layer="pairs")["features"] == 1
 
 
-def test_a_pair_that_lacks_its_file_leaves_the_old_summary(made, tmp_path):
-    folder, entries = made
-    path = tmp_path / "summary.gpkg"
-    path.write_bytes(b"old")
-    with pytest.raises(OutputError, match="gone"):
-        write_summary(path, folder, [*entries, entry("gone")])
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_pair_that_is_damaged_is_told(made, tmp_path):
+def test_a_pair_whose_file_cannot_be_read_fails_by_name_and_the_others_are_summed_up(made, tmp_path):
     _, entries = made
     folder, path = shutil.copytree(made[0], tmp_path / "archive"), tmp_path / "summary.gpkg"
     damaged = folder / "east" / "changes.gpkg"
@@ -110,9 +122,31 @@ def test_a_pair_that_is_damaged_is_told(made, tmp_path):
     with damaged.open("r+b") as file:
         file.seek((page - 1) * size)
         file.write(b"\xff" * size)
-    with pytest.raises(OutputError, match=r"summary\.gpkg.*run again"):
-        write_summary(path, folder, entries)
-    assert not path.exists()
+    made_now = write_summary(path, folder, [*entries, entry("gone")])
+    assert sorted(made_now.unreadable) == ["east", "gone"]
+    assert "cannot be read" in made_now.unreadable["east"]
+    assert set(pyogrio.read_dataframe(path, layer="changes").pair_id) == {"west"}
+    assert list(pyogrio.read_dataframe(path, layer="pairs").status) == ["done", "failed", "failed", "failed"]
+
+
+def test_a_polygon_deleted_by_hand_stays_deleted(made, tmp_path):
+    _, entries = made
+    folder, path = shutil.copytree(made[0], tmp_path / "archive"), tmp_path / "summary.gpkg"
+    with closing(open_geopackage(folder / "east" / "changes.gpkg")) as database, database:
+        database.execute("DELETE FROM changes WHERE id = 1")
+    assert not write_summary(path, folder, entries).unreadable
+    frame = pyogrio.read_dataframe(path, layer="changes")
+    assert list(zip(frame.pair_id, frame.id, strict=True)) == [("west", 1), ("west", 2), ("east", 2)]
+
+
+def test_a_summary_that_is_open_elsewhere_is_not_replaced(made, tmp_path):
+    folder, entries = made
+    path = tmp_path / "summary.gpkg"
+    write_summary(path, folder, entries)
+    with closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(OutputError, match=r"summary\.gpkg: another program has it open"):
+            write_summary(path, folder, entries)
 
 
 def test_the_index_escapes_and_links_what_is_there(made):

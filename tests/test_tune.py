@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from rscd.errors import UsageError
 from rscd.inference.predictor import Predictor
 from rscd.inference.tune import best_batch, tune
 from rscd.scene.windows import WindowPlan
@@ -34,8 +33,3 @@ def test_on_a_cpu_nothing_is_measured_and_one_window_goes_at_a_time():
     predictor = Predictor(Counter())
     tune(predictor, 64, WindowPlan.over(640, 640, 64, 8))
     assert (predictor.batch_size, Counter.passes) == (1, 0)
-
-
-def test_no_batch_is_refused():
-    with pytest.raises(UsageError, match="--batch-size 0"):
-        Predictor(torch.nn.Identity(), batch_size=0)

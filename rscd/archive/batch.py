@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from rscd.archive.estimate import PairEstimate, estimate_pairs, seconds_per_window
 from rscd.archive.folders import folder_pairs
@@ -15,22 +16,34 @@ from rscd.archive.index import write_index
 from rscd.archive.job import PairJob, PairOutcome, failed, is_current, job_of, run_pair
 from rscd.archive.ledger import Entry, Ledger
 from rscd.archive.manifest import Manifest, read_manifest, write_manifest
-from rscd.archive.schedule import completed, workers
+from rscd.archive.schedule import completed, visible_gpus, workers
 from rscd.archive.summary import write_summary
 from rscd.config import BatchConfig
 from rscd.errors import Interrupted, ModelError, OutputError, UsageError
 from rscd.inference.predictor import choose_window
-from rscd.model.contract import Contract
 from rscd.model.registry import trained_model
-from rscd.output.components import threshold_value
+from rscd.output.reviews import NONE, Carried, check_reviews
+from rscd.words import several
 
 SUMMARY, INDEX, RESOLVED = "summary.gpkg", "index.html", "manifest.csv"
 CHECKERS = 8
 """Pairs whose fingerprints are taken at once."""
-NOT_THE_PAIRS_FAULT = (UsageError.exit_code, ModelError.exit_code)
-"""A pair that ends with one of these was not at fault: no other would do better."""
+PAIR = 1000
+"""Steps of progress a pair."""
 OnPair = Callable[[PairOutcome, int, int], None]
 """Called with each outcome, how many there are by now, and how many there will be."""
+
+
+@dataclass(frozen=True)
+class Calls:
+    """What a run of an archive calls on its way."""
+
+    on_pair: OnPair = lambda outcome, number, total: None
+    """With each outcome."""
+    tell: Callable[[str], None] = lambda line: None
+    """With lines on what is about to happen."""
+    progress: Callable[[int, int], None] = lambda done, total: None
+    """With steps done and in all, ``PAIR`` a pair."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +66,10 @@ class BatchResult:
     """Page that lists the reports."""
     seconds: float
     """Wall time, s."""
+    entries: tuple[Entry, ...] = ()
+    """All pairs, with verdict, model and quality."""
+    reviews: Carried = NONE
+    """What became of the reviews in the summary that was replaced."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +102,7 @@ def run_batch(
     *,
     on_pair: OnPair = lambda outcome, number, total: None,
     tell: Callable[[str], None] = lambda line: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> BatchResult:
     """Run what is missing of an archive, and write its summary.
 
@@ -95,6 +113,7 @@ def run_batch(
         config: Manifest, folder, options.
         on_pair: Called with each outcome.
         tell: Called with lines on what is about to happen.
+        progress: Called with steps done and in all, ``PAIR`` a pair.
 
     Raises:
         DataError: The manifest was refused.
@@ -103,29 +122,36 @@ def run_batch(
         OutputError: The folder, ledger or summary cannot be written.
         Interrupted: By the user, or the scheduler is gone.
     """
-    started = perf_counter()
-    manifest, jobs, _ = _jobs(config)
+    started, calls = perf_counter(), Calls(on_pair, tell, progress)
+    manifest, jobs = _jobs(config)
     _say(manifest, tell)
+    summary, index = config.output / SUMMARY, config.output / INDEX
+    check_reviews(summary, discard=config.detect.discard_reviews)
     with Ledger(config.output) as ledger:
-        ledger.expect(jobs)
-        todo = _todo(ledger, jobs)
-        tell(f"{len(jobs)} pairs, {len(jobs) - len(todo)} of them done already")
+        cut = ledger.expect(jobs)
+        todo = sorted(_todo(ledger, jobs), key=lambda job: job.id in cut)  # one that ended the last run comes last
+        tell(f"{several(len(jobs), 'pair')}, {len(jobs) - len(todo)} done already")
         chosen = todo[: config.max_pairs]
         try:
             if chosen:
-                _run(config, ledger, chosen, on_pair)
+                _run(config, ledger, chosen, calls)
         except KeyboardInterrupt as error:
             done = sum(entry.state == "done" for entry in ledger.entries())
             raise Interrupted(f"interrupted; {done} of {len(jobs)} pairs are done and stay so") from error
+        made = write_summary(
+            summary, config.output, ledger.entries(), discard_reviews=config.detect.discard_reviews
+        )
+        for name, why in made.unreadable.items():
+            ledger.fail(name, why)
         entries = ledger.entries()
-        summary, index = config.output / SUMMARY, config.output / INDEX
-        write_summary(summary, config.output, entries)
         write_index(index, config.output, entries)
     wrong = tuple(entry for entry in entries if entry.state == "failed")
     done = sum(entry.state == "done" for entry in entries)
     left = len(entries) - done - len(wrong)
     taken = perf_counter() - started
-    return BatchResult(len(entries), len(chosen), done, wrong, left, summary, index, taken)
+    return BatchResult(
+        len(entries), len(chosen), done, wrong, left, summary, index, taken, tuple(entries), made.reviews
+    )
 
 
 def plan_batch(config: BatchConfig) -> BatchPlan:
@@ -137,8 +163,8 @@ def plan_batch(config: BatchConfig) -> BatchPlan:
         ModelError: The model was refused.
         OutputError: The folder cannot be written.
     """
-    manifest, jobs, contract = _jobs(config)
-    pairs = tuple(estimate_pairs(jobs, contract))
+    manifest, jobs = _jobs(config)
+    pairs = tuple(estimate_pairs(jobs))
     speed, device = seconds_per_window(config.detect)
     resolved = config.output / RESOLVED
     write_manifest(resolved, manifest)
@@ -153,32 +179,27 @@ def plan_batch(config: BatchConfig) -> BatchPlan:
     )
 
 
-def _jobs(config: BatchConfig) -> tuple[Manifest, list[PairJob], Contract]:
+def _jobs(config: BatchConfig) -> tuple[Manifest, list[PairJob]]:
     """Check what can be checked before anything runs."""
-    if config.retries < 0:
-        raise UsageError(f"--retries {config.retries}", remedy="use 0 or more")
-    if config.max_pairs is not None and config.max_pairs < 1:
-        raise UsageError(f"--max-pairs {config.max_pairs}", remedy="use 1 or more")
-    path, contract = trained_model(config.detect.model)
-    choose_window(config.detect.window, config.detect.overlap, contract)
-    threshold_value(contract.threshold if config.detect.threshold is None else config.detect.threshold)
+    shared = trained_model(config.detect.model) if config.detect.model is not None else None
+    if shared is not None:
+        choose_window(config.detect.window, config.detect.overlap, shared[1])
     manifest = _manifest(config)
     try:
         config.output.mkdir(exist_ok=True)
     except OSError as error:
         remedy = "name a folder whose parent exists and is writable"
         raise OutputError(f"cannot be made: {error}", path=config.output, remedy=remedy) from error
-    jobs = [job_of(pair, config, path.absolute(), contract.sha256) for pair in manifest.pairs]
-    return manifest, jobs, contract
+    with ThreadPoolExecutor(CHECKERS) as pool:
+        jobs = list(pool.map(lambda pair: job_of(pair, config, shared), manifest.pairs))
+    return manifest, jobs
 
 
 def _manifest(config: BatchConfig) -> Manifest:
-    folders = config.before_dir, config.after_dir
-    if config.manifest is not None and folders == (None, None):
+    if config.manifest is not None:
         return read_manifest(config.manifest, allow_remote=config.allow_remote, asset=config.asset)
-    if config.manifest is None and config.before_dir is not None and config.after_dir is not None:
-        return folder_pairs(config.before_dir, config.after_dir, config.match_by)
-    raise UsageError("no pairs named, or twice", remedy="give a MANIFEST, or both --before-dir and --after-dir")
+    assert config.before_dir is not None and config.after_dir is not None, "checked by the config"
+    return folder_pairs(config.before_dir, config.after_dir, config.match_by)
 
 
 def _todo(ledger: Ledger, jobs: list[PairJob]) -> list[PairJob]:
@@ -192,18 +213,50 @@ def _todo(ledger: Ledger, jobs: list[PairJob]) -> list[PairJob]:
     return [job for job in jobs if job.id not in skipped]
 
 
-def _run(config: BatchConfig, ledger: Ledger, jobs: list[PairJob], on_pair: OnPair) -> None:
-    with workers(config.scheduler, config.detect.device) as client:
-        events = completed(client, run_pair, jobs, retries=config.retries, on_start=ledger.start)
-        with closing(events):
-            for number, (job, result) in enumerate(events, start=1):
-                outcome = failed(job, result) if isinstance(result, BaseException) else result
-                if outcome.exit_code in NOT_THE_PAIRS_FAULT:
-                    raise (UsageError if outcome.exit_code == UsageError.exit_code else ModelError)(outcome.error)
-                ledger.record(outcome)
-                on_pair(outcome, number, len(jobs))
-                if config.fail_fast and outcome.state == "failed":
-                    return
+def _run(config: BatchConfig, ledger: Ledger, jobs: list[PairJob], calls: Calls) -> None:
+    with closing(_results(config, ledger, jobs, calls)) as events:
+        for number, (job, result) in enumerate(events, start=1):
+            outcome = failed(job, result) if isinstance(result, BaseException) else result
+            if outcome.for_all:
+                raise (UsageError if outcome.exit_code == UsageError.exit_code else ModelError)(outcome.error)
+            ledger.record(outcome)
+            calls.on_pair(outcome, number, len(jobs))
+            calls.progress(number * PAIR, len(jobs) * PAIR)
+            if config.fail_fast and outcome.state == "failed":
+                return
+
+
+def _results(
+    config: BatchConfig, ledger: Ledger, jobs: list[PairJob], calls: Calls
+) -> Generator[tuple[PairJob, Any]]:
+    """Each pair with its outcome, or what was raised; from this process, or from the workers of a cluster."""
+    if config.scheduler is None and config.workers is None and len(visible_gpus(config.detect.device)) < 2:
+        yield from one_by_one(jobs, retries=config.retries, on_start=ledger.start, calls=calls)
+        return
+    with workers(config.scheduler, config.detect.device, config.workers, config.wait_s, calls.tell) as client:
+        yield from completed(client, run_pair, jobs, retries=config.retries, on_start=ledger.start)
+
+
+def one_by_one(
+    jobs: Sequence[PairJob], *, retries: int, on_start: Callable[[PairJob], None], calls: Calls
+) -> Generator[tuple[PairJob, Any]]:
+    """Run pairs in this process, one after the other."""
+    for k, job in enumerate(jobs):
+        on_start(job)
+
+        def within(done: int, total: int, k: int = k) -> None:
+            calls.progress(k * PAIR + PAIR * done // max(total, 1), len(jobs) * PAIR)
+
+        result: Any = None
+        for _ in range(1 + retries):
+            try:
+                result = run_pair(job, within)
+                break
+            except Interrupted:
+                raise
+            except Exception as error:
+                result = error
+        yield job, result
 
 
 def _say(manifest: Manifest, tell: Callable[[str], None]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
@@ -15,7 +15,8 @@ from rscd.config import DetectConfig
 from rscd.errors import RscdError
 from rscd.inference.predictor import Predictor, choose_device, choose_window
 from rscd.inference.rescale import window_on_grid
-from rscd.model.contract import Contract
+from rscd.model.catalog import DEFAULT
+from rscd.model.checkpoint import read_contract
 from rscd.model.registry import load_model
 from rscd.scene.grid import gsd_m
 from rscd.scene.pair import open_pair
@@ -49,16 +50,19 @@ class PairEstimate:
         return self.width * self.height / 1e6
 
 
-def estimate_pairs(jobs: Iterable[PairJob], contract: Contract) -> Iterator[PairEstimate]:
+def estimate_pairs(jobs: Iterable[PairJob]) -> Iterator[PairEstimate]:
     """Read the headers of all pairs, several at once; in order."""
     with ThreadPoolExecutor(READERS) as pool:
-        yield from pool.map(partial(estimate_pair, contract=contract), jobs)
+        yield from pool.map(estimate_pair, jobs)
 
 
-def estimate_pair(job: PairJob, contract: Contract) -> PairEstimate:
+def estimate_pair(job: PairJob) -> PairEstimate:
     """Open a pair, and count its windows."""
     config = job.config
+    if job.problem:
+        return PairEstimate(job.id, problem=job.problem)
     try:
+        contract = read_contract(Path(str(config.model)))
         with open_pair(config, contract.bands) as pair:
             gsd = gsd_m(pair.full)
             wanted = None if config.force_gsd else contract.working_gsd(gsd, config.before)
@@ -68,12 +72,12 @@ def estimate_pair(job: PairJob, contract: Contract) -> PairEstimate:
             plan = WindowPlan.on(pair.full, meet(pair.with_margin(sides[1]).crop, pair.overlap.window), *sides)
             return PairEstimate(job.id, pair.grid.width, pair.grid.height, plan.count)
     except RscdError as error:
-        return PairEstimate(job.id, problem=" ".join(str(error).split()))
+        return PairEstimate(job.id, problem=error.line)
 
 
 def seconds_per_window(config: DetectConfig) -> tuple[float, str]:
     """Time one batch on this machine: s a window, and the device. Reading and writing mostly overlap with it."""
-    network, contract = load_model(config.model)
+    network, contract = load_model(config.model or DEFAULT)
     device = choose_device(config.device)
     predictor = Predictor(network, contract.temperature, device, config.precision, config.batch_size)
     side, _ = choose_window(config.window, config.overlap, contract)

@@ -82,12 +82,17 @@ def _failed(wrong: Sequence[Entry]) -> str:
 
 def _row(folder: Path, entry: Entry) -> str:
     if entry.state != "done":
-        return f'<tr><td>{escape(entry.id)}</td><td class="waiting" colspan="6">not run yet</td></tr>'
+        return f'<tr><td>{escape(entry.id)}</td><td class="waiting" colspan="9">not run yet</td></tr>'
     there = {name: (folder / entry.id / name).is_file() for name in (REPORT, CHANGES, PROBABILITY)}
     name = _link(entry.id, REPORT, entry.id) if there[REPORT] else escape(entry.id)
     links = [_link(entry.id, file, text) for file, text in ((CHANGES, "polygons"), (PROBABILITY, "raster"))]
     present = " ".join(link for link, file in zip(links, (CHANGES, PROBABILITY), strict=True) if there[file])
+    quality = [f"{entry.valid_share:.0%} valid"] if entry.valid_share is not None else []
+    quality += [f"shift {entry.shift_px:.1f} px"] if entry.shift_px is not None else []
     cells = (
+        entry.verdict,
+        entry.model,
+        ", ".join(quality),
         f"{entry.polygons:,}",
         nice_m2(entry.changed_m2),
         nice_m2(1e6 * entry.observed_km2),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rscd.config import BatchConfig, DetectConfig
 from rscd.errors import DataError, ModelError, RscdError, UsageError
+from rscd.model.catalog import DEFAULT
+from rscd.model.registry import trained_model
 from rscd.scene.fingerprint import fingerprint
+from rscd.setup import with_model
 
 if TYPE_CHECKING:
     from rscd.archive.manifest import ManifestPair
@@ -23,8 +28,8 @@ if TYPE_CHECKING:
 
 CHANGES, PROBABILITY, REPORT = "changes.gpkg", "probability.tif", "report.html"
 """Names of a pair's outputs in its folder."""
-_PATHS = ("before", "after", "aoi", "output", "probability", "report", "model")
-_NOT_RESULT = ("overwrite", "device", "remote", "resume", "keep_journal")
+_PATHS = ("before", "after", "before_mask", "after_mask", "aoi", "output", "probability", "report", "model")
+_NOT_RESULT = ("overwrite", "device", "remote", "resume", "keep_journal", "discard_reviews", "full_paths")
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,11 @@ class PairJob:
     config: DetectConfig
     """Its files and options; outputs lie in its own folder, and an old one is replaced."""
     model_sha256: str
-    """Hash of the weights that all pairs are to be run with."""
+    """Hash of the weights that it is to be run with."""
+    own_model: bool = False
+    """The manifest names the model for this pair."""
+    problem: str = ""
+    """Why it cannot be run, known before."""
 
 
 @dataclass(frozen=True)
@@ -67,25 +76,58 @@ class PairOutcome:
     """What at least one date does not show, km2."""
     worker: str = ""
     """Machine and device that it ran on."""
+    verdict: str = ""
+    """Of the inspection: whether the dates can be compared."""
+    model: str = ""
+    """Name and version of the model."""
+    valid_share: float | None = None
+    """Share of the overlap that both dates show, 0..1."""
+    shift_px: float | None = None
+    """Shift between the dates as it was found, px; None where it could not be measured."""
+    reviews: str = ""
+    """What became of the reviews in the file that was replaced, in words."""
+    for_all: bool = False
+    """It failed for what all pairs share, so that no other would do better."""
 
 
-def job_of(pair: ManifestPair, batch: BatchConfig, model: Path, sha256: str) -> PairJob:
-    """A pair's job: the shared options with its own paths and threshold."""
-    folder, shared = batch.output.absolute() / pair.id, batch.detect
+def job_of(pair: ManifestPair, batch: BatchConfig, shared: tuple[Path, Contract] | None) -> PairJob:
+    """A pair's job: the shared options with its own paths, threshold and model.
+
+    Args:
+        pair: Of the manifest.
+        batch: The options.
+        shared: Where the model of all pairs lies, and its contract; None: each takes the one whose pixel sizes fit.
+    """
+    folder, options = batch.output.absolute() / pair.id, batch.detect
     config = dataclasses.replace(
-        shared,
+        options,
         before=pair.before,
         after=pair.after,
         aoi=pair.aoi,
-        threshold=shared.threshold if pair.threshold is None else pair.threshold,
+        threshold=options.threshold if pair.threshold is None else pair.threshold,
         output=folder / CHANGES,
-        probability=folder / PROBABILITY if shared.probability else None,
-        report=folder / REPORT if shared.report else None,
-        model=str(model),
+        probability=folder / PROBABILITY if options.probability else None,
+        report=folder / REPORT if options.report else None,
         overwrite=True,
         remote=batch.allow_remote,
     )
-    return PairJob(pair.id, config, sha256)
+    own = bool(pair.model) or shared is None
+    problem = pair.problem
+    try:
+        path, contract = shared if shared is not None and not pair.model else trained_model(_named(pair, config))
+    except ModelError as error:
+        return PairJob(pair.id, config, "", own_model=True, problem=problem or error.line)
+    config = dataclasses.replace(config, model=str(path.absolute()))
+    return PairJob(pair.id, config, contract.sha256, own_model=own, problem=problem)
+
+
+def _named(pair: ManifestPair, config: DetectConfig) -> str:
+    if pair.model:
+        return pair.model
+    try:
+        return str(with_model(config).model)
+    except DataError:  # which the run says in better words
+        return DEFAULT
 
 
 def job_fingerprint(job: PairJob) -> str:
@@ -96,7 +138,7 @@ def job_fingerprint(job: PairJob) -> str:
         DataError: A remote one does not answer.
     """
     config = job.config
-    files = {role: getattr(config, role) for role in ("before", "after", "aoi")}
+    files = {**config.rasters, "aoi": config.aoi}
     told: dict[str, Any] = {
         role: {k: v for k, v in fingerprint(path).items() if k != "path"} for role, path in files.items() if path
     }
@@ -120,7 +162,10 @@ def is_current(job: PairJob, known: str) -> bool:
         return False
 
 
-def run_pair(job: PairJob) -> PairOutcome:
+def run_pair(
+    job: PairJob,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> PairOutcome:
     """Detect one pair, in whatever process this is called.
 
     What the pair, the options or the model are refused for comes back as an outcome, for another try would end
@@ -132,15 +177,21 @@ def run_pair(job: PairJob) -> PairOutcome:
     from rscd.detection import detect
 
     started, host = perf_counter(), socket.gethostname()
+    if job.problem:
+        return PairOutcome(job.id, "failed", job.problem, DataError.exit_code, worker=host)
     try:
         known = _fingerprint(job)
         job.config.output.parent.mkdir(exist_ok=True)
-        result = detect(job.config, model=worker_model(job.config.model, job.model_sha256))
+        model = worker_model(str(job.config.model), job.model_sha256)
+        result = detect(job.config, model=model, progress=progress)
     except (DataError, UsageError, ModelError) as error:
         seconds = perf_counter() - started
-        why = " ".join(str(error).split())
-        return PairOutcome(job.id, "failed", why, error.exit_code, seconds=seconds, worker=host)
-    written = result.written
+        why = error.line
+        shared = isinstance(error, ModelError) and not job.own_model
+        for_all = shared or (isinstance(error, UsageError) and error.path is None)
+        return PairOutcome(job.id, "failed", why, error.exit_code, seconds=seconds, worker=host, for_all=for_all)
+    written, found = result.written, result.inspection
+    shift = found.shift.length_px if found.shift is not None else math.nan
     return PairOutcome(
         id=job.id,
         state="done",
@@ -152,12 +203,17 @@ def run_pair(job: PairJob) -> PairOutcome:
         observed_km2=written.observed_km2,
         not_observable_km2=written.not_observable_km2,
         worker=f"{host} {result.device}",
+        verdict=found.verdict,
+        model=result.model,
+        valid_share=found.valid_share,
+        shift_px=None if math.isnan(shift) else shift,
+        reviews=str(written.reviews) if written.reviews else "",
     )
 
 
 def failed(job: PairJob, error: BaseException) -> PairOutcome:
     """The outcome of a pair whose worker raised, or died."""
-    text = str(error) if isinstance(error, RscdError) else f"{type(error).__name__}: {error}"
+    text = error.line if isinstance(error, RscdError) else f"{type(error).__name__}: {error}"
     return PairOutcome(job.id, "failed", " ".join(text.split()), getattr(error, "exit_code", 1))
 
 
@@ -169,7 +225,7 @@ def _fingerprint(job: PairJob) -> str:
         return ""
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def worker_model(path: str, sha256: str) -> tuple[ChangeNetwork, Contract]:
     """The model, loaded once a worker."""
     from rscd.model.registry import load_model

@@ -6,13 +6,14 @@ import csv
 import re
 import unicodedata
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rscd.archive.hrefs import Root
 from rscd.archive.tables import OPTIONAL, REQUIRED, SUFFIXES, Row, feature_rows, read_json, table_rows
-from rscd.errors import DataError, UsageError
-from rscd.output.components import threshold_value
+from rscd.errors import DataError
+from rscd.files import MANIFEST, require_file
 from rscd.output.publish import publishing
 
 MOST_TOLD = 5
@@ -20,6 +21,8 @@ MOST_TOLD = 5
 _SAFE_ID = re.compile(r"\w[\w.-]{0,119}")
 OWN_FILES = ("ledger.sqlite", "ledger.lock", "summary.gpkg", "index.html", "manifest.csv")
 """What lies beside the pairs' folders."""
+OWN_ENDINGS = ("", "-wal", "-shm", "-journal", ".rscd")
+"""What SQLite and a run add to such a name."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,15 @@ class ManifestPair:
     """Absolute path of a vector file: its area of interest."""
     threshold: float | None = None
     """Its threshold, 0..1."""
+    model: str = ""
+    """Name of an embedded model, or path of a checkpoint; empty: the one of all pairs."""
+
+    @property
+    def problem(self) -> str:
+        """Why it cannot have a folder; empty if it can."""
+        if folded(self.id) in {f"{name}{ending}" for name in OWN_FILES for ending in OWN_ENDINGS}:
+            return f"id {self.id!r} is the name of a file of the archive - give the pair another id"
+        return ""
 
 
 @dataclass(frozen=True)
@@ -60,8 +72,7 @@ def read_manifest(path: Path, *, allow_remote: bool = False, asset: str | None =
         DataError: It cannot be read, holds no pair, or a line is refused; the first such line is told.
         UsageError: STAC, and the extra ``stac`` is not installed.
     """
-    if not path.is_file():
-        raise DataError("no such file", path=path, remedy="give a manifest, or --before-dir and --after-dir")
+    require_file(path, MANIFEST)
     if path.suffix.lower() not in SUFFIXES:
         raise DataError("no manifest by its suffix", path=path, remedy=f"use one of {', '.join(SUFFIXES)}")
     root = Root(path.parent, allow_remote=allow_remote)
@@ -132,7 +143,7 @@ def _pair(row: Row, root: Root) -> ManifestPair:
         if not values[name]:
             raise DataError(f"no value for {name}", remedy=f"give {', '.join(REQUIRED)} for each pair")
     name = values["id"]
-    if not _SAFE_ID.fullmatch(name) or name.endswith(".") or folded(name) in OWN_FILES:
+    if not _SAFE_ID.fullmatch(name) or name.endswith("."):
         remedy = "use letters, digits, _, - and dots, 120 at most, and start with a letter or digit"
         raise DataError(f"id {name[:130]!r} cannot name a folder", remedy=remedy)
     return ManifestPair(
@@ -141,16 +152,15 @@ def _pair(row: Row, root: Root) -> ManifestPair:
         root.resolve(values["after"]),
         root.resolve(values["aoi"], local=True) if values["aoi"] else None,
         _threshold(values["threshold"]) if values["threshold"] else None,
+        values["model"],
     )
 
 
 def _threshold(text: str) -> float:
-    try:
-        value = float(text)
-        threshold_value(value)
-    except (ValueError, UsageError) as error:
-        raise DataError(f"threshold {text!r}", remedy="use a probability above 0, at most 1") from error
-    return value
+    with suppress(ValueError):
+        if 0 < float(text) <= 1:
+            return float(text)
+    raise DataError(f"threshold {text!r}", remedy="use a probability above 0, at most 1")
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
@@ -159,7 +169,8 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
         writer = csv.writer(file)
         writer.writerow((*REQUIRED, *OPTIONAL))
         for pair in manifest.pairs:
-            writer.writerow([pair.id, *(_address(p) for p in (pair.before, pair.after, pair.aoi)), pair.threshold])
+            files = (_address(path) for path in (pair.before, pair.after, pair.aoi))
+            writer.writerow([pair.id, *files, pair.threshold, pair.model])
 
 
 def _address(path: Path | None) -> str:

@@ -11,6 +11,7 @@ import os
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from rscd.errors import Interrupted, UsageError
@@ -21,17 +22,30 @@ if TYPE_CHECKING:
 LOOPBACK = "127.0.0.1"
 SLOT = "GPU"
 """Name of the Dask resource that is one slot for a network."""
+SAY_S = 10.0
+"""How often a wait for workers is mentioned, s."""
+WAIT_S = 300.0
+"""How long to wait for a scheduler's first worker, s."""
 CONNECT_S = 20
 """How long an address may take to answer, s."""
 
 
 @contextmanager
-def workers(scheduler: str | None, device: str = "auto") -> Iterator[Client]:
-    """Connect to a cluster, or start workers of our own: one a GPU, or one on the CPU with all its cores.
+def workers(
+    scheduler: str | None,
+    device: str = "auto",
+    count: int | None = None,
+    wait_s: float = 0.0,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Iterator[Client]:
+    """Connect to a cluster, or start workers of our own: one a GPU, or on the CPU as many as asked for.
 
     Args:
         scheduler: A scheduler's address, such as ``tcp://host:8786``; None for workers of our own.
         device: ``auto``, ``cpu`` or ``cuda:N``: what our own workers may use.
+        count: Workers of our own on the CPU, which share its cores; None is one.
+        wait_s: How long to wait for the first worker of a scheduler that has none, s.
+        tell: Called with a line each ``SAY_S`` of that wait.
 
     Raises:
         UsageError: Dask is not installed, nothing answers at the address, or no worker there has a slot.
@@ -40,7 +54,8 @@ def workers(scheduler: str | None, device: str = "auto") -> Iterator[Client]:
         import dask
         from distributed import Client
     except ImportError as error:
-        raise UsageError("batch needs Dask", remedy="install it: pip install 'rscd[cluster]'") from error
+        problem = "--scheduler, --workers and several GPUs need Dask"
+        raise UsageError(problem, remedy="in rscd's folder: pip install '.[cluster]'") from error
     with ExitStack() as stack:
         # Nothing but the scheduler and its workers listens, and on loopback: no dashboard, no web pages.
         quiet: dict[str, list[str]] = {
@@ -49,17 +64,37 @@ def workers(scheduler: str | None, device: str = "auto") -> Iterator[Client]:
         }
         stack.enter_context(dask.config.set(quiet))
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
-        place: Any = scheduler if scheduler is not None else stack.enter_context(_local_cluster(device))
+        place: Any = scheduler if scheduler is not None else stack.enter_context(_local_cluster(device, count))
         try:
             client = stack.enter_context(Client(place, timeout=CONNECT_S, set_as_default=False))
         except (OSError, ValueError, TypeError) as error:
             remedy = "give a Dask scheduler's address, such as tcp://host:8786"
             raise UsageError(f"--scheduler {scheduler}: {error}", remedy=remedy) from error
+        if scheduler is not None:
+            _wait_for_workers(client, scheduler, wait_s, tell)
         there = _offers(client)
-        if there and not any(there):
+        if not any(there):
             remedy = f"start them with: dask worker {scheduler} --nthreads 1 --resources {SLOT}=1"
             raise UsageError(f"--scheduler {scheduler}: none of {len(there)} workers has a slot", remedy=remedy)
         yield client
+
+
+def _wait_for_workers(client: Client, scheduler: str, wait_s: float, tell: Callable[[str], None]) -> None:
+    """Wait until a worker is there.
+
+    Raises:
+        UsageError: None came.
+    """
+    began = said = monotonic()
+    while not _offers(client):
+        now = monotonic()
+        if now - began >= wait_s:
+            remedy = f"start some: dask worker {scheduler} --nthreads 1 --resources {SLOT}=1; or raise --wait"
+            raise UsageError(f"--scheduler {scheduler}: no worker came in {wait_s:.0f} s", remedy=remedy)
+        if now - said >= SAY_S or now == began:
+            said = now
+            tell(f"waiting for workers at {scheduler} ({now - began:.0f} of {wait_s:.0f} s)")
+        sleep(min(0.2, max(wait_s, 0.01)))
 
 
 def completed(
@@ -126,11 +161,11 @@ def _offers(client: Client) -> list[float]:
 
 
 @contextmanager
-def _local_cluster(device: str) -> Iterator[SpecCluster]:
+def _local_cluster(device: str, count: int | None) -> Iterator[SpecCluster]:
     """Worker processes on loopback; each sees one GPU, or the CPU."""
     from distributed import Nanny, Scheduler, SpecCluster
 
-    gpus = visible_gpus(device) or [None]
+    gpus = visible_gpus(device) or [None] * (count or 1)
     threads = max(1, len(os.sched_getaffinity(0)) // len(gpus))
     listen = {"host": LOOPBACK, "dashboard": False, "dashboard_address": f"{LOOPBACK}:0"}
     specs = {

@@ -17,22 +17,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rscd.archive.job import worker_model
-from rscd.archive.schedule import completed, slots, workers
+from rscd.archive.schedule import WAIT_S, completed, slots, workers
 from rscd.config import DetectConfig
 from rscd.detection import detect
 from rscd.errors import Interrupted, UsageError
 from rscd.inference.bands import band_records, interruptible
-from rscd.inference.journal import SPLIT_NAME, Journal, differences, open_journal, plain_key, read_key
-from rscd.inference.lock import locked, publication_record, run_folder
+from rscd.inference.journal import Journal, differences, open_journal, plain_key, read_key
+from rscd.inference.lock import locked
 from rscd.inference.stream import ahead
 from rscd.inference.work import Work
+from rscd.model.catalog import DEFAULT
 from rscd.model.registry import trained_model
 from rscd.output.area import PixelAreas
 from rscd.output.outputs import Outputs, Progress
 from rscd.output.publish import write_durably
+from rscd.output.targets import SPLIT_NAME, run_folder
 from rscd.result import Result
 from rscd.scene.reader import read_windows
-from rscd.setup import Run, Settings
+from rscd.setup import Run, Settings, with_model
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -105,11 +107,12 @@ def detect_split(
     """
     config = _absolute(config)
     outputs = Outputs.of(config)
-    outputs.check(config.inputs, overwrite=config.overwrite, record=publication_record(config.output))
-    path, contract = trained_model(config.model)
+    outputs.check(config.inputs, overwrite=config.overwrite, discard_reviews=config.discard_reviews)
+    config = with_model(config)
+    path, contract = trained_model(config.model or DEFAULT)
     config = dataclasses.replace(config, model=str(path.absolute()))
     scene = Scene(config, contract.sha256)
-    with workers(scheduler) as client:
+    with workers(scheduler, wait_s=WAIT_S, tell=on_start) as client:
         with locked(config.output) as folder:
             start: Start = _one(client, begin, scene)
             scene = dataclasses.replace(scene, config=dataclasses.replace(config, batch_size=start.batch_size))
@@ -244,11 +247,11 @@ def merge(scene: Scene) -> Result:
     config = dataclasses.replace(scene.config, resume=True)
     with _open(scene) as run:
         _agree(run, run_folder(config.output))
-    return detect(config, model=worker_model(config.model, scene.model_sha256))
+    return detect(config, model=worker_model(str(config.model), scene.model_sha256))
 
 
 def _open(scene: Scene) -> AbstractContextManager[Run]:
-    return Settings(scene.config, worker_model(scene.config.model, scene.model_sha256)).open()
+    return Settings(scene.config, worker_model(str(scene.config.model), scene.model_sha256)).open()
 
 
 def _agree(run: Run, folder: Path) -> None:
@@ -263,6 +266,6 @@ def _agree(run: Run, folder: Path) -> None:
 
 
 def _absolute(config: DetectConfig) -> DetectConfig:
-    names = ("before", "after", "aoi", "output", "probability", "report")
+    names = ("before", "after", "before_mask", "after_mask", "aoi", "output", "probability", "report")
     paths = {name: getattr(config, name) for name in names}
     return dataclasses.replace(config, **{name: path and path.absolute() for name, path in paths.items()})

@@ -105,7 +105,9 @@ def _item(place: Path, document: Any) -> Item:  # noqa: ANN401
     try:
         import pystac
     except ImportError as error:
-        raise UsageError("STAC needs pystac", remedy="install it: pip install 'rscd[stac]'") from error
+        raise UsageError(
+            "STAC needs pystac", remedy="install it: pip install '.[stac]' in rscd's folder"
+        ) from error
     try:
         return pystac.Item.from_dict(document, preserve_dict=False)
     except Exception as error:  # pystac raises what its parts raise: KeyError, TypeError, its own

@@ -1,18 +1,19 @@
 """The summary: one GeoPackage of all changes of an archive, and of all its pairs.
 
-Changes stream through from the pairs' GeoPackages, a batch at a time. What was reviewed in an older summary is kept
-for pairs that were not run anew.
+Changes stream through from the pairs' GeoPackages, a batch at a time. What was reviewed in an older summary is
+carried over, as it is in a pair's own file.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -24,61 +25,125 @@ from pyogrio.errors import DataLayerError, DataSourceError
 from rscd.archive.job import CHANGES, REPORT
 from rscd.archive.ledger import Entry
 from rscd.errors import OutputError, RscdError
-from rscd.output.evidence import GEOMETRY_METADATA
+from rscd.output.evidence import GEOMETRY_METADATA, REVIEW_STATES, columns
 from rscd.output.features import BATCH_FEATURES, FeatureStream
-from rscd.output.geopackage import add_styles, write_layer
+from rscd.output.geopackage import add_styles, bands_of, write_layer
 from rscd.output.polygons import FEATURE_SCHEMA
-from rscd.output.publish import publishing
+from rscd.output.publish import Publication
+from rscd.output.reviews import Carried, reviews_of
 from rscd.output.style import changes_qml, pairs_qml
 from rscd.scene.footprint import WGS84, read_footprint
 
 READERS = 8
 """Headers that are read at once."""
-Reviews = dict[tuple[str, int], str]
+UNREADABLE = (OSError, DataSourceError, DataLayerError, pa.ArrowException, pyogrio.errors.GeometryError)
+"""What a pair's GeoPackage raises that is missing or damaged."""
+T = TypeVar("T")
 
 _PAIRS = pa.schema(
     [
         *((name, pa.string()) for name in ("pair_id", "status", "before", "after", "error", "report", "ended")),
         ("polygons", pa.int64()),
         *((name, pa.float64()) for name in ("changed_m2", "observed_km2", "not_observable_km2", "seconds")),
+        *((name, pa.string()) for name in ("verdict", "model")),
+        *((name, pa.float64()) for name in ("valid_share", "shift_px")),
         pa.field("geometry", pa.binary(), metadata=GEOMETRY_METADATA),
     ]
 )
 
 
-def write_summary(path: Path, folder: Path, entries: Sequence[Entry]) -> None:
-    """Write layers ``changes`` and ``pairs``, check them, and put the file in place.
+@dataclass(frozen=True)
+class Summary:
+    """What came of writing a summary."""
 
-    Both are in the CRS that all done pairs share, else in WGS 84.
+    unreadable: dict[str, str]
+    """Pairs whose GeoPackage cannot be read, and why: they are not in it."""
+    reviews: Carried
+    """What became of the reviews in the summary that was replaced."""
+
+
+class _Unreadable(Exception):
+    """A pair's GeoPackage cannot be read."""
+
+    def __init__(self, pair: str, error: Exception) -> None:
+        self.pair, self.why = pair, " ".join(str(error).split())
+
+
+def write_summary(path: Path, folder: Path, entries: Sequence[Entry], *, discard_reviews: bool = False) -> Summary:
+    """Write layers ``changes`` and ``pairs``, check them, and put the file in place, its reviews carried over.
+
+    Both are in the CRS that all done pairs share, else in WGS 84. A pair whose outputs cannot be read is left out.
 
     Args:
         path: The GeoPackage.
         folder: The archive's, with a folder a pair.
         entries: The pairs.
+        discard_reviews: Drop what people put into the summary that is there.
 
     Raises:
-        OutputError: It cannot be written, or a pair's GeoPackage cannot be read.
+        OutputError: It cannot be written, or another program has it open.
+        UsageError: It holds layers that people added.
     """
+    unreadable: dict[str, str] = {}
+    while True:
+        try:
+            readable = [
+                entry if entry.id not in unreadable else replace(entry, state="failed", error=unreadable[entry.id])
+                for entry in entries
+            ]
+            return Summary(unreadable, _write(path, folder, readable, discard_reviews=discard_reviews))
+        except _Unreadable as error:
+            problem = f"{folder / error.pair / CHANGES}: cannot be read ({error.why})"
+            unreadable[error.pair] = f"{problem} - move the pair's folder away, and run again"
+
+
+def _write(path: Path, folder: Path, entries: Sequence[Entry], *, discard_reviews: bool) -> Carried:
     done = [entry for entry in entries if entry.state == "done"]
+    known = {entry.id: _of(entry, _info, folder) for entry in done}
+    systems = {pair: str(info["crs"]) for pair, info in known.items()}
+    crs = systems[done[0].id] if len(set(systems.values())) == 1 else WGS84
+    kinds = {tuple(known[entry.id]["fields"]): entry for entry in done}  # with near infrared, with people's columns
+    schema = _joined([_of(entry, _schema, folder) for entry in kinds.values()])
     try:
-        systems = {entry.id: _crs(folder / entry.id / CHANGES) for entry in done}
-        crs = systems[done[0].id] if len(set(systems.values())) == 1 else WGS84
-        reviews = _reviews(path, done)
-        schema = _schema(folder / done[0].id / CHANGES) if done else _with_pair(FEATURE_SCHEMA)
-        batches = _changes(folder, done, systems, crs, schema, reviews)
-        with publishing(path) as temporary:
-            with FeatureStream(batches, schema).reader() as stream:
+        with Publication() as publication:
+            temporary = publication.beside(path)
+            changes = FeatureStream(_changes(folder, done, systems, crs, schema), schema)
+            with changes.reader() as stream:
                 write_layer(temporary, "changes", "Polygon", crs, stream)
             write_layer(temporary, "pairs", "MultiPolygon", crs, _pairs(folder, entries, systems, crs))
-            add_styles(temporary, {"changes": changes_qml(), "pairs": pairs_qml()})
-            _check(temporary, {"changes": sum(entry.polygons for entry in done), "pairs": len(entries)})
+            look = changes_qml(columns(bands_of(schema.names)), REVIEW_STATES)
+            add_styles(temporary, {"changes": look, "pairs": pairs_qml()})
+            _check(temporary, {"changes": changes.features, "pairs": len(entries)})
+            with reviews_of(path, discard=discard_reviews) as reviews:
+                carried = reviews.carry_into(temporary)
+                publication.publish()
+            return carried
     except (OSError, DataSourceError, DataLayerError, sqlite3.Error, pa.ArrowException) as error:
-        remedy = "see that the folder is writable and has room and the pairs' outputs are whole, then run again"
+        remedy = "see that the folder is writable and has room, then run again"
         raise OutputError(f"could not be written ({error})", path=path, remedy=remedy) from error
 
 
-def _crs(path: Path) -> str:
-    return str(pyogrio.read_info(path, layer="changes")["crs"])
+def _of(entry: Entry, read: Callable[[Path], T], folder: Path) -> T:
+    """What is read of a pair's GeoPackage.
+
+    Raises:
+        _Unreadable: It cannot be.
+    """
+    try:
+        return read(folder / entry.id / CHANGES)
+    except UNREADABLE as error:
+        raise _Unreadable(entry.id, error) from error
+
+
+def _info(path: Path) -> dict[str, Any]:
+    return dict(pyogrio.read_info(path, layer="changes"))
+
+
+def _joined(schemas: Sequence[pa.Schema]) -> pa.Schema:
+    """A schema with the columns of all, the geometry last."""
+    widest = max(schemas, key=len, default=_with_pair(FEATURE_SCHEMA))
+    more = {field.name: field for schema in schemas for field in schema if field.name not in widest.names}
+    return pa.schema([*list(widest)[:-1], *more.values(), widest.field(len(widest) - 1)])
 
 
 def _with_pair(schema: pa.Schema) -> pa.Schema:
@@ -93,29 +158,27 @@ def _schema(path: Path) -> pa.Schema:
 
 
 def _changes(
-    folder: Path, done: Sequence[Entry], systems: dict[str, str], crs: str, schema: pa.Schema, reviews: Reviews
+    folder: Path, done: Sequence[Entry], systems: dict[str, str], crs: str, schema: pa.Schema
 ) -> Iterator[pa.RecordBatch]:
-    """All pairs' changes, as they lie on disk."""
+    """All pairs' changes, as they lie on disk.
+
+    Raises:
+        _Unreadable: Those of a pair cannot be read.
+    """
     for entry in done:
-        path = folder / entry.id / CHANGES
-        options = {"layer": "changes", "use_pyarrow": True, "batch_size": BATCH_FEATURES}
-        with pyogrio.open_arrow(path, **options) as (_, reader):
-            for batch in reader:
-                columns = {name: batch[name] for name in batch.schema.names}
-                columns["pair_id"] = pa.array([entry.id] * len(batch), pa.string())
-                columns["review"] = _reviewed(entry.id, batch, reviews)
-                columns["geometry"] = _carried(batch["geometry"], systems[entry.id], crs)
-                empty = pa.nulls(len(batch))
-                yield pa.RecordBatch.from_arrays(
-                    [columns.get(field.name, empty).cast(field.type) for field in schema], schema=schema
-                )
-
-
-def _reviewed(pair: str, batch: pa.RecordBatch, reviews: Reviews) -> pa.Array:
-    if not reviews:
-        return batch["review"]
-    told = zip(batch["id"].to_pylist(), batch["review"].to_pylist(), strict=True)
-    return pa.array([reviews.get((pair, number)) or review for number, review in told], pa.string())
+        try:
+            with pyogrio.open_arrow(
+                folder / entry.id / CHANGES, layer="changes", use_pyarrow=True, batch_size=BATCH_FEATURES
+            ) as (_, reader):
+                for batch in reader:
+                    found = {name: batch[name] for name in batch.schema.names}
+                    found["pair_id"] = pa.array([entry.id] * len(batch), pa.string())
+                    found["geometry"] = _carried(batch["geometry"], systems[entry.id], crs)
+                    empty = pa.nulls(len(batch))
+                    arrays = [found.get(field.name, empty).cast(field.type) for field in schema]
+                    yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+        except UNREADABLE as error:
+            raise _Unreadable(entry.id, error) from error
 
 
 def _carried(geometry: pa.Array, source: str, target: str) -> pa.Array:
@@ -158,7 +221,7 @@ def _pairs(folder: Path, entries: Sequence[Entry], systems: dict[str, str], crs:
             **{name: getattr(entry, name) for name in ("before", "after", "error", "ended")},
             "report": f"{entry.id}/{REPORT}" if (folder / entry.id / REPORT).is_file() else "",
             "polygons": entry.polygons,
-            **{name: getattr(entry, name) for name in _PAIRS.names[8:12]},
+            **{name: getattr(entry, name) for name in _PAIRS.names[8:16]},
             "geometry": shape,
         }
         for entry, shape in zip(entries, outlines, strict=True)
@@ -175,24 +238,6 @@ def _observed(path: Path, source: str, target: str) -> bytes | None:
 def _multi(shape: Any) -> bytes | None:  # noqa: ANN401
     parts = [part for part in shapely.get_parts(shape) if part.geom_type == "Polygon" and not part.is_empty]
     return bytes(shapely.to_wkb(shapely.multipolygons(parts))) if parts else None
-
-
-def _reviews(path: Path, done: Sequence[Entry]) -> Reviews:
-    """What was reviewed in the summary that is there, of pairs that are still as they were."""
-    if not path.is_file():
-        return {}
-    ended = {entry.id: entry.ended for entry in done}
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
-        try:
-            same = {
-                pair
-                for pair, when in database.execute("SELECT pair_id, ended FROM pairs")
-                if ended.get(pair) == when
-            }
-            found = database.execute("SELECT pair_id, id, review FROM changes WHERE review <> ''")
-            return {(pair, number): review for pair, number, review in found if pair in same}
-        except sqlite3.OperationalError:  # of another make
-            return {}
 
 
 def _check(path: Path, expected: dict[str, int]) -> None:

@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 import pyogrio
 
 from rscd.errors import DataError
+from rscd.scene.aoi import refuse_views
 
 REQUIRED = ("id", "before", "after")
-OPTIONAL = ("aoi", "threshold")
+OPTIONAL = ("aoi", "threshold", "model")
 SUFFIXES = (".csv", ".geojson", ".json", ".gpkg", ".parquet")
 """What a manifest may be called."""
 SQLITE = b"SQLite format 3\0"
@@ -97,6 +98,7 @@ def _geopackage(path: Path) -> pa.Table:
     with path.open("rb") as file:
         if file.read(len(SQLITE)) != SQLITE:
             raise DataError("is no GeoPackage", path=path, remedy="see that it is whole")
+    refuse_views(path)
     names = list(pyogrio.read_info(path)["fields"])
     _, table = pyogrio.read_arrow(path, columns=_present(path, names), read_geometry=False)
     return table

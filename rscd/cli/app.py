@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
 import rscd
 from rscd.cli import batch, demo, detect, evaluate, inspect, models, polygons, train
+from rscd.cli.console import cannot_print, say
+from rscd.cli.streams import flush_all, open_all
+from rscd.errors import OutputError
 
 app = typer.Typer(
     name="rscd",
     help="Map what changed between two large GeoTIFFs of the same place.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 app.command("detect")(detect.detect)
@@ -43,4 +47,13 @@ def _root(
 
 def main() -> None:
     """Entry point of the command ``rscd``."""
-    app()
+    open_all()
+    try:
+        app()
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        say(f"rscd: {cannot_print(error)} - see where it leads")  # help is printed by Typer
+        sys.exit(OutputError.exit_code)
+    finally:
+        flush_all()

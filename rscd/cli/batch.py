@@ -9,6 +9,9 @@ import typer
 
 from rscd.cli import options
 from rscd.cli.console import exit_codes, print_json, print_table, say
+from rscd.cli.progress import Bar
+from rscd.config import MatchBy
+from rscd.words import several
 
 if TYPE_CHECKING:
     from rscd.archive.batch import BatchPlan, BatchResult
@@ -26,17 +29,21 @@ def batch(
     output: Folder,
     manifest: Annotated[
         Path | None,
-        typer.Argument(help="CSV, GeoParquet, GeoJSON, GPKG (id,before,after[,aoi,threshold]) or STAC."),
+        typer.Argument(help="CSV, GeoParquet, GeoJSON, GPKG (id,before,after[,aoi,threshold,model]) or STAC."),
     ] = None,
     before_dir: Annotated[Path | None, typer.Option(help="In place of MANIFEST: the earlier images.")] = None,
     after_dir: Annotated[Path | None, typer.Option(help="The later images.")] = None,
-    match_by: Annotated[str, typer.Option(help="How the two folders are matched: name or footprint.")] = "name",
+    match_by: Annotated[MatchBy, options.one_of(MatchBy, "How the two folders are matched.")] = "name",
     asset: Annotated[str | None, typer.Option(help="Key of the STAC asset that is the image.")] = None,
     allow_remote: Annotated[
         bool, typer.Option("--allow-remote", help="Let the manifest point anywhere, also to https:// and s3://.")
     ] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would run and how long, and run nothing.")] = False,
     scheduler: options.Scheduler = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Worker processes on this machine (extra cluster); default: none but this.")
+    ] = None,
+    wait: Annotated[float, typer.Option(help="Seconds to wait for the first worker of --scheduler.")] = 300.0,
     retries: Annotated[int, typer.Option(help="Tries again where not the pair was at fault.")] = 1,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first pair that fails.")] = False,
     max_pairs: Annotated[int | None, typer.Option(help="Run so many pairs at most.")] = None,
@@ -44,13 +51,14 @@ def batch(
         bool, typer.Option("--probability", help="Keep each pair's probability raster.")
     ] = False,
     report: Annotated[bool, typer.Option(help="Write each pair's report page.")] = True,
-    model: options.Model = "buildings",
+    model: options.Model = None,
     threshold: options.Threshold = None,
     min_area: options.MinArea = None,
     simplify: options.Simplify = 0.0,
     fill_holes: options.FillHoles = 0.0,
     regularize: options.Regularize = False,
     bands: options.Bands = None,
+    nir: options.Nir = None,
     grid: options.CommonGrid = "before",
     align: options.Align = "auto",
     match: options.Match = "off",
@@ -63,11 +71,13 @@ def batch(
     precision: options.ForwardPrecision = "auto",
     batch_size: options.BatchSize = "auto",
     force_gsd: options.ForceGsd = False,
+    discard_reviews: options.DiscardReviews = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Map what changed in many pairs: what is missing is run, and one summary made of all."""
     with exit_codes():
+        from rscd.cli.early import refuse_early
         from rscd.config import BatchConfig, DetectConfig
 
         shared = DetectConfig(
@@ -82,15 +92,21 @@ def batch(
             simplify_m=simplify,
             fill_holes_m2=fill_holes,
             regularize=regularize,
-            **options.pair_choices(bands, grid, align, match, bad_blocks),
+            **options.band_lists(bands),
+            **options.nir_bands(nir),
+            grid=grid,
+            align=align,
+            match=match,
+            bad_blocks=bad_blocks,
             assume_same_crs=assume_same_crs,
             sidecars=sidecars,
             window=window,
             overlap=overlap,
             device=device,
-            precision=options.one_of("--precision", precision, "auto", "fp32", "bf16"),  # type: ignore[arg-type]
+            precision=precision,
             batch_size=options.auto_or_number("--batch-size", batch_size),
             force_gsd=force_gsd,
+            discard_reviews=discard_reviews,
         )
         config = BatchConfig(
             output=output,
@@ -98,14 +114,17 @@ def batch(
             manifest=manifest,
             before_dir=before_dir,
             after_dir=after_dir,
-            match_by=options.one_of("--match-by", match_by, "name", "footprint"),  # type: ignore[arg-type]
+            match_by=match_by,
             asset=asset,
             allow_remote=allow_remote,
             scheduler=scheduler,
+            workers=workers,
+            wait_s=wait,
             retries=retries,
             fail_fast=fail_fast,
             max_pairs=max_pairs,
         )
+        refuse_early(config)
         (_plan if plan else _run)(config, as_json=as_json, quiet=quiet or as_json)
 
 
@@ -124,7 +143,7 @@ def _plan(config: BatchConfig, *, as_json: bool, quiet: bool) -> None:
 def plan_rows(found: BatchPlan) -> list[tuple[str, str]]:
     """The table of ``--plan``."""
     rows = [
-        (pair.id, pair.problem or f"{pair.width:,} x {pair.height:,} px, {pair.windows:,} windows")
+        (pair.id, pair.problem or f"{pair.width:,} x {pair.height:,} px, {several(pair.windows, 'window')}")
         for pair in found.pairs[:MOST_LISTED]
     ]
     more = len(found.pairs) - MOST_LISTED
@@ -132,25 +151,30 @@ def plan_rows(found: BatchPlan) -> list[tuple[str, str]]:
     speed = f"{found.seconds_per_window:.3g} s a window, one batch measured here on {found.device}"
     return [
         *rows,
-        *([("...", f"and {more:,} more pairs")] if more > 0 else []),
+        *([("...", f"and {several(more, 'more pair')}")] if more > 0 else []),
         *(("", note) for note in found.notes),
-        ("pairs", f"{len(found.pairs):,}, {found.megapixels:,.1f} Mpx, {found.windows:,} windows"),
-        *([("problems", f"{wrong:,} pairs would fail, for their headers alone")] if wrong else []),
+        ("pairs", f"{len(found.pairs):,}, {found.megapixels:,.1f} Mpx, {several(found.windows, 'window')}"),
+        *([("problems", f"{several(wrong, 'pair')} would fail, for what the headers say")] if wrong else []),
         ("time", f"about {_hours(found.seconds)} on one such worker ({speed})"),
         ("written", f"{found.resolved}; nothing was run"),
     ]
 
 
 def _run(config: BatchConfig, *, as_json: bool, quiet: bool) -> None:
-    from rscd.archive.batch import run_batch
+    from rscd.archive.batch import PAIR, run_batch
 
-    def told(outcome: PairOutcome, number: int, total: int) -> None:
-        what = f"{outcome.polygons} changes" if outcome.state == "done" else f"FAILED: {outcome.error}"
-        say(f"[{number}/{total}] {outcome.id}: {what}, {outcome.seconds:.1f} s", quiet=quiet)
+    def report(outcome: PairOutcome, number: int, total: int) -> None:
+        what = several(outcome.polygons, "change") if outcome.state == "done" else f"FAILED: {outcome.error}"
+        also = f"; {outcome.reviews}" if outcome.reviews else ""
+        say(f"[{number}/{total}] {outcome.id}: {what}, {outcome.seconds:.1f} s{also}", quiet=quiet)
 
-    result = run_batch(config, on_pair=told, tell=lambda line: say(line, quiet=quiet))
+    bar = Bar("batch", "pairs", scale=PAIR, quiet=quiet)
+    try:
+        result = run_batch(config, on_pair=report, tell=lambda line: say(line, quiet=quiet), progress=bar)
+    finally:
+        bar.close()
     if as_json:
-        print_json(result)
+        print_json(result, result.summary)
     elif not quiet or result.failed:
         print_table(result_rows(result))
     if result.failed:
@@ -167,6 +191,7 @@ def result_rows(result: BatchResult) -> list[tuple[str, str]]:
         *([("failed", "the same command tries them again")] if failed else []),
         *failed,
         *([("  ...", f"and {more} more, see ledger.sqlite")] if more > 0 else []),
+        *([("reviews", f"in {result.summary.name}: {result.reviews}")] if result.reviews else []),
         ("written", str(result.summary)),
         ("", str(result.index)),
     ]

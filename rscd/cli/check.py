@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from rscd.cli.console import counted, print_json, print_table, say
+from rscd.cli.console import print_json, print_table, say
+from rscd.cli.progress import counted
+from rscd.words import several
 
 if TYPE_CHECKING:
     from rscd.config import TrainConfig
@@ -38,7 +40,7 @@ def look_at(config: TrainConfig, sheet: Path, *, as_json: bool, quiet: bool) -> 
     else:
         print_table([(name, _words(value)) for name, value in told.items() if name != "refused"], stdout=True)
     for error in found.refused:
-        say(f"rscd: {' '.join(str(error).split())}")
+        say(f"rscd: {error.line}")
     if found.refused:
         raise typer.Exit(REFUSED)
 
@@ -49,7 +51,7 @@ def report(found: Survey, sheet: Path | None) -> dict[str, Any]:
         "training": _part(found.training),
         "validation": _part(found.validation),
         "split": found.split or "none yet",
-        "refused": [str(error) for error in found.refused],
+        "refused": [error.line for error in found.refused],
         "contact_sheet": sheet,
     }
 
@@ -78,8 +80,10 @@ def _words(value: Any) -> str:  # noqa: ANN401 - what the report holds
         return str(value)
     sizes = [f"{count} of {size}" for size, count in value["sizes"].items()]
     more = [f"{len(sizes) - 5} sizes more"] if len(sizes) > 5 else []
-    words = [f"{value['tiles']} tiles of {value['scenes']} scenes: " + ", ".join(sizes[:5] + more)]
-    words.append(f"{value['changed_share']:.2%} of the pixels changed, in {value['tiles_with_change']} tiles")
+    tiles, scenes = several(value["tiles"], "tile"), several(value["scenes"], "scene")
+    words = [f"{tiles} of {scenes}: " + ", ".join(sizes[:5] + more)]
+    changed = several(value["tiles_with_change"], "tile")
+    words.append(f"{value['changed_share']:.2%} of the pixels changed, in {changed}")
     if value["ignored_px"]:
         words.append(f"{value['ignored_px']} px ignored")
     if value["label_values"]:

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from rscd.cli import options
-from rscd.cli.console import exit_codes, megapixels, print_json, print_table, say
+from rscd.cli.console import exit_codes, print_json, print_table, say
+from rscd.cli.progress import megapixels
+from rscd.words import several
 
 SEED = 7
 
@@ -16,7 +18,7 @@ SEED = 7
 def demo(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")] = Path("rscd-demo"),
     seed: Annotated[int, typer.Option(help="Seed of the rendered place.")] = SEED,
-    model: options.Model = "buildings",
+    model: options.NamedModel = "buildings",
     device: options.Device = "auto",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -44,7 +46,7 @@ def demo(
             result = detect(config, progress=progress, on_start=lambda line: say(line, quiet=quiet))
         report = score(place, result.written.geopackage, output / "quicklook.png")
         if as_json:
-            print_json({"seed": seed, **report, "detect": _plain(result)})
+            print_json({"seed": seed, **report, "detect": _plain(result)}, output)
         elif not quiet:
             _tell(report, output)
 
@@ -61,7 +63,7 @@ def _tell(report: dict[str, Any], output: Path) -> None:
         [
             ("built", f"{report['built']} changed buildings in sight (new or vanished)"),
             ("found", f"{model['matched']} of them, {model['recall']:.0%}, at IoU 0.3"),
-            ("false", f"{_false(model)} of {model['found']} polygons, {model['false_share']:.0%}"),
+            ("false", f"{_false(model)} of {several(model['found'], 'polygon')}, {model['false_share']:.0%}"),
             (
                 "|after - before|",
                 f"alone, at its best threshold: {plain['matched']} found ({plain['recall']:.0%}), "

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rscd.cli import options
-from rscd.cli.console import exit_codes, megapixels, print_json, print_table, say
+from rscd.cli.console import exit_codes, print_json, print_table, say
+from rscd.cli.progress import megapixels
 from rscd.cli.signals import stopping
+from rscd.words import several
 
 SHOWN = 10
 """So many of the blocks that could not be read are listed."""
@@ -26,17 +28,21 @@ def detect(
     output: options.Output,
     probability: Annotated[Path | None, typer.Option(help="Probability raster (COG) to write.")] = None,
     report: Annotated[Path | None, typer.Option(help="Report page (HTML) to write.")] = None,
-    model: options.Model = "buildings",
+    model: options.Model = None,
     threshold: options.Threshold = None,
     min_area: options.MinArea = None,
     simplify: options.Simplify = 0.0,
     fill_holes: options.FillHoles = 0.0,
     regularize: options.Regularize = False,
     bands: options.Bands = None,
+    nir: options.Nir = None,
     grid: options.CommonGrid = "before",
     align: options.Align = "auto",
     match: options.Match = "off",
     aoi: options.AreaOfInterest = None,
+    before_mask: options.BeforeMask = None,
+    after_mask: options.AfterMask = None,
+    mask_values: options.MaskValues = None,
     assume_same_crs: options.AssumeSameCrs = False,
     sidecars: options.Sidecars = False,
     bad_blocks: options.BadBlocks = "stop",
@@ -47,6 +53,8 @@ def detect(
     batch_size: options.BatchSize = "auto",
     force_gsd: options.ForceGsd = False,
     overwrite: options.Overwrite = False,
+    discard_reviews: options.DiscardReviews = False,
+    full_paths: options.FullPaths = False,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on where an ended run was.")] = True,
     keep_journal: Annotated[bool, typer.Option(help="Keep finished bands in OUTPUT.rscd/ after the run.")] = False,
     scheduler: options.Scheduler = None,
@@ -55,6 +63,7 @@ def detect(
 ) -> None:
     """Map what changed between two GeoTIFFs into a GeoPackage."""
     with exit_codes():
+        from rscd.cli.early import refuse_early
         from rscd.config import DetectConfig
 
         config = DetectConfig(
@@ -69,34 +78,46 @@ def detect(
             simplify_m=simplify,
             fill_holes_m2=fill_holes,
             regularize=regularize,
-            **options.pair_choices(bands, grid, align, match, bad_blocks),
+            **options.band_lists(bands),
+            **options.nir_bands(nir),
+            mask_values=options.value_list(mask_values),
+            grid=grid,
+            align=align,
+            match=match,
+            bad_blocks=bad_blocks,
             aoi=aoi,
+            before_mask=before_mask,
+            after_mask=after_mask,
             assume_same_crs=assume_same_crs,
             sidecars=sidecars,
             window=window,
             overlap=overlap,
             device=device,
-            precision=precision,  # type: ignore[arg-type]  # checked by the predictor
+            precision=precision,
             batch_size=options.auto_or_number("--batch-size", batch_size),
             force_gsd=force_gsd,
             overwrite=overwrite,
             resume=resume,
             keep_journal=keep_journal,
+            discard_reviews=discard_reviews,
+            full_paths=full_paths,
         )
+        refuse_early(config)
         quiet = quiet or as_json
         result = _run(config, scheduler, quiet=quiet)
         if as_json:
-            print_json(result)
+            print_json(result, result.written.geopackage)
         if not quiet:
+            odd = result.inspection.verdict not in ("fit", "fit after alignment")
             print_table(
                 [
-                    *summary(result.written, result.threshold),
-                    ("windows", f"{result.windows} forwarded, {result.windows_skipped} without a valid pixel"),
+                    *([("pair", result.inspection.verdict)] if odd else []),
+                    *summary(result.written, result.threshold, config.report),
+                    ("windows", f"{result.windows:,} forwarded, {result.windows_skipped:,} without a valid pixel"),
                     *(
-                        [("resumed", f"{result.bands_resumed} bands of an earlier run")]
+                        [("resumed", f"{several(result.bands_resumed, 'band')} of an earlier run")]
                         * (result.bands_resumed > 0)
                     ),
-                    *([("", str(report))] if report else []),
                     *cost_rows(result),
                 ],
             )
@@ -133,18 +154,20 @@ def cost_rows(result: Result) -> list[tuple[str, str]]:
     ]
 
 
-def summary(written: Written, threshold: float) -> list[tuple[str, str]]:
+def summary(written: Written, threshold: float, report: Path | None = None) -> list[tuple[str, str]]:
     """Rows of the closing table that detect and polygons share."""
     rows = [
-        ("changes", f"{written.polygons} polygons, {written.changed_m2:,.0f} m2"),
+        ("changes", f"{several(written.polygons, 'polygon')}, {written.changed_m2:,.0f} m2"),
         ("observed", f"{written.observed_km2:.4f} km2"),
         ("not observable", f"{written.not_observable_km2:.4f} km2"),
-        ("threshold", f"p >= {threshold:.3f}, at least {written.min_area_m2:.3g} m2"),
+        *([("outside the AOI", f"{written.outside_aoi_km2:.4f} km2")] if written.outside_aoi_km2 else []),
+        ("threshold", f"p >= {threshold:.4g}, at least {written.min_area_m2:.3g} m2"),
         ("written", str(written.geopackage)),
     ]
-    rows += [("", str(written.probability))] * (written.probability is not None)
+    rows += [("", str(path)) for path in (written.probability, report) if path is not None]
+    rows += [("reviews", str(written.reviews))] * bool(written.reviews)
     if bad := written.read_errors:
-        rows += [("unreadable", f"{len(bad)} blocks of the inputs, masked: not observable")]
+        rows += [("unreadable", f"{several(len(bad), 'block')} of the inputs, masked: not observable")]
         rows += [("", words) for words in bad[:SHOWN]]
         rows += [("", f"and {len(bad) - SHOWN} more, in the provenance of {written.geopackage}")] * (
             len(bad) > SHOWN

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rscd.cli import options
-from rscd.cli.console import counted, exit_codes, print_columns, print_json, say
+from rscd.cli.console import exit_codes, print_columns, print_json, say
+from rscd.cli.progress import counted
+from rscd.config import Split
 
 if TYPE_CHECKING:
     from rscd.training.evaluate import Evaluation
@@ -20,13 +22,13 @@ MOST_ROWS = 40
 
 def evaluate(
     data: Annotated[list[Path] | None, typer.Argument(help=options.DATA)] = None,
-    model: options.Model = "buildings",
+    model: options.NamedModel = "buildings",
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for pictures and scenes.csv.")
     ] = None,
     pair: options.LabelledPair = None,
     aoi: options.LabelledArea = None,
-    split: Annotated[str | None, typer.Option(help="Part of the folders: train, val or test.")] = None,
+    split: Annotated[Split | None, options.one_of(Split, "Part of the folders.")] = None,
     gsd: Annotated[float | None, typer.Option(help="Pixel side, in m, of tiles that are no GeoTIFFs.")] = None,
     bands: options.Bands = None,
     grid: options.CommonGrid = "before",
@@ -43,16 +45,16 @@ def evaluate(
 ) -> None:
     """Measure a model on labelled tiles and scenes, mapped as detect maps them."""
     with exit_codes():
+        from rscd.cli.early import refuse_early
         from rscd.config import EvaluateConfig
-        from rscd.training.evaluate import evaluate as run
 
         config = EvaluateConfig(
             data=tuple(data or ()),
             pair=pair,
             aoi=aoi,
-            bands=options.band_list(bands),
-            grid=options.one_of("--grid", grid, "before", "after"),  # type: ignore[arg-type]
-            align=options.one_of("--align", align, "auto", "off"),  # type: ignore[arg-type]
+            **options.band_lists(bands),
+            grid=grid,
+            align=align,
             model=model,
             output=output,
             split=split,
@@ -62,9 +64,12 @@ def evaluate(
             window=window,
             overlap=overlap,
             device=device,
-            precision=precision,  # type: ignore[arg-type]
+            precision=precision,
             batch_size=batch_size,
         )
+        refuse_early(config)
+        from rscd.training.evaluate import evaluate as run
+
         with counted("evaluate", "scene", quiet=quiet or as_json) as progress:
             told = run(config, progress=progress)
         if as_json:
@@ -73,7 +78,7 @@ def evaluate(
             print_columns(HEADER, rows(told), stdout=True)
             least = "-".join(map(str, sorted(set(told.minimum_px))))
             say(
-                f"model {told.model}, p >= {told.threshold:.3f}; average precision {told.average_precision:.4f}; "
+                f"model {told.model}, p >= {told.threshold:.4g}; average precision {told.average_precision:.4f}; "
                 f"objects: 4-connected, IoU >= 0.5, those below {least} px left out on both sides"
             )
 

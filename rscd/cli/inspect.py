@@ -9,6 +9,7 @@ import typer
 
 from rscd.cli import options
 from rscd.cli.console import exit_codes, print_json, print_table
+from rscd.words import several
 
 if TYPE_CHECKING:
     from rscd.scene.inspection import DateFacts, Inspection, ShiftFacts
@@ -19,12 +20,16 @@ REFUSED = 3
 def inspect(
     before: Annotated[Path, typer.Argument(help="GeoTIFF of the earlier date.")],
     after: Annotated[Path, typer.Argument(help="GeoTIFF of the later date.")],
-    model: options.Model = "buildings",
+    model: options.Model = None,
     bands: options.Bands = None,
+    nir: options.Nir = None,
     grid: options.CommonGrid = "before",
     align: options.Align = "auto",
     match: options.Match = "off",
     aoi: options.AreaOfInterest = None,
+    before_mask: options.BeforeMask = None,
+    after_mask: options.AfterMask = None,
+    mask_values: options.MaskValues = None,
     assume_same_crs: options.AssumeSameCrs = False,
     sidecars: options.Sidecars = False,
     bad_blocks: options.BadBlocks = "stop",
@@ -33,21 +38,32 @@ def inspect(
 ) -> None:
     """Say whether two GeoTIFFs are fit to compare, and why; exit code 3 where they are not."""
     with exit_codes():
+        from rscd.cli.early import refuse_early
         from rscd.config import InspectConfig
+
+        config = InspectConfig(
+            before,
+            after,
+            model=model,
+            **options.band_lists(bands),
+            **options.nir_bands(nir),
+            mask_values=options.value_list(mask_values),
+            grid=grid,
+            align=align,
+            match=match,
+            bad_blocks=bad_blocks,
+            aoi=aoi,
+            before_mask=before_mask,
+            after_mask=after_mask,
+            assume_same_crs=assume_same_crs,
+            sidecars=sidecars,
+            force_gsd=force_gsd,
+        )
+        if not as_json:  # where a missing file is a verdict
+            refuse_early(config)
         from rscd.inspect import inspect as run
 
-        found = run(
-            InspectConfig(
-                before,
-                after,
-                model=model,
-                **options.pair_choices(bands, grid, align, match, bad_blocks),
-                aoi=aoi,
-                assume_same_crs=assume_same_crs,
-                sidecars=sidecars,
-                force_gsd=force_gsd,
-            )
-        )
+        found = run(config)
         if as_json:
             print_json(found)
         else:
@@ -74,7 +90,7 @@ def rows(found: Inspection) -> list[tuple[str, str]]:
         ]
         if found.residual is not None:
             table.append(("after alignment", _shift(found.residual, found.search_radius_px)))
-        table.append(("sample", f"{found.blocks_read} of {found.blocks} blocks"))
+        table.append(("sample", f"{found.blocks_read:,} of {several(found.blocks, 'block')}"))
     table += [("", note) for note in found.notes]
     table.append(("verdict", found.verdict))
     for reason, remedy in zip(found.reasons, found.remedies, strict=True):
@@ -83,7 +99,7 @@ def rows(found: Inspection) -> list[tuple[str, str]]:
 
 
 def _date(name: str, date: DateFacts) -> list[tuple[str, str]]:
-    bands = ",".join(map(str, date.bands))
+    bands = ",".join(map(str, date.bands)) + ("" if date.nir is None else f" and near infrared {date.nir}")
     size = f"{date.width} x {date.height} px of {date.gsd_m:.3g} m, {date.crs}"
     pixels = f"{date.dtype}, bands {bands}, {date.valid_share:.1%} valid, {date.read}"
     return [(name, date.path), ("", size), ("", pixels)]

@@ -18,16 +18,17 @@ app = typer.Typer(help="List, show, verify and import models.", no_args_is_help=
 def list_models(as_json: options.Json = False) -> None:
     """List the models that travel with rscd."""
     with exit_codes():
+        from rscd.model.catalog import embedded
         from rscd.model.checkpoint import read_contract
-        from rscd.model.registry import embedded
 
         found = {name: read_contract(path) for name, path in embedded().items()}
         if as_json:
             print_json({name: dataclasses.asdict(contract) for name, contract in found.items()})
             return
+        rows = []
         for name, c in found.items():
-            low, high = c.gsd_m
-            print_table([(name, f"{c.class_name}; {c.encoder}; {low:g} to {high:g} m; {c.licence}")], stdout=True)
+            rows.append((name, f"{c.class_name}; {c.encoder}; {c.gsd_words}; {c.licence}"))
+        print_table(rows, stdout=True)
 
 
 @app.command()
@@ -37,8 +38,8 @@ def show(
 ) -> None:
     """Show a model's contract."""
     with exit_codes():
+        from rscd.model.catalog import find_model
         from rscd.model.checkpoint import read_contract
-        from rscd.model.registry import find_model
 
         contract = read_contract(find_model(model))
         if as_json:
@@ -51,8 +52,8 @@ def show(
 def verify(file: Annotated[str, typer.Argument(help="Checkpoint file, or name of an embedded model.")]) -> None:
     """Check a checkpoint: contract, hash, shapes, finite weights."""
     with exit_codes():
+        from rscd.model.catalog import find_model
         from rscd.model.checkpoint import load_checkpoint
-        from rscd.model.registry import find_model
 
         _, contract = load_checkpoint(find_model(file))
         say(f"{file}: sound; {contract.name} {contract.version}, sha256 {contract.sha256}")

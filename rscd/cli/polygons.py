@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from rscd.cli import options
-from rscd.cli.console import exit_codes, megapixels, print_json, print_table
+from rscd.cli.console import exit_codes, print_json, print_table
 from rscd.cli.detect import summary
+from rscd.cli.progress import megapixels
 
 
 def polygons(
@@ -21,13 +22,14 @@ def polygons(
     fill_holes: options.FillHoles = 0.0,
     regularize: options.Regularize = False,
     overwrite: options.Overwrite = False,
+    discard_reviews: options.DiscardReviews = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Make polygons anew from a kept probability raster, without a forward pass."""
     with exit_codes():
+        from rscd.cli.early import refuse_early
         from rscd.config import PolygonsConfig
-        from rscd.polygons import polygons as run
 
         config = PolygonsConfig(
             probability=probability,
@@ -38,10 +40,14 @@ def polygons(
             fill_holes_m2=fill_holes,
             regularize=regularize,
             overwrite=overwrite,
+            discard_reviews=discard_reviews,
         )
+        refuse_early(config)
+        from rscd.polygons import polygons as run
+
         with megapixels("polygons", quiet=quiet or as_json) as progress:
             written = run(config, progress=progress)
         if as_json:
-            print_json(written)
+            print_json(written, written.geopackage)
         elif not quiet:
             print_table(summary(written, threshold))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,8 @@ import typer
 from rscd.cli import options
 from rscd.cli.check import look_at
 from rscd.cli.console import exit_codes, print_json, print_table, say
+from rscd.cli.progress import Bar
+from rscd.config import Encoder, Normalise, Tune
 
 if TYPE_CHECKING:
     from rscd.config import TrainConfig
@@ -40,16 +41,18 @@ def train(
     check: Annotated[bool, typer.Option("--check", help="Look at the data, and do not train.")] = False,
     sheet: Annotated[Path, typer.Option(help="Contact sheet that --check draws (PNG).")] = Path("check.png"),
     name: Annotated[str, typer.Option(help="Name in the contract.")] = "custom",
-    encoder: Annotated[str, typer.Option(help="lite, vit_t, vit_b, vit_l or vit_h.")] = "lite",
+    encoder: Annotated[Encoder, options.one_of(Encoder, "lite, or SAM's image encoder by its size.")] = "lite",
     init: Annotated[Path | None, typer.Option(help="Checkpoint, or embedded model, to start from.")] = None,
-    tune: Annotated[str, typer.Option(help="What of the encoder learns: full, lora (SAM's) or frozen.")] = "full",
+    tune: Annotated[Tune, options.one_of(Tune, "What of the encoder learns; lora with SAM's alone.")] = "full",
     lora_rank: Annotated[int, typer.Option(help="Rank of LoRA's matrices.")] = 8,
     checkpointing: Annotated[bool, typer.Option("--checkpointing", help="SAM encoders: spare memory.")] = False,
     loss: Annotated[str, typer.Option(help="A sum of cem, bce, focal, ohem, dice.")] = "cem+dice",
     tau: Annotated[float, typer.Option(help="CEM: unchanged pixels with p below this are masked.")] = 0.2,
     floor: Annotated[float, typer.Option(help="CEM: share of the masked pixels that is kept.")] = 0.1,
     warmup_steps: Annotated[int, typer.Option(help="CEM: steps of plain cross-entropy first.")] = 100,
-    normalise: Annotated[str, typer.Option(help="CEM: mean over pixels that are kept, or over all.")] = "kept",
+    normalise: Annotated[
+        Normalise, typer.Option(help="CEM: mean over pixels that are kept, or over all.")
+    ] = "kept",
     epochs: Annotated[int, typer.Option(help="Epochs.")] = 12,
     crops: Annotated[int, typer.Option(help="Crops an epoch.")] = 960,
     crop: Annotated[int, typer.Option(help="Side of a crop in px.")] = 256,
@@ -60,9 +63,13 @@ def train(
     layer_decay: Annotated[float, typer.Option(help="SAM encoders: factor on the rate from block to block.")] = 1.0,
     ema: Annotated[float, typer.Option(help="Decay of the moving average of weights; 0 takes the last.")] = 0.998,
     simulated: Annotated[float, typer.Option(help="Share of crops from rendered scenes, 0..1.")] = 0.0,
-    class_name: Annotated[str, typer.Option(help="What a polygon means.")] = "change",
-    smallest: Annotated[float, typer.Option(help="Smallest thing that may be, in m2.")] = 0.0,
-    licence: Annotated[str, typer.Option(help="Terms of the weights.")] = "that of the training data",
+    class_name: Annotated[
+        str | None, typer.Option(help="What a polygon means; default: as --init's, else change.")
+    ] = None,
+    smallest: Annotated[
+        float | None, typer.Option(help="Smallest thing that may be, in m2; default: as --init's, else 0.")
+    ] = None,
+    licence: Annotated[str | None, typer.Option(help="Terms of the weights, joined to those of --init.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     threads: Annotated[int, typer.Option(help="CPU threads; 0 = torch's choice.")] = 0,
     device: options.Device = "auto",
@@ -74,11 +81,9 @@ def train(
 ) -> None:
     """Train or fine-tune a model on labelled tiles; the same command again goes on with a run cut short."""
     with exit_codes():
+        from rscd.cli.early import refuse_early
         from rscd.config import TrainConfig
         from rscd.errors import UsageError
-        from rscd.training.loop import train as run
-        from rscd.training.parallel import leads
-        from rscd.training.state import state_path
 
         config = TrainConfig(
             data=tuple(data or ()),
@@ -88,9 +93,9 @@ def train(
             pair=pair,
             gsd_m=gsd,
             aoi=aoi,
-            bands=options.band_list(bands),
-            grid=options.one_of("--grid", grid, "before", "after"),  # type: ignore[arg-type]
-            align=options.one_of("--align", align, "auto", "off"),  # type: ignore[arg-type]
+            **options.band_lists(bands),
+            grid=grid,
+            align=align,
             name=name,
             encoder=encoder,
             init=init,
@@ -122,40 +127,48 @@ def train(
             limit_minutes=limit_minutes,
             overwrite=overwrite,
         )
+        refuse_early(config)
         if check:
             return look_at(config, sheet, as_json=as_json, quiet=quiet or as_json)
         if output is None:
             raise UsageError("no -o MODEL.safetensors", remedy="name the checkpoint to write, or add --check")
+        from rscd.training.loop import train as run
+        from rscd.training.parallel import leads
+        from rscd.training.state import state_path
+
         as_json = as_json and leads()
         with _shown(config, quiet=quiet or as_json or not leads()) as shown:
-            contract = run(config, shown.step, shown.epoch, shown.notice)
+            contract = run(config, shown.step, shown.epoch, shown.notice, shown.validating)
         if as_json:
             print_json({**dataclasses.asdict(contract), "finished": not state_path(output).exists()})
         elif leads() and not quiet:
             figures = [(k, f"{v:.4f}") for k, v in contract.figures.items()]
-            print_table([*figures, ("threshold", f"{contract.threshold:.3f}"), ("written", str(output))])
+            print_table([*figures, ("threshold", f"{contract.threshold:.4g}"), ("written", str(output))])
 
 
 class _Shown:
     """A progress bar by crops on a terminal, and a line an epoch anywhere."""
 
     def __init__(self, config: TrainConfig, *, quiet: bool) -> None:
-        from tqdm import tqdm
-
         self.config, self.quiet, self.steps, self.f1 = config, quiet, 0, 0.0
-        self.bar = tqdm(unit="crop", file=sys.stderr, disable=quiet or None, bar_format=_BAR)
+        self.bar = Bar("train", "crops", quiet=quiet)
 
     def step(self, step: int, steps: int, loss: float) -> None:
         size = self.config.batch_size
-        if not self.steps:  # a resumed run does not begin at 0
-            self.bar.initial = self.bar.n = (step - 1) * size
         self.steps = steps
-        self.bar.total = steps * size
-        self.bar.set_postfix_str(f"loss {loss:.4f}, F1 {self.f1:.4f}", refresh=False)
-        self.bar.update(step * size - self.bar.n)
+        self.bar.turn_to("train", "crops")
+        self.bar(step * size, steps * size)
+        self.bar.note(f"loss {loss:.4f}, F1 {self.f1:.4f}")
+
+    def validating(self, done: int, total: int) -> None:
+        self.bar.turn_to("validate", "tiles")
+        self.bar(done, total)
 
     def epoch(self, epoch: Epoch) -> None:
+        self.bar.turn_to("train", "crops")
+        self.bar(epoch.step * self.config.batch_size, self.steps * self.config.batch_size)
         self.f1 = max(self.f1, epoch.f1)
+        self.bar.note(f"loss {epoch.loss:.4f}, F1 {self.f1:.4f}")
         left = (self.steps - epoch.step) * self.config.batch_size / max(epoch.crops_per_s, 1e-9) / 60
         self.notice(
             f"epoch {epoch.number}: loss {epoch.loss:.4f}, validation F1 {epoch.f1:.4f}"
@@ -163,7 +176,6 @@ class _Shown:
         )
 
     def notice(self, text: str) -> None:
-        self.bar.clear()
         say(text, quiet=self.quiet)
 
 
@@ -174,6 +186,3 @@ def _shown(config: TrainConfig, *, quiet: bool) -> Iterator[_Shown]:
         yield shown
     finally:
         shown.bar.close()
-
-
-_BAR = "{percentage:3.0f}% |{bar}| {n}/{total} crops, {remaining} left, {rate_fmt}, {postfix}"

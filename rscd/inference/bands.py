@@ -21,7 +21,7 @@ from rscd.scene.reader import WindowInput
 from rscd.scene.validity import fill_invalid
 from rscd.scene.windows import WindowPlan
 from rscd.telemetry import Stopwatch
-from rscd.types import BandRecord, BoolArray, ByteArray, FloatArray, Grid, IntArray
+from rscd.types import BandRecord, BoolArray, ByteArray, FloatArray, Grid, ImageArray, IntArray
 
 IN_FLIGHT = 8
 """Windows that may be begun and not yet done, and at least two batches: the device goes on meanwhile.
@@ -201,7 +201,7 @@ class _Band:
         self._kept, self._finished = kept, kept is not None and kept.threshold == threshold
         shape = stop - self._row, plan.cols.size
         self._values = np.empty(shape, np.uint8) if kept is None else kept.probability
-        self._changed: list[tuple[IntArray, ByteArray, ByteArray]] = []
+        self._changed: list[tuple[IntArray, ImageArray, ImageArray]] = []
         self._read_errors: list[str] = []
 
     def add(self, window: WindowInput, sums: FloatArray | None) -> None:
@@ -223,7 +223,8 @@ class _Band:
         if not self._changed or len(changed):  # the first one tells how many bands there are
             rows, cols = np.divmod(changed, window.cell.width)
             place = (rows * self._values.shape[1] + cols + left).astype(np.int32)
-            self._changed.append((place, window.before[:, rows, cols], window.after[:, rows, cols]))
+            before, after = (date[:, rows, cols] for date in window.numbers)
+            self._changed.append((place, before, after))
 
     def record(self, label: Callable[..., BandRecord], tail: FloatArray) -> BandRecord:
         """The band's record once all cells are there; a new one is kept in the journal, with what blending left."""
@@ -236,8 +237,8 @@ class _Band:
             self._work.keep(record, tail)
         return record
 
-    def _colours(self) -> dict[str, ByteArray]:
-        """What both dates show of the changed pixels, in reading order, (bands, pixels) each."""
+    def _colours(self) -> dict[str, ImageArray]:
+        """Both dates' own numbers at the changed pixels, in reading order, (bands, pixels) each."""
         place, before, after = (np.concatenate(part, axis=-1) for part in zip(*self._changed, strict=True))
         self._changed.clear()
         order = np.argsort(place)

@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,16 +22,13 @@ import pyarrow as pa
 
 from rscd.output.components import label_changes, record_digest
 from rscd.output.publish import write_durably, writing
+from rscd.output.targets import KEY_NAME, RECORD_NAME, SPLIT_NAME
 from rscd.scene.windows import WindowPlan
 from rscd.types import BandRecord, ComponentTable, FloatArray
+from rscd.words import several
 
 FORMAT = 1
 """Version of the files' layout."""
-KEY_NAME = "journal.json"
-RECORD_NAME = "published.json"
-"""Where a publication notes what it puts in place."""
-SPLIT_NAME = "split.json"
-"""Says which run has workers fill the journal; without it, or with another's, they stop."""
 _COLUMNS = tuple(field.name for field in dataclasses.fields(ComponentTable))
 _CODEC = pa.Codec("zstd", compression_level=1)
 _HEAD = 64 + 1 + 16 + 1  # the digest in hex, the size of the arrays in hex, a line each
@@ -162,9 +160,9 @@ def open_journal(
         write_durably(folder / KEY_NAME, json.dumps(key, indent=1).encode())
     journal = Journal(folder, plan)
     if journal.damaged:
-        tell(f"{folder.name}: {len(journal.damaged)} bands are damaged and computed again")
+        tell(f"{folder.name}: {several(len(journal.damaged), 'damaged band')} computed again")
     if len(journal):
-        tell(f"resuming: {len(journal)} of {plan.rows.count} bands are finished in {folder.name}")
+        tell(f"resuming: {len(journal)} of {several(plan.rows.count, 'band')} finished in {folder.name}")
     return journal
 
 
@@ -222,6 +220,9 @@ def _unpack(path: Path) -> dict[str, Any] | None:
         return None
     if hashlib.sha256(data[65:]).hexdigest().encode() != data[:64]:
         return None
-    plain = _CODEC.decompress(memoryview(data)[_HEAD:], int(data[65:81], 16), asbytes=True)
-    with np.load(io.BytesIO(plain), allow_pickle=False) as found:
-        return dict(found)
+    try:
+        plain = _CODEC.decompress(memoryview(data)[_HEAD:], int(data[65:81], 16), asbytes=True)
+        with np.load(io.BytesIO(plain), allow_pickle=False) as found:
+            return dict(found)
+    except (ValueError, OSError, KeyError, EOFError, MemoryError, zipfile.BadZipFile, pa.ArrowException):
+        return None

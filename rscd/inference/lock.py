@@ -12,20 +12,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rscd.errors import OutputError
-from rscd.inference.journal import RECORD_NAME, clear
+from rscd.inference.journal import clear
+from rscd.output.targets import LOCK_NAME, run_folder
 
-NAME = "lock"
 _NOT_OFFERED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-
-
-def run_folder(output: Path) -> Path:
-    """The folder beside an output that holds its lock, and what is finished of it."""
-    return output.with_name(output.name + ".rscd")
-
-
-def publication_record(output: Path) -> Path:
-    """Where a run notes what it puts in place, while it does."""
-    return run_folder(output) / RECORD_NAME
 
 
 @contextmanager
@@ -46,14 +36,14 @@ def locked(output: Path) -> Iterator[Path]:
         with suppress(OSError, OutputError):
             if not any(folder.glob("*.band")):
                 clear(folder)
-                (folder / NAME).unlink()
+                (folder / LOCK_NAME).unlink()
                 folder.rmdir()
         os.close(descriptor)
 
 
 def _take(folder: Path, output: Path) -> int:
     """Open and lock the file; returns its descriptor."""
-    path = folder / NAME
+    path = folder / LOCK_NAME
     try:
         while True:
             folder.mkdir(exist_ok=True)

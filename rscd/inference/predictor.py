@@ -5,34 +5,28 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import torch
 
+from rscd.config import Precision
 from rscd.errors import Interrupted, ModelError, UsageError
 from rscd.inference.heap import keep_memory
 from rscd.inference.lanes import lanes_on
 from rscd.model.contract import Contract
 from rscd.model.fold import folded
-from rscd.model.network import STRIDE
-from rscd.types import ByteArray, FloatArray, Precision
+from rscd.types import ByteArray, FloatArray
 
 
 def choose_device(name: str) -> torch.device:
     """Turn ``auto``, ``cpu`` or ``cuda:N`` into a device.
 
     Raises:
-        UsageError: Not a device of this machine.
+        UsageError: No such device on this machine.
     """
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"--device {name!r}", remedy="use auto, cpu or cuda:N") from error
-    if device.type not in ("cpu", "cuda"):
-        raise UsageError(f"--device {name!r}", remedy="use auto, cpu or cuda:N")
+    device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         found = torch.cuda.device_count()
         raise UsageError(f"--device {name}: torch sees {found} CUDA device(s)", remedy="use --device cpu")
@@ -58,7 +52,10 @@ class Faults:
     """Batches that gave NaN or Inf in bf16 and were forwarded again in fp32."""
 
 
-_OUT_OF_MEMORY = re.compile("CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED")
+_OUT_OF_MEMORY = re.compile(
+    "CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED"
+    "|DefaultCPUAllocator|can't allocate memory|could not create a memory|std::bad_alloc"
+)
 
 
 class Predictor:
@@ -71,9 +68,6 @@ class Predictor:
         precision: ``auto`` is bf16 on CUDA, fp32 elsewhere.
         batch_size: Windows a forward pass; short batches are padded to it, so shapes never change and a
             window's result does not depend on how many came with it. None is one, until ``tune`` finds better.
-
-    Raises:
-        UsageError: ``batch_size`` below 1, or an unknown ``precision``.
     """
 
     def __init__(
@@ -84,10 +78,6 @@ class Predictor:
         precision: Precision = "auto",
         batch_size: int | None = None,
     ) -> None:
-        if batch_size is not None and batch_size < 1:
-            raise UsageError(f"--batch-size {batch_size}", remedy="use auto, or 1 or more")
-        if precision not in get_args(Precision):
-            raise UsageError(f"--precision {precision}", remedy=f"use one of {', '.join(get_args(Precision))}")
         self.device = device or torch.device("cpu")
         if self.device.type == "cpu":
             keep_memory()
@@ -123,8 +113,9 @@ class Predictor:
         """One forward pass; None if the device's memory does not hold it."""
         try:
             return self._forward(before, after)
-        except RuntimeError as error:
-            if isinstance(error, torch.cuda.OutOfMemoryError) or _OUT_OF_MEMORY.search(str(error)):
+        except (RuntimeError, MemoryError) as error:
+            short = isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError))
+            if short or _OUT_OF_MEMORY.search(str(error)):
                 return None  # leaving here lets go of what the failed pass held
             if isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error):
                 raise Interrupted(
@@ -137,11 +128,13 @@ class Predictor:
         if self.batch_size == 1:
             raise UsageError(
                 f"a single window does not fit in the memory of {self.device}",
-                remedy="free its memory, or use a smaller --window, or --device cpu",
+                remedy="free its memory, or use a smaller --window"
+                + (", or --device cpu" if self.device.type == "cuda" else ""),
             )
         self.batch_size //= 2
         self.faults.halvings += 1
-        torch.cuda.empty_cache()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     @torch.inference_mode()
     def _forward(self, before: ByteArray, after: ByteArray) -> FloatArray:
@@ -175,13 +168,10 @@ def choose_window(window: int | None, overlap: int | None, contract: Contract) -
     """Window and overlap in px: as asked, else the contract's; a smaller window gets a smaller overlap.
 
     Raises:
-        UsageError: The window is not a positive multiple of STRIDE, or the overlap is not below it.
+        UsageError: The overlap is not below the window.
     """
     window = contract.window if window is None else window
     overlap = min(contract.overlap, window // 4) if overlap is None else overlap
-    if window < STRIDE or window % STRIDE:
-        near = max(STRIDE, round(window / STRIDE) * STRIDE)
-        raise UsageError(f"--window {window}", remedy=f"use a multiple of {STRIDE} px, e.g. {near}")
     if not 0 <= overlap < window:
         raise UsageError(f"--overlap {overlap}", remedy=f"use 0 to {window - 1} px")
     return window, overlap

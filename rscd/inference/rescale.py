@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import interpolate
 
+from rscd.config import STRIDE
 from rscd.inference.bands import Forward
 from rscd.inference.predictor import Predictor
-from rscd.model.network import STRIDE
 from rscd.types import ByteArray, FloatArray
 
 

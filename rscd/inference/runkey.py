@@ -19,12 +19,14 @@ from rscd.scene.sidecars import sidecars_of
 from rscd.scene.windows import WindowPlan
 
 NOT_IN_BANDS = (
-    *("output", "probability", "report", "overwrite", "resume", "keep_journal"),
+    *("output", "probability", "report", "overwrite", "resume", "keep_journal", "discard_reviews", "full_paths"),
     *("threshold", "min_area_m2", "simplify_m", "fill_holes_m2", "regularize"),
     *(
         "before",
         "after",
         "aoi",
+        "before_mask",
+        "after_mask",
         "model",
         "device",
         "precision",
@@ -66,11 +68,10 @@ def run_key(
 
 
 def _files(config: DetectConfig) -> dict[str, Path]:
-    files = {"before": config.before, "after": config.after}
-    if config.aoi is not None:
-        files["aoi"] = config.aoi
+    rasters = config.rasters
+    files = rasters if config.aoi is None else rasters | {"aoi": config.aoi}
     if config.sidecars:
-        files |= {f"{role}{path.suffix}": path for role in ("before", "after") for path in sidecars_of(files[role])}
+        files |= {f"{role}{path.suffix}": path for role in rasters for path in sidecars_of(rasters[role])}
     return files
 
 

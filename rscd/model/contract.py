@@ -8,14 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from rscd.config import MOST_WINDOW
 from rscd.errors import DataError, ModelError
 
 FORMAT = 1
 """Version of the contract's own layout."""
 MOST_RESAMPLING = 2.5
 """Factor by which a scene may be resampled to reach the contract's pixel sizes."""
-MOST_WINDOW = 4096
-"""Side of a window that a contract may ask for, px."""
 
 
 def _is_number(value: object) -> bool:
@@ -103,9 +102,15 @@ class Contract:
         nearest = min(max(gsd_m, low), high)
         if max(gsd_m / nearest, nearest / gsd_m) <= MOST_RESAMPLING:
             return nearest
-        problem = f"ground sample distance is {gsd_m:.3g} m, and model {self.name} takes {low:g} to {high:g} m"
+        problem = f"ground sample distance is {gsd_m:.3g} m, and model {self.name} takes {self.gsd_words}"
         remedy = "resample both dates, or add --force-gsd to go on all the same"
         raise DataError(problem, path=str(path), remedy=remedy)
+
+    @property
+    def gsd_words(self) -> str:
+        """The pixel sizes that it takes, in words."""
+        low, high = (f"{size:.3g}" for size in self.gsd_m)
+        return f"{low} m" if low == high else f"{low} to {high} m"
 
     def to_json(self) -> str:
         """Serialise with the format's version."""

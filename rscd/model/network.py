@@ -12,8 +12,6 @@ from rscd.model.msdf import MSDF
 from rscd.model.stfe import STFE
 
 ENCODERS = ("lite", *sam.SHAPES)
-STRIDE = 32
-"""Window sides must be multiples of this, in pixels."""
 
 
 def normalisation(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

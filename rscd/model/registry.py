@@ -1,42 +1,18 @@
-"""Models by name or path: those embedded in the package, and the user's own checkpoints."""
+"""Models ready to use: those embedded in the package, the user's own checkpoints, and imported encoders."""
 
 from __future__ import annotations
 
 import zipfile
-from contextlib import suppress
 from pathlib import Path
 
 import torch
 
 from rscd.errors import ModelError, UsageError
 from rscd.model import sam
+from rscd.model.catalog import SUFFIX, find_model
 from rscd.model.checkpoint import build_network, load_checkpoint, read_contract, save_checkpoint
 from rscd.model.contract import Contract
 from rscd.model.network import ChangeNetwork, normalisation
-
-WEIGHTS = Path(__file__).parent / "weights"
-SUFFIX = ".safetensors"
-
-
-def embedded() -> dict[str, Path]:
-    """The models that travel with the package: name -> checkpoint."""
-    return {p.stem: p for p in sorted(WEIGHTS.glob(f"*{SUFFIX}"))}
-
-
-def find_model(name: str) -> Path:
-    """Turn the name of an embedded model, or a path, into a path.
-
-    Raises:
-        ModelError: Neither.
-    """
-    if name in embedded():
-        return embedded()[name]
-    path = Path(name)
-    with suppress(OSError):  # a name that is too long is no file either
-        if path.is_file():
-            return path
-    names = ", ".join(embedded()) or "none"
-    raise ModelError("no such model", path=name, remedy=f"give a checkpoint file, or one of: {names}")
 
 
 def load_model(name: str = "buildings") -> tuple[ChangeNetwork, Contract]:

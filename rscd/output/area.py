@@ -9,6 +9,7 @@ antimeridian, none at a pole.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 
 from rscd.errors import DataError
@@ -51,6 +52,16 @@ class Ellipsoid:
             normal = self._geod.a / np.sqrt(1 - self._geod.es * np.sin(lat) ** 2)
             ring, height = normal * np.cos(lat), normal * (1 - self._geod.es) * np.sin(lat)
             return np.stack([ring * np.cos(lon), ring * np.sin(lon), height], axis=-1)
+
+    def area_m2(self, polygons: NDArray[np.object_]) -> float:
+        """Geodesic area of polygons together, m2, holes left out."""
+        total = 0.0
+        for polygon in polygons:
+            for sign, ring in ((1, polygon.exterior), *((-1, hole) for hole in polygon.interiors)):
+                xy = np.asarray(ring.coords)
+                lon, lat = np.degrees(self.lonlat(xy[:, 0], xy[:, 1]))
+                total += sign * abs(self._geod.polygon_area_perimeter(lon, lat)[0])
+        return total
 
     def lengths_m(self, coords: DoubleArray) -> DoubleArray:
         """Geodesic lengths, m, of the n - 1 segments between the points ``coords``, shape (n, 2).

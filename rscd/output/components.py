@@ -18,7 +18,6 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from rscd.errors import UsageError
 from rscd.output.area import PixelAreas
 from rscd.output.geotiff import SLAB
 from rscd.output.runs import Overlaps, labelled, overlaps, pixels_of, runs_of, stacked
@@ -53,13 +52,7 @@ def record_digest(index: int, row: int, probability: ByteArray) -> str:
 
 
 def threshold_value(threshold: float) -> int:
-    """The smallest probability value (1..254) that stands for at least this probability.
-
-    Raises:
-        UsageError: Not above 0 and at most 1.
-    """
-    if not 0 < threshold <= 1:
-        raise UsageError(f"--threshold {threshold}", remedy="use a probability above 0, at most 1")
+    """The smallest probability value (1..254) that stands for at least this probability, which is above 0."""
     return math.ceil(threshold * P_SCALE - 1e-9)
 
 

@@ -41,10 +41,10 @@ def add_data_dictionary(
         "INSERT INTO gpkg_extensions VALUES (?, NULL, ?, ?, ?)",
         [(table, *_EXTENSION) for table in ("gpkg_data_columns", "gpkg_data_column_constraints")],
     )
-    # "name" stays empty: GDAL shows it in place of the column's own name.
+    # "name" is the alias that GDAL reads, and must be unique in a layer.
     database.executemany(
-        "INSERT INTO gpkg_data_columns VALUES (?, ?, NULL, ?, ?, NULL, ?)",
-        [(layer, c.name, c.title, _told(c), _REVIEW if c.name == "review" else None) for c in columns],
+        "INSERT INTO gpkg_data_columns VALUES (?, ?, ?, ?, ?, NULL, ?)",
+        [(layer, c.name, c.alias, c.title, _told(c), _REVIEW if c.name == "review" else None) for c in columns],
     )
     database.executemany(
         "INSERT INTO gpkg_data_column_constraints VALUES (?, 'enum', ?, NULL, NULL, NULL, NULL, ?)",

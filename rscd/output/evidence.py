@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -42,6 +43,11 @@ class Column:
     meaning: str
     """What the number is, and how it was measured."""
 
+    @property
+    def alias(self) -> str:
+        """What forms and tables call it: title and unit."""
+        return f"{self.title} ({self.unit})" if self.unit not in ("", "1") else self.title
+
 
 def _real(name: str, title: str, unit: str, meaning: str) -> Column:
     return Column(name, pa.float64(), title, unit, meaning)
@@ -58,8 +64,9 @@ _SHAPE = (
     _real("valid_fraction", "Seen outline", "0..1", "Share of its pixel outline that faces observable ground"),
     Column("touches_edge", pa.bool_(), "Touches the edge", "", "It reaches the grid's border and may be cut there"),
 )
+_BRIGHTER = "After less before, mean over the model's bands; null where the files differ in dtype"
 _CHANGE = (
-    _real("brightness_change", "Brightness change", "DN", "After less before, mean over the bands"),
+    _real("brightness_change", "Brightness change", "DN", _BRIGHTER),
     _real("ndvi_change", "NDVI change", "-2..2", "After less before, of mean colours; null without near infrared"),
     _real("registration_residual_px", "Shift left", "px", "Shift left between the dates; null if not measured"),
     _real("lon", "Longitude", "degree", "Longitude of the outline's centroid, WGS 84"),
@@ -108,12 +115,23 @@ class Evidence:
         grid: The components' grid.
         bands: Names of the image bands that the tables have sums of.
         residual: The shift left between the dates, where it was measured.
+        beside: How many of the last bands the model does not see.
+        one_scale: Whether both dates' numbers are of one kind, so that their difference means something.
     """
 
-    def __init__(self, grid: Grid, bands: Sequence[str] = (), residual: Residual | None = None) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        bands: Sequence[str] = (),
+        residual: Residual | None = None,
+        *,
+        beside: int = 0,
+        one_scale: bool = True,
+    ) -> None:
         self.bands = tuple(bands)
         self.schema = feature_schema(bands)
         self._grid, self._residual = grid, residual
+        self._seen, self._one_scale = len(self.bands) - beside, one_scale
         self._ellipsoid = Ellipsoid(grid.crs)
         self._to_lonlat = Transformer.from_crs(grid.crs, "EPSG:4326", always_xy=True)
 
@@ -163,7 +181,8 @@ class Evidence:
         if "nir" in self.bands and "red" in self.bands:
             red, nir = self.bands.index("red"), self.bands.index("nir")
             ndvi = [_ndvi(colour[:, red], colour[:, nir]) for colour in (before, after)]
-        return [*before.T, *after.T, (after - before).mean(axis=1), ndvi[1] - ndvi[0]]
+        brighter = (after - before)[:, : self._seen].mean(axis=1) if self._one_scale else unknown
+        return [*before.T, *after.T, brighter, ndvi[1] - ndvi[0]]
 
     def _residuals(self, table: ComponentTable) -> DoubleArray:
         """Shift left at the middle of each bounding box, px; NaN where it was not measured."""
@@ -175,7 +194,33 @@ class Evidence:
     def _centroids(self, polygons: GeometryArray) -> tuple[DoubleArray, DoubleArray]:
         points = shapely.get_coordinates(shapely.centroid(polygons))
         lon, lat = self._to_lonlat.transform(points[:, 0], points[:, 1])
-        return np.asarray(lon), np.asarray(lat)
+        return within_180(np.asarray(lon)), np.asarray(lat)
+
+
+def drawn_values(shape: Any, crs: str) -> dict[str, float]:  # noqa: ANN401 - shapely has no types
+    """What can be said of a polygon that a person drew, without the images.
+
+    Args:
+        shape: Polygon or multipolygon.
+        crs: Its CRS as WKT.
+    """
+    parts = np.array([part for part in shapely.get_parts(shape) if part.geom_type == "Polygon"], dtype=object)
+    ellipsoid = Ellipsoid(crs)
+    perimeter = float(perimeters_m(parts, ellipsoid).sum())
+    area = ellipsoid.area_m2(parts)
+    lon, lat = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(*shape.centroid.coords[0])
+    return {
+        "area_m2": area,
+        "perimeter_m": perimeter,
+        "compactness": 4 * np.pi * area / perimeter**2 if perimeter else 0.0,
+        "lon": float(within_180(np.asarray(lon))),
+        "lat": float(lat),
+    }
+
+
+def within_180(lon: DoubleArray) -> DoubleArray:
+    """Longitudes in degrees as -180..180: a scene may count on beyond the antimeridian."""
+    return np.where(np.abs(lon) <= 180, lon, (lon + 180) % 360 - 180)
 
 
 def percentile(table: ComponentTable, percent: int) -> LongArray:

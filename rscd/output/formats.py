@@ -1,7 +1,6 @@
 """The vector file by its suffix: GeoPackage, FlatGeobuf, GeoJSON or GeoParquet, with the same columns.
 
-A GeoPackage holds extent and provenance itself; the others get them as ``<stem>.extent.<suffix>`` and
-``<stem>.json`` beside them.
+A GeoPackage holds extent and provenance itself; the others get them beside them, see ``targets.siblings``.
 """
 
 from __future__ import annotations
@@ -18,39 +17,17 @@ import pyogrio
 import shapely
 from pyproj import CRS
 
-from rscd.errors import UsageError
 from rscd.output.features import FeatureStream
 from rscd.output.geopackage import ObservedExtent, vector_writing, write_geopackage
 from rscd.output.publish import Publication
+from rscd.output.targets import siblings
 from rscd.types import Grid
 
-SUFFIXES = (".gpkg", ".fgb", ".geojson", ".parquet")
-"""What the vector file may be called."""
 _DRIVERS: dict[str, dict[str, Any]] = {
     ".fgb": {"driver": "FlatGeobuf", "layer_options": {"SPATIAL_INDEX": "YES"}},
     # RFC7946 brings coordinates to longitude and latitude on WGS 84, with 7 decimals: 1 cm.
     ".geojson": {"driver": "GeoJSON", "layer_options": {"RFC7946": "YES", "WRITE_NAME": "NO"}},
 }
-
-
-def check_name(path: Path) -> None:
-    """Refuse a vector file of no known format, or that could not be written under its name.
-
-    Raises:
-        UsageError: Its suffix is unknown, or pyogrio would take its path for one into an archive.
-    """
-    if path.suffix.lower() not in SUFFIXES:
-        suffix = f"suffix {path.suffix!r}" if path.suffix else "no suffix"
-        raise UsageError(f"{suffix}: no format", path=path, remedy=f"use one of {', '.join(SUFFIXES)}")
-    if "!" in str(path.absolute()) and path.suffix.lower() != ".parquet":
-        raise UsageError("has a '!' in its path", path=path, remedy="write elsewhere and move the file")
-
-
-def siblings(path: Path) -> tuple[Path, ...]:
-    """What is written beside the vector file: extent and provenance, unless it holds them itself."""
-    if path.suffix.lower() == ".gpkg":
-        return ()
-    return path.with_name(f"{path.stem}.extent{path.suffix}"), path.with_name(f"{path.stem}.json")
 
 
 def write_vectors(

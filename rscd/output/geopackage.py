@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
@@ -20,15 +20,17 @@ from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
 
 from rscd.output.area import PixelAreas
 from rscd.output.datadict import add_data_dictionary
-from rscd.output.evidence import GEOMETRY_METADATA, REVIEW_STATES, columns
+from rscd.output.evidence import GEOMETRY_METADATA, REVIEW_STATES, Column, columns
 from rscd.output.features import FeatureStream
 from rscd.output.geotiff import SLAB
 from rscd.output.polygons import find_corners, trace
 from rscd.output.publish import Publication, writing
 from rscd.output.runs import labelled, overlaps, runs_of
-from rscd.output.style import changes_qml
+from rscd.output.style import changes_qml, extent_qml
 from rscd.types import NOT_OBSERVABLE, BandRecord, BoolArray, Grid
 
+Outside = Callable[[int, int], BoolArray]
+"""Which pixels lie outside the area of interest, shape (rows, width), by first row and number of rows."""
 COARSE_CELLS = 2048
 """Longest side of the mask that the extent's polygon is traced from, in cells."""
 
@@ -41,6 +43,7 @@ _EXTENT_SCHEMA = pa.schema(
     [
         ("observed_km2", pa.float64()),
         ("not_observable_km2", pa.float64()),
+        ("outside_aoi_km2", pa.float64()),
         pa.field("geometry", pa.binary(), metadata=GEOMETRY_METADATA),
     ]
 )
@@ -60,13 +63,15 @@ class ObservedExtent:
     """What was observed: its area, exact, and its polygon, on a coarse mask of at most 2048 x 2048 cells.
 
     A cell counts as observed if any of its pixels is, so the polygon covers all that was observed and at most
-    a cell more; where everything was observed, it is the grid's own rectangle.
+    a cell more; where everything was observed, it is the grid's own rectangle. What was not is told apart: a date
+    does not show it, or it lies outside the area of interest.
     """
 
-    def __init__(self, grid: Grid, pixel_areas: PixelAreas) -> None:
-        self.grid = grid
+    def __init__(self, grid: Grid, pixel_areas: PixelAreas, outside: Outside | None = None) -> None:
+        self.grid, self._outside = grid, outside
         self.observed_m2 = 0.0
         self.not_observable_m2 = 0.0
+        self.outside_aoi_m2 = 0.0
         self._areas = pixel_areas
         self._factor = -(-max(grid.shape) // COARSE_CELLS)
         rows, cols = (-(-n // self._factor) for n in grid.shape)
@@ -83,7 +88,12 @@ class ObservedExtent:
         if observed.all():
             self._cells[rows[0] : rows[-1] + 1] = True
             return
-        self.not_observable_m2 += self._areas.total(~observed, row)
+        hidden = ~observed
+        if self._outside is not None:
+            outside = hidden & self._outside(row, len(hidden))
+            self.outside_aoi_m2 += self._areas.total(outside, row)
+            hidden &= ~outside
+        self.not_observable_m2 += self._areas.total(hidden, row)
         first_of_cell = np.flatnonzero(np.diff(rows, prepend=-1))
         cells = np.logical_or.reduceat(observed, first_of_cell, axis=0)
         cells = np.logical_or.reduceat(cells, np.arange(0, observed.shape[1], self._factor), axis=1)
@@ -102,7 +112,8 @@ class ObservedExtent:
 
     def batch(self) -> pa.RecordBatch:
         """The one feature of the layer ``extent``."""
-        km2 = [[round(m2 / 1e6, 9)] for m2 in (self.observed_m2, self.not_observable_m2)]
+        areas = self.observed_m2, self.not_observable_m2, self.outside_aoi_m2
+        km2 = [[round(m2 / 1e6, 9)] for m2 in areas]
         return pa.RecordBatch.from_arrays(
             [*map(pa.array, km2), pa.array([shapely.to_wkb(self.multipolygon())])], schema=_EXTENT_SCHEMA
         )
@@ -138,8 +149,10 @@ def write_geopackage(
         write_layer(temporary, "changes", "Polygon", grid.crs, stream)
     with vector_writing(path):
         _complete(temporary, grid, changes.schema, extent, provenance())
-        add_styles(temporary, {"changes": style if style is not None else changes_qml()})
-        _describe(temporary, changes.schema.names)
+        described = columns(bands_of(changes.schema.names))
+        look = style if style is not None else changes_qml(described, REVIEW_STATES)
+        add_styles(temporary, {"changes": look, "extent": extent_qml()})
+        _describe(temporary, described)
         _check(temporary, changes.features)
 
 
@@ -202,10 +215,14 @@ def add_styles(path: Path, styles: Mapping[str, str]) -> None:
         )
 
 
-def _describe(path: Path, names: list[str]) -> None:
-    bands = [name.removeprefix("before_") for name in names if name.startswith("before_")]
+def bands_of(names: Iterable[str]) -> list[str]:
+    """Names of the bands whose means are among a layer's columns."""
+    return [name.removeprefix("before_") for name in names if name.startswith("before_")]
+
+
+def _describe(path: Path, described: Sequence[Column]) -> None:
     with closing(sqlite3.connect(path)) as database, database:
-        add_data_dictionary(database, "changes", columns(bands), REVIEW_STATES)
+        add_data_dictionary(database, "changes", described, REVIEW_STATES)
 
 
 def _check(path: Path, features: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -11,16 +12,18 @@ from pathlib import Path
 import pyarrow as pa
 
 from rscd.config import DetectConfig
-from rscd.errors import UsageError
 from rscd.output.area import PixelAreas
 from rscd.output.evidence import Evidence
 from rscd.output.features import FeatureStream
-from rscd.output.formats import check_name, siblings, write_vectors
-from rscd.output.geopackage import ObservedExtent
+from rscd.output.formats import write_vectors
+from rscd.output.geopackage import ObservedExtent, Outside, vector_writing
 from rscd.output.polygons import PolygonTracer
 from rscd.output.probability import ProbabilityRaster
-from rscd.output.publish import Publication, check_target, placed_by_dead_run
+from rscd.output.publish import Publication, writing
 from rscd.output.report import Report
+from rscd.output.reviews import NONE, Carried, check_reviews, reviews_of
+from rscd.output.style import probability_qml
+from rscd.output.targets import Targets, legend_of
 from rscd.telemetry import Stopwatch
 from rscd.types import BandRecord, Grid
 
@@ -46,6 +49,10 @@ class Written:
     """What at least one date does not show, geodesic km2."""
     min_area_m2: float
     """Components smaller than this were dropped, m2."""
+    outside_aoi_km2: float = 0.0
+    """What lies outside the area of interest, geodesic km2."""
+    reviews: Carried = NONE
+    """What became of the reviews in the file that was replaced."""
     read_errors: tuple[str, ...] = ()
     """Input blocks that could not be decoded and were masked: file, rows, columns, and why."""
 
@@ -75,32 +82,15 @@ class Outputs:
         shaping = config.min_area_m2, config.simplify_m, config.fill_holes_m2, config.regularize
         return cls(config.output, config.probability, config.report, *shaping)
 
-    def check(self, inputs: Iterable[Path], *, overwrite: bool, record: Path | None = None) -> None:
-        """Refuse, before any work, what could not be published in the end.
-
-        Args:
-            inputs: Files that are read.
-            overwrite: Existing outputs may be replaced.
-            record: That of an earlier run's publication: what it put in place, dying in the middle, may be too.
+    def check(self, inputs: Iterable[Path], *, overwrite: bool, discard_reviews: bool = False) -> None:
+        """Refuse, before any work, what could not be published in the end; see ``Targets.check``.
 
         Raises:
-            UsageError: An output exists and ``overwrite`` is off, or is an input, or both outputs have one path;
-                the vector file's suffix is unknown; an area or a tolerance is negative.
-            OutputError: A folder does not exist or cannot be written.
+            UsageError: An output is in the way or cannot be meant, or the extra ``regularize`` is not installed.
+            OutputError: An output cannot be written, or another program has it open.
         """
-        check_name(self.geopackage)
-        taken = {path.resolve() for path in inputs}
-        for path in (self.geopackage, *siblings(self.geopackage), self.probability, self.report):
-            if path is None:
-                continue
-            if path.resolve() in taken:
-                raise UsageError("is an input or another output too", path=path, remedy="name another file")
-            taken.add(path.resolve())
-            check_target(path, overwrite=overwrite or (record is not None and placed_by_dead_run(path, record)))
-        areas = ("--min-area", self.min_area_m2 or 0.0), ("--fill-holes", self.fill_holes_m2)
-        for option, value in (*areas, ("--simplify", self.simplify_m)):
-            if not value >= 0:
-                raise UsageError(f"{option} {value}", remedy="use 0 or more")
+        Targets(self.geopackage, self.probability, self.report).check(inputs, overwrite=overwrite)
+        check_reviews(self.geopackage, discard=discard_reviews)
         if self.regularize:
             from rscd.output.regularize import check_regularizer
 
@@ -119,6 +109,7 @@ class Outputs:
         evidence: Evidence | None = None,
         report: Report | None = None,
         watch: Stopwatch | None = None,
+        outside: Outside | None = None,
     ) -> Written:
         """Consume all records and write every output but the report beside its target.
 
@@ -129,10 +120,11 @@ class Outputs:
             minimum_m2: Smallest polygon in m2, where ``min_area_m2`` is None.
             provenance: Asked once all bands are done, for the GeoPackage's metadata.
             publication: Puts the outputs in place, later.
-            progress: Called after each band.
+            progress: Called at the start and after each band.
             evidence: Makes the polygons' columns; default: those that need no image.
             report: Looks on.
             watch: Times the stages ``vectorise`` and ``write``.
+            outside: Says which pixels lie outside the area of interest, if there is one.
 
         Raises:
             OutputError: An output could not be written.
@@ -147,9 +139,10 @@ class Outputs:
             regularize=self.regularize,
             evidence=evidence,
         )
-        extent = ObservedExtent(grid, areas)
+        extent = ObservedExtent(grid, areas, outside)
         report, watch = report or Report(None, grid), watch or Stopwatch()
         read_errors: dict[str, None] = {}
+        progress(0, grid.height * grid.width)
         with ExitStack() as stack:
             raster = self._raster(grid, publication, stack)
             beside = stack.enter_context(ThreadPoolExecutor(1))
@@ -194,13 +187,30 @@ class Outputs:
             changed_m2=report.digest.area_m2,
             observed_km2=extent.observed_m2 / 1e6,
             not_observable_km2=extent.not_observable_m2 / 1e6,
+            outside_aoi_km2=extent.outside_aoi_m2 / 1e6,
             min_area_m2=min_area,
             read_errors=tuple(read_errors),
         )
+
+    def publish(self, written: Written, publication: Publication, *, discard_reviews: bool = False) -> Written:
+        """Put all outputs in place, the reviews of the file that is replaced carried over.
+
+        Raises:
+            OutputError: A file cannot be put in place, or another program has the old GeoPackage open.
+            UsageError: The old one holds layers that people added.
+        """
+        with reviews_of(self.geopackage, discard=discard_reviews) as reviews:
+            with vector_writing(self.geopackage):
+                carried = reviews.carry_into(publication.beside(self.geopackage))
+            publication.publish()
+        return dataclasses.replace(written, reviews=carried)
 
     def _raster(self, grid: Grid, publication: Publication, stack: ExitStack) -> ProbabilityRaster | None:
         if self.probability is None:
             return None
         raster = ProbabilityRaster(publication.beside(self.probability), grid, self.probability)
         stack.callback(raster.discard)
+        legend = legend_of(self.probability)
+        with writing(legend):
+            publication.beside(legend).write_text(probability_qml(), encoding="utf-8")
         return raster

@@ -21,7 +21,7 @@ from rscd.output.geotiff import BLOCK
 from rscd.output.overviews import Level, digest_of
 from rscd.output.publish import REMEDY, writing
 from rscd.scene.blocks import find_blocks, words_of
-from rscd.scene.grid import grid_of
+from rscd.scene.grid import check_place, grid_of
 from rscd.scene.raster import GDAL_OPTIONS, open_raster
 from rscd.types import NOT_OBSERVABLE, P_SCALE, BandRecord, ByteArray, Grid
 
@@ -170,6 +170,7 @@ class KeptProbability:
                 raise DataError(problem, path=path, remedy="give what rscd detect --probability wrote")
             if dataset.crs is None:
                 raise DataError("has no CRS", path=path, remedy="give what rscd detect --probability wrote")
+            check_place(path, dataset.transform, dataset.crs.to_wkt())
             if missing := find_blocks(path, dataset, (1,), cut="stop").missing:
                 problem = f"{missing:,} of its blocks were never written: its writer was ended before it was done"
                 raise DataError(problem, path=path, remedy="run rscd detect again")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -11,17 +12,27 @@ from typing import Any
 
 import rscd
 from rscd.scene.fingerprint import unchanged
+from rscd.scene.remote import gdal_name
 
 PACKAGES = ("torch", "rasterio", "pyogrio", "shapely", "pyproj", "numpy")
 
 
-def provenance(started: datetime, inputs: dict[str, dict[str, Any]], options: Any, **more: Any) -> dict[str, Any]:  # noqa: ANN401
+def provenance(
+    started: datetime,
+    inputs: dict[str, dict[str, Any]],
+    options: Any,  # noqa: ANN401
+    *,
+    folder: Path | None = None,
+    **more: Any,  # noqa: ANN401
+) -> dict[str, Any]:
     """Collect inputs, options, versions and times as JSON-ready values, where the inputs are still what they were.
 
     Args:
         started: When the run began.
         inputs: Role, e.g. ``before`` -> fingerprint of the file, taken when it was opened.
         options: The command's config dataclass.
+        folder: Say paths as they are from this folder, the output's, so that nobody learns where it lies; None: in
+            full.
         **more: Further items, e.g. the model's contract.
 
     Raises:
@@ -30,10 +41,22 @@ def provenance(started: datetime, inputs: dict[str, dict[str, Any]], options: An
     versions = {"rscd": rscd.__version__, "python": platform.python_version()}
     return {
         "software": "rscd",
-        "inputs": unchanged(inputs),
-        "options": {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(options).items()},
+        "inputs": {
+            role: told | {"path": said(Path(told["path"]), folder)} for role, told in unchanged(inputs).items()
+        },
+        "options": {
+            name: said(value, folder) if isinstance(value, Path) else value
+            for name, value in dataclasses.asdict(options).items()
+        },
         "versions": versions | {name: version(name) for name in PACKAGES},
         "started": started.isoformat(timespec="seconds"),
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         **more,
     }
+
+
+def said(path: Path, folder: Path | None) -> str:
+    """A path as it is told: in full, or from a folder; addresses stay as they are."""
+    if folder is None or gdal_name(path) is not None:
+        return str(path)
+    return Path(os.path.relpath(path.absolute(), folder.absolute())).as_posix()

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from rscd.errors import OutputError, UsageError
+from rscd.errors import OutputError
+from rscd.output.targets import identity, placed_by_dead_run
 
 REMEDY = "see that the folder is writable and has room, then run again"
 
@@ -25,11 +26,12 @@ class Publication:
 
     Args:
         record: Where to note which files are put in place; the caller removes it when the run is over. See
-            ``placed_by_dead_run``.
+            ``targets.placed_by_dead_run``.
+        overwrite: Files at the targets may be replaced; else nothing may be there but what a dead run left.
     """
 
-    def __init__(self, record: Path | None = None) -> None:
-        self._record = record
+    def __init__(self, record: Path | None = None, *, overwrite: bool = True) -> None:
+        self._record, self._overwrite = record, overwrite
         self._files: dict[Path, Path] = {}
 
     def __enter__(self) -> Publication:
@@ -44,29 +46,39 @@ class Publication:
                 left.unlink(missing_ok=True)
 
     def beside(self, target: Path) -> Path:
-        """Where to write the file that will be put at ``target``."""
-        remove_leftovers(target)
-        self._files[target] = target.with_name(f".{target.stem}.{os.getpid()}.tmp{target.suffix}")
+        """Where to write the file that will be put at ``target``; a symbolic link stands for what it leads to."""
+        real = Path(os.path.realpath(target))
+        remove_leftovers(real)
+        self._files[target] = real.with_name(f".{real.stem}.{os.getpid()}.tmp{real.suffix}")
         return self._files[target]
 
     def publish(self) -> None:
         """Put all files in place, synced to disk with their folders.
 
         Raises:
-            OutputError: A file cannot be synced or put in place.
+            OutputError: A file cannot be synced or put in place, or another has appeared where one is to be.
         """
+        self._refuse_others()
         for target, temporary in self._files.items():
             with writing(target):
                 _sync(temporary)
         if self._record is not None:
-            told = {str(target.absolute()): _identity(temporary) for target, temporary in self._files.items()}
-            write_durably(self._record, json.dumps(told).encode())
+            noted = {str(target.absolute()): identity(temporary) for target, temporary in self._files.items()}
+            write_durably(self._record, json.dumps(noted).encode())
         for target, temporary in self._files.items():
             with writing(target):
-                temporary.replace(target)
-        for folder in {target.parent for target in self._files}:
+                temporary.replace(Path(os.path.realpath(target)))
+        for folder in {temporary.parent for temporary in self._files.values()}:
             with writing(folder):
                 _sync(folder)
+
+    def _refuse_others(self) -> None:
+        """Without ``overwrite``, nothing may have appeared where a file is to be."""
+        for target in [] if self._overwrite else self._files:
+            ours = self._record is not None and placed_by_dead_run(target, self._record)
+            if identity(target) is not None and not ours:
+                problem = "appeared while this run was at work"
+                raise OutputError(problem, path=target, remedy="move it away, or add --overwrite, and run again")
 
 
 @contextmanager
@@ -78,21 +90,6 @@ def publishing(path: Path) -> Iterator[Path]:
     with Publication() as publication:
         yield publication.beside(path)
         publication.publish()
-
-
-def placed_by_dead_run(path: Path, record: Path) -> bool:
-    """Whether the file at ``path`` was put there by a run that died before all its outputs were in place."""
-    try:
-        placed = json.loads(record.read_text(encoding="utf-8")).get(str(path.absolute()))
-        return bool(placed == _identity(path))
-    except (OSError, ValueError, AttributeError):
-        return False
-
-
-def _identity(path: Path) -> list[int]:
-    """What ``os.replace`` keeps of a file: inode, size, modification time in ns."""
-    stat = path.stat()
-    return [stat.st_ino, stat.st_size, stat.st_mtime_ns]
 
 
 def remove_leftovers(target: Path) -> None:
@@ -151,27 +148,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def check_target(path: Path, *, overwrite: bool) -> None:
-    """Refuse a target before any work is done.
-
-    Raises:
-        UsageError: It exists and ``overwrite`` is off, or it is a folder.
-        OutputError: Its folder does not exist or cannot be written, or the system takes no such name.
-    """
-    try:
-        longest = f".{path.name}.{os.getpid()}.tmp.rows.tif" + 8 * ".ovr"
-        path.with_name(longest).is_file()
-        str(path).encode()
-    except (OSError, UnicodeEncodeError) as error:
-        remedy = "choose a shorter, plain name"
-        raise OutputError(f"cannot be a file's name here: {error}", path=path, remedy=remedy) from error
-    if path.is_dir():
-        raise UsageError("is a folder", path=path, remedy="name a file")
-    if not path.parent.is_dir():
-        raise OutputError(f"no folder {path.parent}", path=path, remedy=f"make it: mkdir -p '{path.parent}'")
-    if not os.access(path.parent, os.W_OK):
-        raise OutputError(f"folder {path.parent} is not writable", path=path, remedy="choose another folder")
-    if path.exists() and not overwrite:
-        raise UsageError("exists already", path=path, remedy="add --overwrite to replace it")

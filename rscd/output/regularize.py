@@ -32,7 +32,8 @@ def check_regularizer() -> None:
     """
     if find_spec("buildingregulariser") is None:
         raise UsageError(
-            "--regularize needs the library buildingregulariser", remedy="pip install 'rscd[regularize]'"
+            "--regularize needs the library buildingregulariser",
+            remedy="in rscd's folder: pip install '.[regularize]'",
         )
 
 

@@ -71,7 +71,7 @@ def report_html(grid: Grid, previews: Previews, digest: Digest, facts: Facts) ->
     before, after = previews.pictures()
     names = {role: Path(str(told["path"])).name for role, told in facts.provenance["inputs"].items()}
     model = facts.provenance.get("model", {})
-    seen = facts.written.observed_km2 + facts.written.not_observable_km2
+    seen = facts.written.observed_km2 + facts.written.not_observable_km2  # within the area of interest
     headline = sections.headline(digest, facts)
     place = f"{grid.width:,} x {grid.height:,} px of {gsd_m(grid):.2f} m, {name_of(grid)}"
     values = {
@@ -114,7 +114,7 @@ def _map_data(grid: Grid, previews: Previews, digest: Digest, facts: Facts) -> d
     schema = largest.schema.names[:-1] if largest is not None else []
     bands = [name.removeprefix("before_") for name in schema if name.startswith("before_")]
     told = columns(bands)
-    swatches = set(bands) == set(_COLOURS)
+    swatches = set(bands) >= set(_COLOURS)
     index = {column.name: k for k, column in enumerate(told)}
     paths = svg_paths(largest["geometry"], grid, previews.factor) if largest is not None else []
     return {
@@ -145,4 +145,4 @@ def _rows(table: pa.Table | None, count: int) -> list[list[Any]]:
 
 
 def _is_colour(name: str) -> bool:
-    return name.startswith(("before_", "after_"))
+    return name.removeprefix("before_").removeprefix("after_") in _COLOURS

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from rscd.output import template
@@ -16,6 +17,8 @@ from rscd.output.style import STEPS
 
 LISTED = 25
 """So many of the largest polygons are listed below the map."""
+PATHS = ("before", "after", "before_mask", "after_mask", "aoi", "output", "probability", "report", "model")
+"""Options that are files."""
 READ_ERRORS = 100
 """So many of the blocks that could not be read are listed; all are in the vector file's provenance."""
 
@@ -39,11 +42,14 @@ def lead(digest: Digest, facts: Facts, seen: float) -> str:
         hidden = facts.written.not_observable_km2 / seen
         area = nice_m2(facts.written.not_observable_km2 * 1e6)
         told += f" {area} ({hidden:.1%}) could not be compared; it is hatched grey."
+    if facts.written.outside_aoi_km2:
+        told += f" {nice_m2(facts.written.outside_aoi_km2 * 1e6)} of the picture lie outside the area of interest."
     return told + " A polygon says that something changed there, not what it was or became: look before you act."
 
 
 def cards(digest: Digest, facts: Facts) -> str:
     """The headline numbers."""
+    outside = facts.written.outside_aoi_km2
     mean = f"{digest.weighted_p / digest.area_m2:.0%}" if digest.area_m2 else "-"
     numbers = [
         (f"{digest.polygons:,}", "changed places"),
@@ -52,6 +58,7 @@ def cards(digest: Digest, facts: Facts) -> str:
         (nice_m2(facts.written.observed_km2 * 1e6), "seen by both dates"),
         (nice_m2(facts.written.not_observable_km2 * 1e6), "not observable"),
         (f"{digest.on_edge:,}", "places cut by the edge"),
+        *([(nice_m2(outside * 1e6), "outside the area of interest")] if outside else []),
     ]
     return template.cards(numbers)
 
@@ -81,7 +88,10 @@ def shift_toggle(pair: PairFacts) -> str:
     """A switch for the shift map, if shifts were measured."""
     if not pair.shifts:
         return ""
-    return '<label><input id="show-shifts" type="checkbox" checked> shifts between the dates</label>'
+    words = (
+        "Each dot is a patch of ground; its line is the shift of the later date measured there, in image pixels."
+    )
+    return f'<label title="{words}"><input id="show-shifts" type="checkbox"> shifts between the dates</label>'
 
 
 def charts(digest: Digest) -> str:
@@ -140,21 +150,21 @@ def run(facts: Facts, model: Mapping[str, Any]) -> str:
         "device busy": f"{cost.device_busy:.0%} of the wall time",
         "peak memory": f"{cost.peak_memory_mb:,.0f} MB",
         "GPU memory": "-" if cost.gpu_memory_mb is None else f"{cost.gpu_memory_mb:,.0f} MB",
-        "threshold": f"p >= {facts.threshold:.3f}",
+        "threshold": f"p >= {facts.threshold:.4g}",
         "smallest polygon": f"{facts.written.min_area_m2:.3g} m2",
         "started": told.get("started", ""),
         "ended": told.get("ended", ""),
     }
     keys = ("name", "version", "encoder", "class_name", "gsd_m", "bands", "threshold", "trained_on", "licence")
     inputs = {
-        role: f"{file['path']} ({file['bytes']:,} bytes, sampled sha256 {str(file['sampled_sha256'])[:16]})"
+        role: f"{Path(file['path']).name} ({file['bytes']:,} bytes, sha256 {str(file['sampled_sha256'])[:16]})"
         for role, file in told["inputs"].items()
     }
     groups = {
         "Inputs": inputs,
         "Cost": run,
         "Model contract": {key: model[key] for key in keys if key in model},
-        "Options": {k: v for k, v in told.get("options", {}).items() if v not in (None, "", False)},
+        "Options": {k: _named(k, v) for k, v in told.get("options", {}).items() if v not in (None, "", False)},
         "Versions": told.get("versions", {}),
     }
     if facts.written.read_errors:
@@ -162,6 +172,11 @@ def run(facts: Facts, model: Mapping[str, Any]) -> str:
             str(i + 1): words for i, words in enumerate(facts.written.read_errors[:READ_ERRORS])
         }
     return "".join(_group(title, items) for title, items in groups.items())
+
+
+def _named(option: str, value: Any) -> Any:  # noqa: ANN401
+    """A file by its name alone: the page is forwarded to people whom the folders do not concern."""
+    return Path(value).name if option in PATHS and isinstance(value, str) else value
 
 
 def _group(title: str, items: Mapping[str, Any]) -> str:

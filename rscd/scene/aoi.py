@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,9 @@ from rasterio.features import geometry_mask
 from shapely.errors import GEOSException
 
 from rscd.errors import DataError
+from rscd.files import VECTORS, require_file
 from rscd.scene.grid import pixel, place
 from rscd.scene.mapping import near_middle, outline_of
-from rscd.scene.sidecars import is_file
 from rscd.types import BoolArray, Grid, Window
 
 MARGIN = 64
@@ -78,7 +80,10 @@ def read_aoi(path: Path, grid: Grid) -> Aoi:
         DataError: No such file, no vector file, no CRS, no polygon in it, or none on the grid.
     """
     frame = read_vectors(path, columns=[])
-    inside = to_grid(frame.geometry.to_numpy(), frame.crs, grid)
+    try:
+        inside = to_grid(frame.geometry.to_numpy(), frame.crs, grid)
+    except DataError as error:
+        raise DataError(error.problem, path=path, remedy=error.remedy) from error
     if inside is None:
         raise DataError("holds no polygon", path=path, remedy="draw the area as polygons")
     if not inside.area > 0:
@@ -92,17 +97,44 @@ def read_vectors(path: Path, columns: list[str] | None = None, layer: str | None
     Raises:
         DataError: No such file, no vector file, no such layer, no CRS, or it points elsewhere.
     """
-    if not is_file(path):
-        raise DataError("no such file", path=path, remedy="give a vector file with polygons, e.g. GeoJSON")
+    require_file(path, VECTORS)
     _check_content(path)
+    refuse_views(path)
     pyogrio.set_gdal_config_options({"GML_DOWNLOAD_SCHEMA": "NO"})
     try:
-        frame = pyogrio.read_dataframe(path.absolute(), layer=layer, columns=columns)
+        options = {"WRITE_GFS": "NO"} if _is_gml(path) else {}  # GDAL would leave a file beside it
+        frame = pyogrio.read_dataframe(path.absolute(), layer=layer, columns=columns, **options)
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, GEOSException, ValueError) as error:
         raise DataError(f"cannot be read as a vector file: {error}", path=path, remedy="use GeoJSON") from error
     if frame.crs is None:
         raise DataError("has no CRS", path=path, remedy="assign one, e.g. ogr2ogr -a_srs EPSG:CODE OUT IN")
     return frame
+
+
+def _is_gml(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = XML_ROOT.match(file.read(1 << 16).lstrip(b"\xef\xbb\xbf \t\r\n"))
+    return start is not None and start[0].endswith(b"FeatureCollection")
+
+
+def refuse_views(path: Path) -> None:
+    """Refuse a GeoPackage with a layer that is a view: it computes what it holds, perhaps without end.
+
+    Raises:
+        DataError: It has one.
+    """
+    with path.open("rb") as file:
+        if file.read(len(SQLITE)) != SQLITE:
+            return
+    query = "SELECT name FROM sqlite_master WHERE type = 'view' AND name IN (SELECT table_name FROM gpkg_contents)"
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            found = database.execute(query).fetchone()
+    except sqlite3.Error:
+        return  # which the reader says in its own words
+    if found is not None:
+        remedy = "write it as a table: ogr2ogr OUT.gpkg IN.gpkg"
+        raise DataError(f"layer {found[0]} is a view", path=path, remedy=remedy)
 
 
 def to_grid(geometries: Any, crs: Any, grid: Grid) -> Any | None:  # noqa: ANN401
@@ -111,6 +143,8 @@ def to_grid(geometries: Any, crs: Any, grid: Grid) -> Any | None:  # noqa: ANN40
     shapes = [part for part in parts if part.geom_type == "Polygon" and not part.is_empty]
     if not shapes:
         return None
+    if not np.isfinite(shapely.bounds(shapes)).all():
+        raise DataError("a polygon has coordinates that are no numbers", remedy="draw it again, or take it out")
     outline = shapely.make_valid(shapely.union_all([shapely.make_valid(s) for s in shapes]))
     return shapely.intersection(_in_pixels(outline, crs, grid), shapely.box(0, 0, grid.width, grid.height))
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from rscd.scene.shift import ShiftMap
 
-Verdict = Literal["fit", "fit after alignment", "doubtful", "refused"]
+Verdict = Literal["fit", "fit after alignment", "doubtful", "outside what the model takes", "refused"]
 
 LEAST_VALID = 0.05
 """Share of the overlap that both dates should show."""
@@ -48,6 +48,8 @@ class DateFacts:
     """How it comes onto the common grid: as it is, or warped: bilinear, average."""
     scaling: dict[str, Any] | None
     """Gain and offset a band that bring its values to 0..255; None: 8-bit, taken as it is."""
+    nir: int | None = None
+    """Near-infrared band that is read for ``ndvi_change``."""
 
 
 @dataclass(frozen=True)

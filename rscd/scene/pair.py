@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import pyproj
+import numpy as np
 import rasterio
 
 from rscd.config import PairConfig
 from rscd.errors import DataError
 from rscd.scene.aoi import MARGIN, Aoi, read_aoi
 from rscd.scene.blocks import BadBlocks, find_blocks, gdal_errors
-from rscd.scene.grid import gsd_m, moved, name_of
+from rscd.scene.colours import Bands, choose_bands
+from rscd.scene.grid import check_place, gsd_m, moved, name_of
 from rscd.scene.mapping import Mapping, Overlap, unwrapped
-from rscd.scene.raster import GDAL_OPTIONS, WITH_SIDECARS, Raster, check_raster, choose_bands, open_raster
+from rscd.scene.masks import Mask, check_lies_on, check_mask, mask_error
+from rscd.scene.raster import GDAL_OPTIONS, WITH_SIDECARS, Raster, check_raster, open_raster
 from rscd.scene.readers import DateReader, PlainReader, WarpReader
 from rscd.scene.sidecars import check_sidecars
-from rscd.types import Grid, Window, meet
+from rscd.types import BoolArray, Grid, Window, meet
 
 RGB = ("red", "green", "blue")
 MOST_COLUMNS, MOST_PIXELS = 1 << 17, 1 << 35
@@ -59,6 +61,17 @@ class Pair:
         transform = moved(self.full.transform, self.crop.row, self.crop.col)
         return Grid(self.full.crs, transform, self.crop.width, self.crop.height)
 
+    def outside_aoi(self, row: int, height: int) -> BoolArray:
+        """Which pixels (height, width) of rows of the common grid lie outside the area of interest."""
+        if self.aoi is None:
+            return np.zeros((height, self.crop.width), np.bool_)
+        return ~self.aoi.mask(Window(self.crop.row + row, self.crop.col, height, self.crop.width))
+
+    @property
+    def one_scale(self) -> bool:
+        """Whether the numbers of both files can be compared: 8 bits of one date cannot with 16 of the other."""
+        return self.before.raster.dtype == self.after.raster.dtype
+
     @property
     def region(self) -> Window:
         """What is read at all, in px of ``full``: where the crop and the overlap meet."""
@@ -85,24 +98,64 @@ def open_pair(config: PairConfig, names: tuple[str, ...] = RGB) -> Iterator[Pair
             the two do not overlap, differ too much in pixel size, or are too large.
         UsageError: Bands that cannot be meant.
     """
-    paths = config.before, config.after
-    for path in paths:
-        check_sidecars(path, wanted=config.sidecars)
+    paths, masks = (config.before, config.after), (config.before_mask, config.after_mask)
+    for path in (*paths, *masks):
+        if path is not None:
+            check_sidecars(path, wanted=config.sidecars)
     options = GDAL_OPTIONS | (WITH_SIDECARS if config.sidecars else {})
-    with (
-        rasterio.Env(**options),
-        open_raster(paths[0], remote=config.remote) as first,
-        open_raster(paths[1], remote=config.remote) as second,
-    ):
-        known = [_crs(path, dataset) for path, dataset in zip(paths, (first, second), strict=True)]
+    with ExitStack() as stack:
+        stack.enter_context(rasterio.Env(**options))
+        files = [(path, stack.enter_context(open_raster(path, remote=config.remote))) for path in paths]
+        known = [_crs(path, dataset) for path, dataset in files]
         if config.assume_same_crs:
             known = [known[0] or known[1], known[1] or known[0]]
-        bad_blocks = BadBlocks(config.bad_blocks)
-        rasters = []
-        for path, dataset, crs in zip(paths, (first, second), known, strict=True):
+        for (path, dataset), crs in zip(files, known, strict=True):
             with gdal_errors(path):
-                rasters.append(_raster(path, dataset, crs, config.bands, names, bad_blocks))
-        yield _join(rasters[0], rasters[1], config)
+                check_raster(path, dataset, crs)
+        chosen = choose_bands(files, config, names)
+        bad_blocks = BadBlocks(config.bad_blocks)
+        rasters = [
+            _raster(path, dataset, crs, bands, bad_blocks)
+            for (path, dataset), crs, bands in zip(files, known, chosen, strict=True)
+        ]
+        pair = _join(rasters[0], rasters[1], config)
+        opened = [_open_mask(path, pair.full, known[0], config, stack) for path in masks]
+        before, after = (replace(d, mask=m) for d, m in zip((pair.before, pair.after), opened, strict=True))
+        yield replace(pair, before=before, after=after)
+
+
+def refuse_same_file(config: PairConfig) -> None:
+    """Refuse one file as both dates, by whatever names.
+
+    Raises:
+        DataError: It is.
+    """
+    same = False
+    with suppress(OSError):
+        same = config.before.samefile(config.after)
+    if same:
+        raise DataError("is given as both dates", path=config.after, remedy="name the image of the other date")
+
+
+def _open_mask(path: Path | None, grid: Grid, crs: Any, config: PairConfig, stack: ExitStack) -> Mask | None:  # noqa: ANN401
+    """A date's mask, checked against the common grid.
+
+    Raises:
+        DataError: It cannot be used.
+    """
+    if path is None:
+        return None
+    dataset = stack.enter_context(open_raster(path))
+    own = _crs(path, dataset) or (crs if config.assume_same_crs else None)
+    with gdal_errors(path):
+        check_raster(path, dataset, own)
+        check_mask(path, dataset)
+    try:
+        mask = Mask(_raster(path, dataset, own, Bands((1,)), BadBlocks()), config.mask_values)
+    except DataError as error:
+        raise mask_error(error) from error
+    check_lies_on(mask, grid)
+    return mask
 
 
 def _crs(path: Path, dataset: Any) -> Any:  # noqa: ANN401
@@ -115,20 +168,15 @@ def _raster(
     path: Path,
     dataset: Any,  # noqa: ANN401
     crs: Any,  # noqa: ANN401
-    bands: tuple[int, ...] | None,
-    names: tuple[str, ...],
+    bands: Bands,
     bad_blocks: BadBlocks,
 ) -> Raster:
-    check_raster(path, dataset, crs)
-    chosen = choose_bands(path, dataset, bands, names)
     grid = Grid(crs.to_wkt(), tuple(dataset.transform)[:6], dataset.width, dataset.height)
-    system = pyproj.CRS.from_wkt(grid.crs)
-    if system.geodetic_crs is None:
-        problem = f"CRS '{system.name}' is not tied to the earth"
-        raise DataError(problem, path=path, remedy="assign one that is: gdal_edit.py -a_srs EPSG:CODE FILE")
-    return Raster(
-        path, dataset, chosen, grid, find_blocks(path, dataset, chosen, cut=bad_blocks.policy), bad_blocks
-    )
+    check_place(path, dataset.transform, grid.crs)
+    read = bands.read if bands.nir is None else (*bands.read, bands.nir)
+    with gdal_errors(path):
+        blocks = find_blocks(path, dataset, read, cut=bad_blocks.policy)
+    return Raster(path, dataset, bands.read, grid, blocks, bad_blocks, bands.nir, bands.alpha, bands.notes)
 
 
 def _join(before: Raster, after: Raster, config: PairConfig) -> Pair:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from rscd.config import PairConfig
 from rscd.errors import DataError
+from rscd.model.catalog import embedded
+from rscd.model.checkpoint import read_contract
+from rscd.model.choice import model_for
 from rscd.model.contract import Contract
+from rscd.scene.colours import band_notes
 from rscd.scene.grid import gsd_m, name_of
+from rscd.scene.hidden import alpha_words, mask_notes
 from rscd.scene.inspection import DateFacts, Difference, Inspection, ShiftFacts, Verdict, doubts
 from rscd.scene.mapping import Mapping
 from rscd.scene.pair import Pair
 from rscd.scene.radiometry import Radiometry, match, percentiles, stretch
 from rscd.scene.readers import DateReader, WarpReader
 from rscd.scene.sample import LEAST_BLOCKS, SamplePlan, plan_sample, read_sample
+from rscd.scene.sensors import named_sensor, unseen
 from rscd.scene.shift import PATCH, SEARCH_PX, ShiftMap, measure_shift
 from rscd.scene.statistics import Statistics, check_area, look_everywhere
 from rscd.types import DoubleArray, ImageArray
@@ -78,12 +85,13 @@ def prepare(pair: Pair, contract: Contract, config: PairConfig) -> Prepared:
     pair, difference = _scaled(pair, seen, contract, config)
     refusal, model_gsd_m = None, None
     gsd = gsd_m(pair.full)
-    if not config.force_gsd:
-        try:
-            model_gsd_m = contract.working_gsd(gsd, config.before)
-        except DataError as error:
-            refusal = error
-    inspection = _inspect(pair, plan, seen, difference, shift, residual)
+    try:
+        model_gsd_m = contract.working_gsd(gsd, config.before)
+    except DataError as error:
+        refusal = _with_other_model(error, contract, gsd)
+    inspection = _inspect(pair, contract, plan, seen, difference, shift, residual)
+    if config.force_gsd and (refusal is not None or model_gsd_m is not None):
+        inspection, refusal, model_gsd_m = _forced(inspection, contract, gsd), None, None
     if model_gsd_m is not None:
         told = f"pixels of {gsd:.3g} m are resampled to {model_gsd_m:g} m for model {contract.name}"
         inspection = replace(inspection, notes=(*inspection.notes, told), model_gsd_m=model_gsd_m)
@@ -97,13 +105,37 @@ def prepare(pair: Pair, contract: Contract, config: PairConfig) -> Prepared:
     return Prepared(pair, inspection, shift if residual is None else residual, model_gsd_m, refusal)
 
 
+def _with_other_model(error: DataError, contract: Contract, gsd: float) -> DataError:
+    """The refusal, with the embedded model that takes such pixels, if there is one."""
+    name = model_for(gsd)
+    other = read_contract(embedded()[name]) if name in embedded() else contract
+    if other.name == contract.name:
+        return error
+    try:
+        other.working_gsd(gsd, Path(str(error.path)))
+    except DataError:
+        return error
+    return DataError(error.problem, path=error.path, remedy=f"add --model {name}, which takes {other.gsd_words}")
+
+
+def _forced(inspection: Inspection, contract: Contract, gsd: float) -> Inspection:
+    """The inspection of a pair whose pixels the model was not trained for, compared all the same."""
+    reason = f"pixels of {gsd:.3g} m, and model {contract.name} takes {contract.gsd_words}"
+    return replace(
+        inspection,
+        verdict="outside what the model takes",
+        reasons=(reason, *inspection.reasons),
+        remedies=("resample both dates, or use a model of that pixel size", *inspection.remedies),
+    )
+
+
 def shifted(pair: Pair, shift: ShiftMap) -> Pair:
     """The pair with the date that is not the grid's read where it shows what the other one does."""
     if pair.grid_from == "after":
-        moved = WarpReader(pair.before.raster, pair.full, pair.before.radiometry, (-shift.rows, -shift.cols))
-        return replace(pair, before=moved)
-    moved = WarpReader(pair.after.raster, pair.full, pair.after.radiometry, (shift.rows, shift.cols))
-    return replace(pair, after=moved)
+        date, by = pair.before, (-shift.rows, -shift.cols)
+        return replace(pair, before=WarpReader(date.raster, pair.full, date.radiometry, by, date.mask))
+    date, by = pair.after, (shift.rows, shift.cols)
+    return replace(pair, after=WarpReader(date.raster, pair.full, date.radiometry, by, date.mask))
 
 
 def _look(pair: Pair) -> tuple[SamplePlan, Statistics, ShiftMap]:
@@ -179,6 +211,7 @@ def _difference(before: DoubleArray, after: DoubleArray) -> Difference:
 
 def _inspect(
     pair: Pair,
+    contract: Contract,
     plan: SamplePlan,
     seen: Statistics,
     difference: Difference,
@@ -196,13 +229,15 @@ def _inspect(
         residual=residual,
         least_shift_px=LEAST_SHIFT_PX,
     )
+    alpha_doubts, alpha_notes = alpha_words(pair)
+    found += alpha_doubts
     verdict: Verdict = "doubtful" if found else "fit" if residual is None else "fit after alignment"
     gsd = gsd_m(pair.full)
     return Inspection(
         verdict=verdict,
         reasons=tuple(reason for reason, _ in found),
         remedies=tuple(remedy for _, remedy in found),
-        notes=_notes(pair, shift, residual),
+        notes=(*_notes(pair, contract, plan, seen, shift, residual), *alpha_notes),
         before=_facts(pair.before, seen.before_valid / seen.pixels),
         after=_facts(pair.after, seen.after_valid / seen.pixels),
         grid=pair.grid_from,
@@ -220,8 +255,26 @@ def _inspect(
     )
 
 
-def _notes(pair: Pair, shift: ShiftMap, residual: ShiftMap | None) -> tuple[str, ...]:
-    notes = [f"{name} {_way(date)}" for name, date in _dates(pair).items() if isinstance(date, WarpReader)]
+def _notes(
+    pair: Pair,
+    contract: Contract,
+    plan: SamplePlan,
+    seen: Statistics,
+    shift: ShiftMap,
+    residual: ShiftMap | None,
+) -> tuple[str, ...]:
+    notes = band_notes({name: date.raster.notes for name, date in _dates(pair).items()})
+    notes += mask_notes(pair, plan)
+    if not pair.one_scale:
+        told = " and ".join(f"{name} {date.raster.dtype}" for name, date in _dates(pair).items())
+        notes.append(f"{told}: brightness_change stays empty")
+    notes += [f"{name} {_way(date)}" for name, date in _dates(pair).items() if isinstance(date, WarpReader)]
+    for name, date in _dates(pair).items():
+        sensor = named_sensor(date.raster.dataset.tags())
+        if unseen(sensor, contract.trained_on):
+            notes.append(f"{name} is of {sensor} by its tags, which model {contract.name} was not trained on")
+    if seen.same_pixels:
+        notes.append("both dates show the same pixels: nothing can have changed")
     if residual is not None:
         notes.append(f"shift of {shift.length_px:.2f} px corrected, {residual.length_px:.2f} px remain")
     notes += [f"{name} scaled from {date.raster.dtype}" for name, date in _dates(pair).items() if date.radiometry]
@@ -236,7 +289,7 @@ def _notes(pair: Pair, shift: ShiftMap, residual: ShiftMap | None) -> tuple[str,
 
 def _way(date: DateReader) -> str:
     if not isinstance(date, WarpReader):
-        return "read as it is"
+        return "not resampled"
     return f"warped, {date.kernel.name}"
 
 
@@ -251,6 +304,7 @@ def _facts(date: DateReader, valid_share: float) -> DateFacts:
         transform=grid.transform,
         dtype=raster.dtype,
         bands=raster.bands,
+        nir=raster.nir,
         valid_share=round(valid_share, 4),
         read=_way(date),
         scaling=None if date.radiometry is None else asdict(date.radiometry),

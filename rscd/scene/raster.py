@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rasterio
-from rasterio.enums import ColorInterp
 from rasterio.windows import Window as RasterWindow
 
-from rscd.errors import DataError, UsageError
+from rscd.errors import DataError
+from rscd.files import require_file
 from rscd.scene.blocks import GDAL_ERRORS, BadBlocks, Blocks, check_blocks, gdal_errors, words_of
 from rscd.scene.remote import REMOTE_OPTIONS, gdal_name, open_remote
-from rscd.scene.sidecars import is_file, told_beside
-from rscd.scene.validity import read_validity
+from rscd.scene.sidecars import told_beside
+from rscd.scene.validity import holds_nodata, read_validity
 from rscd.types import BoolArray, Grid, ImageArray, Window
 
 GDAL_OPTIONS = {
@@ -47,6 +47,12 @@ class Raster:
     """Which of its blocks hold pixels."""
     bad_blocks: BadBlocks
     """Takes those that cannot be decoded."""
+    nir: int | None = None
+    """A near-infrared band that can be read beside them; it has no say in what is valid."""
+    alpha: int | None = None
+    """The band whose zeros are not valid."""
+    notes: tuple[str, ...] = ()
+    """What is worth knowing of how the bands were chosen."""
 
     @property
     def dtype(self) -> str:
@@ -58,47 +64,68 @@ class Raster:
         """Whether a block is narrower than the file: a corner can be read without the whole row."""
         return bool(self.dataset.block_shapes[self.bands[0] - 1][1] < self.grid.width)
 
-    def read(self, window: Window) -> tuple[ImageArray, BoolArray]:
+    @property
+    def numbers_dtype(self) -> np.dtype[Any]:
+        """The dtype of ``read`` with near infrared: of floating point where it may be unknown in a valid pixel."""
+        kind = np.dtype(self.dtype)
+        unknown = self.nir is not None and kind.kind != "u" and self.dataset.nodatavals[self.nir - 1] is not None
+        return np.result_type(kind, np.float32) if unknown else kind
+
+    def read(self, window: Window, *, nir: bool = False) -> tuple[ImageArray, BoolArray]:
         """Pixels (bands, h, w) in the file's dtype and validity (h, w) of a window inside the file.
 
         Blocks that were never written are not valid; neither are those that cannot be decoded, if they are masked.
 
+        Args:
+            window: In px of the file.
+            nir: Read near infrared too, if there is any, as the last band.
+
         Raises:
             DataError: A block cannot be decoded, and the run stops at such blocks.
         """
+        nir = nir and self.nir is not None
         stored = self.blocks.touched(window)
         if not stored.any():
-            return self._nothing(window)
+            return self._nothing(window, nir)
         try:
-            pixels, valid = self._decode(window)
+            pixels, valid = self._decode(window, nir)
         except GDAL_ERRORS:
-            return self._read_apart(window)
+            return self._read_apart(window, nir)
         if not stored.all():
             for _, part, held in self.blocks.over(window):
                 if not held:
                     valid[_inside(part, window)] = False
         return pixels, valid
 
-    def _decode(self, window: Window) -> tuple[ImageArray, BoolArray]:
+    def _decode(self, window: Window, nir: bool) -> tuple[ImageArray, BoolArray]:
         part = RasterWindow(window.col, window.row, window.width, window.height)
-        pixels = self.dataset.read(self.bands, window=part)
-        return pixels, read_validity(self.dataset, self.bands, part, pixels)
+        if not nir:
+            pixels = self.dataset.read(self.bands, window=part)
+            return pixels, read_validity(self.dataset, self.bands, part, pixels, self.alpha)
+        pixels = self.dataset.read((*self.bands, self.nir), window=part)
+        valid = read_validity(self.dataset, self.bands, part, pixels[:-1], self.alpha)
+        if self.numbers_dtype != pixels.dtype or pixels.dtype.kind == "f":
+            unknown = holds_nodata(pixels[-1:], [self.dataset.nodatavals[(self.nir or 1) - 1]])
+            pixels = pixels.astype(self.numbers_dtype, copy=False)
+            pixels[-1][unknown] = np.nan
+        return pixels, valid
 
-    def _read_apart(self, window: Window) -> tuple[ImageArray, BoolArray]:
+    def _read_apart(self, window: Window, nir: bool) -> tuple[ImageArray, BoolArray]:
         """Read a window block by block, for one of them cannot be decoded."""
-        pixels, valid = self._nothing(window)
+        pixels, valid = self._nothing(window, nir)
         for block, part, held in self.blocks.over(window):
             inside = _inside(part, window)
             try:
                 if held:
-                    pixels[:, *inside], valid[inside] = self._decode(part)
+                    pixels[:, *inside], valid[inside] = self._decode(part, nir)
             except GDAL_ERRORS as error:
                 self.bad_blocks.meet(self.path, block, words_of(error))
         return pixels, valid
 
-    def _nothing(self, window: Window) -> tuple[ImageArray, BoolArray]:
+    def _nothing(self, window: Window, nir: bool) -> tuple[ImageArray, BoolArray]:
         shape = window.height, window.width
-        return np.zeros((len(self.bands), *shape), self.dtype), np.zeros(shape, bool)
+        kind = self.numbers_dtype if nir else np.dtype(self.dtype)
+        return np.zeros((len(self.bands) + nir, *shape), kind), np.zeros(shape, bool)
 
 
 def _inside(part: Window, window: Window) -> tuple[slice, slice]:
@@ -133,11 +160,7 @@ def _opened(path: Path, *, remote: bool) -> Iterator[Any]:
         with rasterio.Env(**REMOTE_OPTIONS), open_remote(path) as dataset:
             yield dataset
         return
-    if not is_file(path):
-        folder = False
-        with suppress(OSError):  # a name that is too long is no folder either
-            folder = path.is_dir()
-        raise DataError("is a folder" if folder else "no such file", path=path, remedy="give the path of a GeoTIFF")
+    require_file(path)
     try:
         dataset = rasterio.open(path.absolute(), driver="GTiff")  # a relative name might be a prefix of GDAL's
     except (*GDAL_ERRORS, ValueError) as error:
@@ -145,42 +168,6 @@ def _opened(path: Path, *, remote: bool) -> Iterator[Any]:
         raise DataError(f"cannot be opened as a GeoTIFF: {words_of(error)}", path=path, remedy=remedy) from error
     with dataset:
         yield dataset
-
-
-def choose_bands(
-    path: Path,
-    dataset: Any,  # noqa: ANN401
-    asked: tuple[int, ...] | None,
-    names: tuple[str, ...],
-) -> tuple[int, ...]:
-    """The bands to read, from 1: those asked for, else those coloured as the contract names them, else the first.
-
-    Raises:
-        DataError: The file has too few bands.
-        UsageError: Not as many bands as the model takes, or a number below 1.
-    """
-    if asked is not None:
-        told = f"--bands {','.join(map(str, asked))}"
-        if min(asked, default=0) < 1:
-            raise UsageError(told, remedy="bands count from 1")
-        if len(asked) != len(names):
-            raise UsageError(told, remedy=f"name {len(names)} bands: {', '.join(names)}")
-        if max(asked) > dataset.count:
-            problem = f"has {_count(dataset.count)}, and bands {','.join(map(str, asked))} are asked for"
-            raise DataError(problem, path=path, remedy="name bands that it has with --bands, or use another file")
-        return asked
-    colours = [ColorInterp[name] if name in ColorInterp.__members__ else None for name in names]
-    found = dataset.colorinterp
-    if all(colour is not None and found.count(colour) == 1 for colour in colours):
-        return tuple(found.index(colour) + 1 for colour in colours)
-    if dataset.count < len(names):
-        problem = f"has {_count(dataset.count)}, and the model takes {len(names)}: {', '.join(names)}"
-        raise DataError(problem, path=path, remedy="use a file that has them; --bands 1,1,1 shows one band thrice")
-    return tuple(range(1, len(names) + 1))
-
-
-def _count(bands: int) -> str:
-    return f"{bands} band{'s' * (bands > 1)}"
 
 
 def check_raster(path: Path, dataset: Any, crs: Any) -> None:  # noqa: ANN401
@@ -203,8 +190,6 @@ def check_raster(path: Path, dataset: Any, crs: Any) -> None:  # noqa: ANN401
     if crs is None:
         remedy = "assign it: gdal_edit.py -a_srs EPSG:CODE FILE; or add --assume-same-crs to take the other date's"
         raise DataError("has no CRS" + told_beside(path), path=path, remedy=remedy)
-    if abs(dataset.transform.determinant) == 0:
-        raise DataError("its transform has no area", path=path, remedy="georeference it again")
 
 
 def _refuse_unplaced(path: Path, dataset: Any) -> None:  # noqa: ANN401

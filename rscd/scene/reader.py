@@ -17,15 +17,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rscd.scene.pair import Pair
-from rscd.scene.radiometry import to_bytes
-from rscd.scene.readers import DateReader
+from rscd.scene.radiometry import scale, to_bytes
+from rscd.scene.readers import DateReader, Loaded
 from rscd.scene.windows import WindowPlan
-from rscd.types import BoolArray, ByteArray, Window, meet
+from rscd.types import BoolArray, ByteArray, ImageArray, Window, meet
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,18 @@ class WindowInput:
     """What is inside the area of interest, (h, w); None where there is none."""
     read_errors: tuple[str, ...] = ()
     """Blocks that could not be decoded and were masked, met on the way to this window."""
+    before_numbers: ImageArray | None = None
+    """The earlier date in its file's own numbers, near infrared last if it is read; None: they are ``before``."""
+    after_numbers: ImageArray | None = None
+    """Likewise of the later date."""
+
+    @property
+    def numbers(self) -> tuple[ImageArray, ImageArray]:
+        """Both dates in their files' own numbers, (bands, h, w) each."""
+        return (
+            self.before if self.before_numbers is None else self.before_numbers,
+            self.after if self.after_numbers is None else self.after_numbers,
+        )
 
     @cached_property
     def shown(self) -> BoolArray:
@@ -69,15 +81,16 @@ class WindowInput:
         Where nothing is valid, not even in the rest of the window, it takes no memory.
         """
         part, shape = self.in_cell, (self.cell.height, self.cell.width)
+        arrays = self.before, self.after, self.before_numbers, self.after_numbers
         if self.valid.any():
             valid = self.valid[part].copy()
-            before, after = self.before[:, *part].copy(), self.after[:, *part].copy()
+            dates = [None if array is None else array[:, *part].copy() for array in arrays]
         else:
             valid = np.broadcast_to(np.zeros((), np.bool_), shape)
-            before = after = np.broadcast_to(np.zeros((), np.uint8), (len(self.before), *shape))
-        return replace(
-            self, place=self.cell, before=before, after=after, before_valid=valid, after_valid=valid, wanted=None
-        )
+            dates = [None if array is None else _nothing(array, shape) for array in arrays]
+        names = "before", "after", "before_numbers", "after_numbers"
+        parts: dict[str, Any] = dict(zip(names, dates, strict=True))
+        return replace(self, place=self.cell, before_valid=valid, after_valid=valid, wanted=None, **parts)
 
     @property
     def in_cell(self) -> tuple[slice, slice]:
@@ -86,13 +99,20 @@ class WindowInput:
         return slice(top, top + self.cell.height), slice(left, left + self.cell.width)
 
 
+def _nothing(array: ImageArray, shape: tuple[int, int]) -> ImageArray:
+    """Zeros of as many bands and the same dtype, that take no memory."""
+    return np.broadcast_to(np.zeros((), array.dtype), (len(array), *shape))
+
+
 class _Piece(NamedTuple):
     """Whole blocks of one date."""
 
     place: Window
     """In px of the reader's grid."""
-    pixels: ByteArray
-    """Shape (bands, h, w)."""
+    pixels: ImageArray | None
+    """Shape (bands, h, w): bytes, or None where they are to be scaled from the numbers."""
+    numbers: ImageArray
+    """Shape (bands and near infrared, h, w)."""
     valid: BoolArray | None
     """Shape (h, w); None where all are."""
 
@@ -125,8 +145,8 @@ class DateWindows:
         self._rows: deque[_PieceRow] = deque()
         self._next = self._region.row
 
-    def read(self, window: Window, next_row: int) -> tuple[ByteArray, BoolArray]:
-        """Pixels (bands, h, w) and validity (h, w) of a window of the crop.
+    def read(self, window: Window, next_row: int) -> tuple[ByteArray, BoolArray, ImageArray | None]:
+        """Pixels (bands, h, w), validity (h, w) and the file's own numbers of a window of the crop.
 
         What lies between rows of windows is not read.
 
@@ -134,21 +154,41 @@ class DateWindows:
             window: To the right of the one before, or in a later row.
             next_row: First row of the row of windows that comes next: what is above it is dropped behind.
 
+        Returns:
+            The numbers are None where they are the pixels.
+
         Raises:
             DataError: A block cannot be decoded.
         """
         place = window._replace(row=window.row + self._crop.row, col=window.col + self._crop.col)
-        pixels = np.zeros((len(self._reader.raster.bands), place.height, place.width), np.uint8)
-        valid = np.zeros((place.height, place.width), np.bool_)
+        pieces: list[_Piece] = []
         for row in self._reaching(place):
             while row.to_come and row.to_come[0][0] < place.col_stop:
                 row.held.append(self._read_piece(row.part, *row.to_come.popleft()))
             if row.bottom <= next_row + self._crop.row:
                 while row.held and row.held[0].place.col_stop <= place.col:
                     row.held.popleft()
-            for piece in row.held:
-                _copy(piece, place, pixels, valid)
-        return pixels, valid
+            pieces += row.held
+        return self._put_together(pieces, place)
+
+    def _put_together(self, pieces: list[_Piece], place: Window) -> tuple[ByteArray, BoolArray, ImageArray | None]:
+        raster, shape = self._reader.raster, (place.height, place.width)
+        valid, bands = np.zeros(shape, np.bool_), len(raster.bands)
+        for piece in pieces:
+            _copy(piece.place, place, True if piece.valid is None else piece.valid[None], valid[None])
+        kind = pieces[0].numbers.dtype if pieces else np.dtype(np.uint8)
+        numbers = np.zeros((bands + (raster.nir is not None), *shape), kind)
+        for piece in pieces:
+            _copy(piece.place, place, piece.numbers, numbers)
+        if not pieces or pieces[0].pixels is None:
+            pixels = to_bytes(scale(self._reader.radiometry, numbers[:bands]))
+        else:
+            pixels = np.zeros((bands, *shape), np.uint8)
+            for piece in pieces:
+                assert piece.pixels is not None, "a date's pieces are alike"
+                _copy(piece.place, place, piece.pixels, pixels)
+        same = self._reader.radiometry is None and raster.nir is None and numbers.dtype == np.uint8
+        return pixels, valid, None if same else numbers
 
     def _reaching(self, place: Window) -> list[_PieceRow]:
         """The rows of blocks that a window touches; those above are dropped."""
@@ -166,21 +206,21 @@ class DateWindows:
 
     def _read_piece(self, part: Window, left: int, right: int) -> _Piece:
         place = part._replace(col=left, width=right - left)
-        found, seen = self._reader.read(place)
-        return _Piece(place, to_bytes(found), None if seen.all() else seen)
+        loaded: Loaded = self._reader.load(place)
+        pixels = None if loaded.pixels is None else to_bytes(loaded.pixels)
+        return _Piece(place, pixels, loaded.numbers, None if loaded.valid.all() else loaded.valid)
 
 
-def _copy(piece: _Piece, place: Window, pixels: ByteArray, valid: BoolArray) -> None:
-    """Fill in what a piece shows of a window."""
-    both = meet(piece.place, place)
+def _copy(source: Window, place: Window, values: ImageArray | bool, out: ImageArray) -> None:
+    """Fill in what values (bands, h, w) of a window, or one value, show of another window."""
+    both = meet(source, place)
     if both.height <= 0 or both.width <= 0:
         return
     there, here = (
         np.s_[both.row - one.row : both.row_stop - one.row, both.col - one.col : both.col_stop - one.col]
-        for one in (piece.place, place)
+        for one in (source, place)
     )
-    pixels[:, *here] = piece.pixels[:, *there]
-    valid[here] = True if piece.valid is None else piece.valid[there]
+    out[:, *here] = values if isinstance(values, bool) else values[:, *there]
 
 
 def read_windows(pair: Pair, plan: WindowPlan, wanted_rows: Iterable[int] | None = None) -> Iterator[WindowInput]:
@@ -206,11 +246,13 @@ def read_windows(pair: Pair, plan: WindowPlan, wanted_rows: Iterable[int] | None
             if pair.aoi is not None and wanted is None:
                 row, col = place.row + pair.crop.row, first_col + pair.crop.col
                 wanted = pair.aoi.mask(Window(row, col, place.height, last_col - first_col))
-            (first, first_valid), (second, second_valid) = before.read(place, next_row), after.read(place, next_row)
+            first, first_valid, first_numbers = before.read(place, next_row)
+            second, second_valid, second_numbers = after.read(place, next_row)
             inside = None if wanted is None else wanted[:, place.col - first_col : place.col_stop - first_col]
             errors = pair.bad_blocks.take()
             dates = first, second, first_valid, second_valid
-            yield WindowInput(k, j, place, plan.cell(k, j), *dates, inside, errors)
+            numbers = first_numbers, second_numbers
+            yield WindowInput(k, j, place, plan.cell(k, j), *dates, inside, errors, *numbers)
 
 
 def _read_region(pair: Pair, plan: WindowPlan) -> Window:

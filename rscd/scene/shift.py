@@ -221,8 +221,8 @@ def patch_shift(before: EdgeArray, after: EdgeArray) -> tuple[float, float] | No
     The patch is cut by a Hann window, so that its border does not correlate with itself.
     """
     window = _hann(*before.shape)
-    if not before.any() or not after.any():
-        return None
+    if not before.any() or not after.any() or not np.isfinite(before.sum() + after.sum()):
+        return None  # nothing to see, or values so large that their edges overflow
     found, _, _ = phase_cross_correlation(  # type: ignore[no-untyped-call]
         before * window, after * window, upsample_factor=UPSAMPLE, normalization=None
     )

@@ -5,20 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from rscd.errors import DataError
+from rscd.files import is_file
 
 MOST_BYTES = 4 << 20
 """An ``.aux.xml`` or ``.tfw`` larger than this is refused."""
 REFERENCES = (b"<SourceFilename", b"<SourceDataset", b"<!ENTITY", b"<!DOCTYPE", b"/vsi", b"<xi:include")
 """What a harmless ``.aux.xml`` never holds: names of further files or addresses."""
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-
-
-def is_file(path: Path) -> bool:
-    """Whether a path is that of a file; False too where the system takes no such name, e.g. for its length."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
 
 
 def sidecars_of(path: Path) -> list[Path]:

@@ -60,6 +60,11 @@ class Statistics:
         """Values (n, bands) of the later date at the same places."""
         return np.concatenate(self._after)
 
+    @property
+    def same_pixels(self) -> bool:
+        """Whether both dates have the same values wherever both are valid."""
+        return np.array_equal(self.before, self.after)
+
     def forget_values(self) -> None:
         """Keep counts and extremes alone."""
         self._before, self._after = [self.before[:1]], [self.after[:1]]

@@ -20,21 +20,31 @@ def read_validity(
     bands: tuple[int, ...],
     window: RasterWindow,
     pixels: ImageArray,
+    alpha: int | None = None,
 ) -> BoolArray:
-    """Validity (h, w) of a window just read: finite, and shown by internal mask or alpha, else by nodata value.
+    """Validity (h, w) of a window just read: finite, and shown by nodata value, internal mask or alpha.
 
     A nodata value goes before an alpha band, as in GDAL: near infrared is often called alpha by mistake.
+
+    Args:
+        dataset: The open file.
+        bands: Bands that were read, from 1.
+        window: What was read.
+        pixels: Shape (bands, h, w).
+        alpha: The band whose zeros are not valid, if there is one.
     """
     finite = np.isfinite(pixels).all(axis=0)
     flags = dataset.mask_flag_enums[bands[0] - 1]
-    if MaskFlags.all_valid in flags:
-        return np.asarray(finite)
     if MaskFlags.nodata in flags:
-        return np.asarray(finite & ~_holds_nodata(pixels, [dataset.nodatavals[b - 1] for b in bands]))
-    return np.asarray(finite & (dataset.read_masks(bands[0], window=window) > 0))
+        return np.asarray(finite & ~holds_nodata(pixels, [dataset.nodatavals[b - 1] for b in bands]))
+    if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
+        return np.asarray(finite & (dataset.read_masks(bands[0], window=window) > 0))
+    if alpha is not None:
+        return np.asarray(finite & (dataset.read(alpha, window=window) > 0))
+    return np.asarray(finite)
 
 
-def _holds_nodata(pixels: ImageArray, values: list[float | None]) -> BoolArray:
+def holds_nodata(pixels: ImageArray, values: list[float | None]) -> BoolArray:
     """Where (h, w) pixels (bands, h, w) are nodata, each band having its own value, or None.
 
     All bands must hold it where the value may be data too: one band that is 0 in a dark place is data. A negative

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rscd.config import EvaluateConfig, PairConfig
-from rscd.errors import DataError, UsageError
+from rscd.errors import DataError
 from rscd.inference.predictor import Predictor, choose_device, choose_window
 from rscd.model.contract import Contract
 from rscd.model.registry import load_model
@@ -140,7 +140,7 @@ def evaluate(
         progress(len(scenes), len(tiles) + len(pairs))
     told = Evaluation(
         model=f"{mapper.contract.name} {mapper.contract.version}",
-        threshold=mapper.threshold / P_SCALE,
+        threshold=mapper.contract.threshold if config.threshold is None else config.threshold,
         minimum_px=(min(least), max(least)),
         average_precision=round(counts.average_precision(), 4),
         total=_score("all", counts, objects, mapper.threshold),
@@ -153,10 +153,6 @@ def evaluate(
 
 def _mapper(config: EvaluateConfig, model: tuple[nn.Module, Contract]) -> Mapper:
     network, contract = model
-    if config.gsd_m is not None and not config.gsd_m > 0:
-        raise UsageError(f"--gsd {config.gsd_m}", remedy="give the side of a pixel in m")
-    if config.split is not None and config.split not in PARTS:
-        raise UsageError(f"--split {config.split}", remedy=f"use one of {', '.join(PARTS)}")
     threshold = threshold_value(contract.threshold if config.threshold is None else config.threshold)
     device = choose_device(config.device)
     predictor = Predictor(network, contract.temperature, device, config.precision, config.batch_size)

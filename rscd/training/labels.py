@@ -151,6 +151,8 @@ def _answers(path: Path, frame: Any, without: int) -> np.ndarray:  # noqa: ANN40
     if "review" not in frame.columns:
         return np.full(len(frame), without)
     said = frame["review"].fillna("").astype(str).str.strip().str.lower()
+    if "mean_probability" in frame.columns:  # polygons without it are those that people drew
+        said = said.mask((said == "") & frame["mean_probability"].isna(), "accepted")
     if not (said != "").any():
         return np.full(len(frame), without)
     odd = sorted(set(said) - ANSWERS.keys())
@@ -170,7 +172,7 @@ def detected_from(path: Path, aoi: Path | None) -> PairConfig:
     try:
         told = pyogrio.read_info(path, layer=LAYER)["layer_metadata"] or {}
         inputs, options = json.loads(told["inputs"]), json.loads(told["options"])
-        dates = {role: Path(inputs[role]["path"]) for role in ("before", "after")}
+        dates = {role: path.parent / inputs[role]["path"] for role in ("before", "after")}
     except (*UNREADABLE, KeyError, TypeError, ValueError) as error:
         remedy = "give a GeoPackage that rscd detect wrote, " + other
         raise DataError("does not say which pair it was made from", path=path, remedy=remedy) from error
@@ -184,6 +186,12 @@ def detected_from(path: Path, aoi: Path | None) -> PairConfig:
         dates["before"],
         dates["after"],
         bands=tuple(options["bands"]) if options.get("bands") else None,
+        after_bands=tuple(options["after_bands"]) if options.get("after_bands") else None,
+        nir=options.get("nir"),
+        after_nir=options.get("after_nir"),
+        before_mask=path.parent / options["before_mask"] if options.get("before_mask") else None,
+        after_mask=path.parent / options["after_mask"] if options.get("after_mask") else None,
+        mask_values=tuple(options["mask_values"]) if options.get("mask_values") else None,
         grid=options.get("grid", "before"),
         align=options.get("align", "auto"),
         match=options.get("match", "off"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import time
@@ -17,18 +18,21 @@ from rscd.inference.stream import ahead
 from rscd.model.checkpoint import read_contract, save_checkpoint
 from rscd.model.contract import Contract
 from rscd.model.lora import merged
-from rscd.output.publish import check_target
+from rscd.output.targets import check_target
 from rscd.training.batches import Batches
 from rscd.training.history import Epoch, write_history
 from rscd.training.learner import Learner
 from rscd.training.optimiser import rate_factor
 from rscd.training.parallel import Group, joined
-from rscd.training.record import describe, run_identity
-from rscd.training.start import check_options, start_network
+from rscd.training.record import describe, licence_of, run_identity
+from rscd.training.start import check_output, start_network
 from rscd.training.state import Progress, load_state, remove_litter, remove_state, save_state, state_path
 from rscd.training.survey import labelled_tiles, with_pixel_sizes
-from rscd.training.validation import Verdict, judge, validate
+from rscd.training.validation import Verdict, is_little, judge, validate
+from rscd.words import several
 
+GRACE = 0.1
+"""Share of a run's time limit that the last validation may take beyond it."""
 CUTTERS = 8
 """Threads that cut crops for a GPU; beside a CPU that trains there is one."""
 
@@ -43,6 +47,8 @@ class Listener:
     """After each epoch."""
     notice: Callable[[str], None]
     """Whenever there is something that the user should know."""
+    validating: Callable[[int, int], None] = lambda done, total: None
+    """While an epoch is judged: tiles done, and in all."""
 
 
 def train(
@@ -50,6 +56,7 @@ def train(
     on_step: Callable[[int, int, float], None] = lambda step, steps, loss: None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     on_notice: Callable[[str], None] = lambda text: None,
+    on_validating: Callable[[int, int], None] = lambda done, total: None,
 ) -> Contract:
     """Train or fine-tune on labelled tiles; write the best epoch's checkpoint to ``config.output``.
 
@@ -66,13 +73,14 @@ def train(
         ModelError: ``config.init`` cannot be used.
         OutputError: The checkpoint, the state or the history cannot be written.
     """
-    deadline = time.monotonic() + 60 * config.limit_minutes if config.limit_minutes else math.inf
-    check_options(config)
+    limit_s = 60 * config.limit_minutes or math.inf
+    deadline = time.monotonic() + limit_s
+    check_output(config)
     check_target(config.output, overwrite=config.overwrite or state_path(config.output).exists())
     if config.threads:
         torch.set_num_threads(config.threads)
     with joined(config.device) as group:
-        Run(config, group, Listener(on_step, on_epoch, on_notice)).to_the_end(deadline)
+        Run(config, group, Listener(on_step, on_epoch, on_notice, on_validating)).to_the_end(deadline)
         group.wait()
         return read_contract(config.output)
 
@@ -100,9 +108,10 @@ class Run:
         config = with_pixel_sizes(config, tiles)
         self.config, self.group, self.tell = config, group, listener
         self.identity = run_identity(config, tiles, self.held_out)
+        self.judged_by, self.said_little = math.inf, False
         self.steps_an_epoch = max(1, config.crops // config.batch_size)
         self.steps = config.epochs * self.steps_an_epoch
-        network, self.contract = start_network(config)
+        network, self.start = start_network(config)
         self.learner = Learner(network, config, group, self.steps, listener.notice)
         self.progress = Progress(micro_batch=self.learner.micro_batch)
         self._resume()
@@ -113,6 +122,9 @@ class Run:
     def to_the_end(self, deadline: float = math.inf) -> None:
         """Train until the last step is done, or ``time.monotonic()`` reaches the deadline."""
         progress, began = self.progress, (time.monotonic(), self.progress.step)
+        self.judged_by = deadline + GRACE * max(deadline - began[0], 0.0) if math.isfinite(deadline) else math.inf
+        if self.config.init is not None and progress.step == 0 and self.group.leads:
+            self._judge_start()
         self._save()  # a full disk is found now, and not after hours
         with closing(ahead(self.batches.steps(progress.step, self.steps), depth=4)) as batches:
             for batch in batches:
@@ -132,6 +144,7 @@ class Run:
                 if late:
                     return self._stop_early()
         if self.group.leads:
+            self._compare_with_start()
             remove_state(self.config.output)
         return None
 
@@ -152,7 +165,7 @@ class Run:
         self.learner.load(tensors)
         self.learner.micro_batch = min(self.progress.micro_batch, self.learner.micro_batch)
         if not output.exists():
-            self.progress.best = 0.0
+            self.progress.best = self.progress.start_f1 or 0.0
         self.tell.notice(f"going on from step {self.progress.step} of {self.steps} ({state_path(output)})")
 
     def _save(self) -> None:
@@ -162,7 +175,8 @@ class Run:
 
     def _end_epoch(self, crops_per_s: float) -> None:
         """Validate; keep the weights if they are the best so far."""
-        progress, verdict = self.progress, self._validate()
+        progress = self.progress
+        verdict, whole = self._validate()
         f1, last = verdict.scores.f1, progress.step == self.steps
         epoch = Epoch(
             number=progress.step // self.steps_an_epoch,
@@ -174,28 +188,87 @@ class Run:
             temperature=verdict.temperature,
             rate=rate_factor(progress.step - 1, self.steps),
             crops_per_s=round(crops_per_s, 2),
-            best=f1 > progress.best or (last and progress.best == 0),
+            best=(whole and f1 > progress.best) or (last and progress.best == 0),
         )
         self.tell.epoch(epoch)
         progress.epochs.append(epoch)
-        progress.loss_sum, progress.best = 0.0, max(f1, progress.best)
+        progress.loss_sum, progress.best = 0.0, max(f1, progress.best) if whole else progress.best
         if epoch.best:
             self._write(verdict)
         write_history(self.config.output, progress.epochs)
 
-    def _validate(self) -> Verdict:
-        return judge(validate(self.learner.average, self.held_out, self.group.device, self.learner.bf16))
+    def _validate(self) -> tuple[Verdict, bool]:
+        """Judge the weights on the held-out tiles; whether the time lasted for all of them.
+
+        A score of part of the tiles is compared with no other: it is not the score of the same thing.
+        """
+        found = validate(
+            self.learner.average,
+            self.held_out,
+            self.group.device,
+            self.learner.bf16,
+            deadline=self.judged_by,
+            progress=self.tell.validating,
+        )
+        whole = found.tiles == len(self.held_out)
+        if not whole:
+            said = (
+                f"validated on {found.tiles} of {several(len(self.held_out), 'tile')}, a fixed sample: time is up"
+            )
+            self.tell.notice(said)
+        little = is_little(found.tiles, found.counts)
+        if little and not self.said_little:
+            self.said_little = True
+            also = "; those of the starting model are kept" if self.fine_tunes else ""
+            of = several(found.tiles, "validation tile")
+            self.tell.notice(f"threshold and temperature would rest on {of} alone: uncertain{also}")
+        kept = (self.start.temperature, self.start.threshold) if little and self.fine_tunes else None
+        return judge(found.counts, kept), whole
+
+    @property
+    def fine_tunes(self) -> bool:
+        """Whether training starts from a model that can detect."""
+        return self.config.init is not None and bool(self.start.trained_on)
+
+    def _judge_start(self) -> None:
+        """Judge the model that training starts from: its weights are kept unless an epoch beats them."""
+        if not self.fine_tunes:
+            self.tell.notice("the starting model has no trained change head: there is nothing to compare with")
+            return
+        verdict, _ = self._validate()
+        self.progress.best = self.progress.start_f1 = verdict.scores.f1
+        self.tell.notice(f"the starting model has validation F1 {verdict.scores.f1:.4f}")
+
+    def _compare_with_start(self) -> None:
+        """Say whether training was of use."""
+        start, best = self.progress.start_f1, self.progress.best
+        if start is None:
+            return
+        if best > start:
+            self.tell.notice(f"validation F1 {best:.4f}, {best - start:+.4f} against the starting model")
+        else:
+            self._write_start()
+            self.tell.notice(f"no epoch beat the starting model's validation F1, {start:.4f}: its weights are kept")
+
+    def _write_start(self) -> None:
+        """Write the weights that training started from."""
+        network, start = start_network(self.config)
+        contract = dataclasses.replace(start, name=self.config.name, licence=licence_of(start, self.config))
+        save_checkpoint(self.config.output, network, contract, half=True)
 
     def _write(self, verdict: Verdict) -> None:
-        self.contract = describe(self.contract, self.config, verdict, self.identity)
-        save_checkpoint(self.config.output, merged(self.learner.average), self.contract, half=True)
+        contract = describe(self.start, self.config, verdict, self.identity)
+        save_checkpoint(self.config.output, merged(self.learner.average), contract, half=True)
 
     def _stop_early(self) -> None:
         """The time is up: leave a checkpoint, if no epoch has left one, and the state to go on from."""
         if not self.group.leads:
             return
-        if not (self.progress.best and self.config.output.exists()):
-            self._write(self._validate())
+        written = self.config.output.exists() and any(epoch.best for epoch in self.progress.epochs)
+        if self.progress.start_f1 is not None and not written:
+            self._write_start()
+        elif not (self.progress.best and self.config.output.exists()):
+            self._write(self._validate()[0])
         self.tell.notice(
             f"time is up after step {self.progress.step} of {self.steps}: "
             f"{self.config.output} holds the best so far; run the same command again to go on"

@@ -50,8 +50,8 @@ def cem_mask(logits: Tensor, changed: Tensor, options: CemOptions, step: int) ->
 def cem(logits: Tensor, changed: Tensor, step: int, options: CemOptions) -> Tensor:
     """Cross-entropy masking: binary cross-entropy without easy unchanged pixels.
 
-    The idea is named in arXiv 2508.10568; its equations are not public, and this rule is ours. With tau = 0 it
-    is plain binary cross-entropy. No changed pixel is ever masked.
+    The idea is named in the abstract of arXiv 2508.10568, which is all we worked from; this rule is our own. With
+    tau = 0 it is plain binary cross-entropy. No changed pixel is ever masked.
     """
     entropy = F.binary_cross_entropy_with_logits(logits, changed, reduction="none")
     if step < options.warmup_steps:

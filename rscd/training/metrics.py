@@ -86,6 +86,11 @@ class PixelCounts:
         seen = values <= P_SCALE
         self.add(values[seen], truth[seen])
 
+    @property
+    def total(self) -> int:
+        """Pixels that were counted."""
+        return int(self.changed.sum() + self.unchanged.sum())
+
     def merge(self, other: PixelCounts) -> None:
         """Add counts of the same bins."""
         self.changed += other.changed
@@ -139,7 +144,9 @@ class PixelCounts:
 def logit_bins(logits: FloatArray) -> NDArray[np.integer]:
     """Bin index of each logit."""
     half = round(LOGIT_LIMIT / LOGIT_STEP)
-    return np.asarray(np.clip(np.rint(logits / LOGIT_STEP), -half, half).astype(np.int64) + half)
+    return np.asarray(
+        np.rint(np.clip(np.nan_to_num(logits), -LOGIT_LIMIT, LOGIT_LIMIT) / LOGIT_STEP).astype(np.int64) + half
+    )
 
 
 def logit_centres() -> DoubleArray:

@@ -58,8 +58,8 @@ class LabelledPair:
     def opened(self) -> Iterator[Pair]:
         """The pair with its files open, read just as when it was prepared."""
         with open_pair(replace(self.source.config, aoi=None)) as fresh:
-            before = replace(self.pair.before, raster=fresh.before.raster)
-            after = replace(self.pair.after, raster=fresh.after.raster)
+            before = replace(self.pair.before, raster=fresh.before.raster, mask=fresh.before.mask)
+            after = replace(self.pair.after, raster=fresh.after.raster, mask=fresh.after.mask)
             yield replace(self.pair, before=before, after=after)
 
 

@@ -40,8 +40,27 @@ def data_sha256(tiles: Sequence[Tile]) -> str:
     return hashlib.sha256("\n".join(sorted(entries)).encode()).hexdigest()
 
 
-def describe(contract: Contract, config: TrainConfig, verdict: Verdict, identity: dict[str, Any]) -> Contract:
-    """Fill in what training decided and measured."""
+def licence_of(start: Contract, config: TrainConfig) -> str:
+    """Terms of the weights: those of the starting model are never dropped, only joined."""
+    inherited = start.licence if config.init is not None else ""
+    given = config.licence if config.licence is not None else ("" if inherited else "that of the training data")
+    return "; ".join(terms for terms in (inherited, given if given not in inherited else "") if terms)
+
+
+def describe(start: Contract, config: TrainConfig, verdict: Verdict, identity: dict[str, Any]) -> Contract:
+    """Fill in what training decided and measured.
+
+    Args:
+        start: The contract that training started from.
+        config: The options.
+        verdict: On the weights that are written.
+        identity: See ``run_identity``.
+    """
+    inherits = config.init is not None
+    class_name = config.class_name or (start.class_name if inherits else "change")
+    minimum = config.minimum_mapping_m2
+    if minimum is None:
+        minimum = start.minimum_mapping_m2 if inherits else 0.0
     figures = {f"validation_{k}": round(v, 4) for k, v in dataclasses.asdict(verdict.scores).items()}
     figures["validation_ece"] = round(verdict.ece, 4)
     given = (*config.data, *(config.pair or ())[2:], *config.reviews)
@@ -49,14 +68,14 @@ def describe(contract: Contract, config: TrainConfig, verdict: Verdict, identity
     rendered = f" and {config.simulated:.0%} rendered scenes" if config.simulated else ""
     versions = {"rscd": rscd.__version__, "torch": torch.__version__}
     return dataclasses.replace(
-        contract,
+        start,
         name=config.name,
         threshold=round(verdict.threshold, 4),
         temperature=verdict.temperature,
-        gsd_m=config.gsd_m or contract.gsd_m,
-        class_name=config.class_name,
-        minimum_mapping_m2=config.minimum_mapping_m2,
-        licence=config.licence,
+        gsd_m=config.gsd_m or start.gsd_m,
+        class_name=class_name,
+        minimum_mapping_m2=minimum,
+        licence=licence_of(start, config),
         trained_on=(config.trained_on or folders) + rendered,
         figures=figures,
         training={**identity, "versions": versions},

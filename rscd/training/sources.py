@@ -136,7 +136,8 @@ def _of_folder(folder: Path, config: LabelledConfig) -> PairSource:
 def _pair(
     name: str, dates: tuple[Path, Path], labels: Path, config: LabelledConfig, aoi: Path | None
 ) -> PairSource:
-    how = PairConfig(*dates, bands=config.bands, grid=config.grid, align=config.align, aoi=aoi)
+    bands, after_bands = config.bands, config.after_bands
+    how = PairConfig(*dates, bands=bands, after_bands=after_bands, grid=config.grid, align=config.align, aoi=aoi)
     return PairSource(name, how, labels)
 
 

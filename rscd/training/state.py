@@ -32,6 +32,8 @@ class Progress:
     """Sum of losses over the steps of the epoch under way."""
     best: float = 0.0
     """Best validation F1 so far."""
+    start_f1: float | None = None
+    """Validation F1 of the model that training started from; None where it could not be judged."""
     micro_batch: int = 0
     """Crops forwarded at once."""
     epochs: list[Epoch] = field(default_factory=list)

@@ -148,7 +148,10 @@ def _tiles(config: TrainConfig, found: Sources, on_bad: OnBad) -> tuple[list[Til
 
 def _given(config: TrainConfig, on_bad: OnBad) -> list[Tile]:
     """The tiles of ``--val``."""
-    how = LabelledConfig(config.validation, bands=config.bands, grid=config.grid, align=config.align)
+    bands, after_bands = config.bands, config.after_bands
+    how = LabelledConfig(
+        config.validation, bands=bands, after_bands=after_bands, grid=config.grid, align=config.align
+    )
     found = find_sources(how, (), on_bad)
     tiles: list[Tile] = []
     for folder in found.folders:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +23,9 @@ from rscd.training.metrics import (
 from rscd.training.tiles import CHANGED, IGNORED, Tile
 from rscd.types import P_SCALE
 
+LEAST_TILES, LEAST_PIXELS = 20, 500_000
+"""With fewer validation tiles or pixels, threshold and temperature are uncertain."""
+ORDER_SEED = 0
 CHUNK = 512
 """Validation tiles are forwarded in squares of at most this many px."""
 
@@ -39,20 +44,66 @@ class Verdict:
     """Expected calibration error, 0..1."""
 
 
-def judge(counts: PixelCounts) -> Verdict:
-    """Choose temperature, then threshold, from counts of logits."""
-    temperature = fit_temperature(counts)
+def is_little(tiles: int, counts: PixelCounts) -> bool:
+    """Whether so little was validated on that threshold and temperature would be uncertain."""
+    return tiles < LEAST_TILES or counts.total < LEAST_PIXELS
+
+
+def judge(counts: PixelCounts, kept: tuple[float, float] | None = None) -> Verdict:
+    """Choose temperature, then threshold, from counts of logits.
+
+    Args:
+        counts: On validation tiles.
+        kept: Temperature and threshold to keep, in place of choosing.
+    """
+    temperature = fit_temperature(counts) if kept is None else kept[0]
     scored = calibrated(counts, temperature)
-    threshold = max(scored.best_threshold(), 1 / P_SCALE)  # the least that a raster can tell from 0
+    best = scored.best_threshold() if kept is None else kept[1]
+    threshold = max(best, 1 / P_SCALE)  # the least that a raster can tell from 0
     return Verdict(scored.at(threshold), threshold, temperature, scored.calibration_error())
 
 
+@dataclass(frozen=True)
+class Validated:
+    """What was counted on the validation tiles."""
+
+    counts: PixelCounts
+    """Logits, in bins of ``logit_bins``."""
+    tiles: int
+    """Tiles that were counted; fewer than there are where the time did not last."""
+
+
 @torch.no_grad()
-def validate(network: ChangeNetwork, tiles: Sequence[Tile], device: torch.device, bf16: bool) -> PixelCounts:
-    """Count logits over the tiles (bins of ``logit_bins``), forwarded in squares of at most CHUNK px."""
+def validate(
+    network: ChangeNetwork,
+    tiles: Sequence[Tile],
+    device: torch.device,
+    bf16: bool,
+    *,
+    deadline: float = math.inf,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Validated:
+    """Count logits over the tiles, forwarded in squares of at most CHUNK px.
+
+    Tiles come in an order that is shuffled once and for all, so that those that were done when the time is up are a
+    fixed sample.
+
+    Args:
+        network: Its mode is changed to evaluation.
+        tiles: The held-out tiles.
+        device: Where it runs.
+        bf16: Forward in bfloat16.
+        deadline: ``time.monotonic()`` after which no further tile is begun; one is done in any case.
+        progress: Called with tiles done and in all.
+    """
     network.eval()
     counts = PixelCounts.of_bins(logit_centres())
-    for tile in tiles:
+    order = np.random.default_rng(ORDER_SEED).permutation(len(tiles))
+    for done, which in enumerate(order):
+        if done and time.monotonic() > deadline:
+            return Validated(counts, done)
+        progress(done, len(tiles))
+        tile = tiles[which]
         before, after, label = tile.read()
         for row in range(0, label.shape[0], CHUNK):
             for col in range(0, label.shape[1], CHUNK):
@@ -65,7 +116,8 @@ def validate(network: ChangeNetwork, tiles: Sequence[Tile], device: torch.device
                 logits = logits[0, :rows, :cols].float().cpu().numpy()
                 judged = truth != IGNORED
                 counts.add(logit_bins(logits[judged]), truth[judged] == CHANGED)
-    return counts
+    progress(len(tiles), len(tiles))
+    return Validated(counts, len(tiles))
 
 
 def _padded(image: np.ndarray) -> Tensor:

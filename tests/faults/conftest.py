@@ -35,7 +35,7 @@ def whole(pair, tmp_path_factory: pytest.TempPathFactory) -> Case:
     """An uninterrupted run on them."""
     case = Case(*pair, tmp_path_factory.mktemp("whole"))
     assert case.run().windows == BANDS * COLUMNS
-    assert case.listing() == ["changes.gpkg", "p.tif", "report.html"]
+    assert case.listing() == ["changes.gpkg", "p.qml", "p.tif", "report.html"]
     return case
 
 

@@ -165,7 +165,7 @@ def test_the_command_lists_masked_blocks_and_inspect_mentions_them(tmp_path, goo
     spoil(bad, 0, 0)
     said = rscd("detect", good, bad, "-o", tmp_path / "c.gpkg", "--bad-blocks", "mask", "--window", "256")
     assert said.exit_code == 0, said.stderr
-    assert "1 blocks of the inputs, masked" in said.stderr
+    assert "1 block of the inputs, masked" in said.stderr
     assert "0 to 127, columns 0 to 127" in " ".join(said.stderr.split())
     told = rscd("inspect", good, bad, "--bad-blocks", "mask", "--json")
     assert "cannot be read and are masked" in " ".join(json.loads(told.stdout)["notes"])

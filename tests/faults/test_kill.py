@@ -55,7 +55,7 @@ def kill_and_resume(pair, whole: Case, folder, hold: str, nth: int, *, overwrite
         assert features_of(case) == features_of(whole)
     result = case.run()
     same_result(case, whole)
-    assert case.listing() == ["changes.gpkg", "p.tif", "report.html"], "temporary files are left"
+    assert case.listing() == ["changes.gpkg", "p.qml", "p.tif", "report.html"], "temporary files are left"
     assert victim.windows + result.windows <= MOST_FORWARDED
     assert result.bands_resumed >= victim.points.count("kept")
 

@@ -109,7 +109,7 @@ def test_a_corrupt_band_is_computed_again(kept, whole):
         path = kept.journal / f"{k:06}.band"
         path.write_bytes(damage(path.read_bytes()))
     result, told = again(kept)
-    assert "changes.gpkg.rscd: 2 bands are damaged and computed again" in told
+    assert "changes.gpkg.rscd: 2 damaged bands computed again" in told
     assert result.windows == 4 * COLUMNS  # each with the windows above that reach into it
     assert result.bands_resumed == BANDS - 2
     same_result(kept, whole)

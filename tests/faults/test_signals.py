@@ -28,7 +28,7 @@ def check_and_resume(case: Case, whole: Case, code: int, told: str, group: int, 
     assert again.finish()[0] == 0
     assert forwarded + again.windows <= MOST_FORWARDED
     same_result(case, whole)
-    assert case.listing() == ["changes.gpkg", "p.tif", "report.html"]
+    assert case.listing() == ["changes.gpkg", "p.qml", "p.tif", "report.html"]
 
 
 @pytest.mark.row("SIGTERM, SIGINT, terminal closed")

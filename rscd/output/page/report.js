@@ -137,7 +137,8 @@
   at("show-shapes").addEventListener("change", (event) => shapes.classList.toggle("no-shapes", !event.target.checked));
   at("show-heat").addEventListener("change", (event) => { at("heat").hidden = !event.target.checked; });
   const shifts = at("show-shifts");
-  if (shifts) shifts.addEventListener("change", () => shapes.classList.toggle("no-shifts", !shifts.checked));
+  const showShifts = () => shapes.classList.toggle("no-shifts", !shifts.checked);
+  if (shifts) { shifts.addEventListener("change", showShifts); showShifts(); }
   for (const button of document.querySelectorAll("button[data-i]")) button.addEventListener("click", () => goTo(Number(button.dataset.i)));
   window.addEventListener("resize", fit);
   fit();

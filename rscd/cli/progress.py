@@ -1,0 +1,100 @@
+"""Progress on a terminal: one bar below the messages, once its total is known; nothing elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rscd.cli.streams import messages
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+NARROW = 60
+"""A terminal of fewer columns has room for label, bar and share alone."""
+SHOWN_A_SECOND = 8
+"""How often the bar is drawn anew, Hz."""
+
+
+class Bar:
+    """A progress bar on standard error.
+
+    Args:
+        label: What is being done.
+        unit: What is counted, e.g. ``Mpx``.
+        scale: So many counts make one unit.
+        quiet: Show nothing.
+    """
+
+    def __init__(self, label: str, unit: str, *, scale: float = 1.0, quiet: bool = False) -> None:
+        self._label, self._unit, self._scale, self._quiet = label, unit, scale, quiet
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show that ``done`` of ``total`` counts are done; the first call with a total begins the bar."""
+        if self._quiet or not total > 0 or not messages().file.isatty():
+            return
+        if self._progress is None:
+            self._begin(done, total)
+        assert self._progress is not None and self._task is not None
+        self._progress.update(self._task, completed=done, total=total, amount=self._amount(done, total))
+
+    def note(self, text: str) -> None:
+        """Show a few words at the bar's end, e.g. the loss."""
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, note=text)
+
+    def turn_to(self, label: str, unit: str) -> None:
+        """Show other work in the same bar from now on."""
+        self._label, self._unit = label, unit
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, description=label)
+
+    def close(self) -> None:
+        """End the bar; what it showed last stays on the screen."""
+        if self._progress is not None:
+            self._progress.stop()
+        self._progress = self._task = None
+
+    def _begin(self, done: int, total: int) -> None:
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        console = messages()
+        columns = [TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), TaskProgressColumn()]
+        if console.width >= NARROW:
+            columns += [TextColumn("{task.fields[amount]}", markup=False), TimeRemainingColumn(compact=True)]
+            columns += [TextColumn("left {task.fields[note]}", markup=False)]
+        self._progress = Progress(
+            *columns, console=console, refresh_per_second=SHOWN_A_SECOND, expand=True, redirect_stdout=False
+        )
+        self._task = self._progress.add_task(
+            self._label, total=total, completed=done, amount=self._amount(done, total), note=""
+        )
+        self._progress.start()
+
+    def _amount(self, done: float, total: float) -> str:
+        if self._scale == 1:
+            return f"{done:,.0f}/{total:,.0f} {self._unit}"
+        return f"{done / self._scale:,.1f}/{total / self._scale:,.1f} {self._unit}"
+
+
+@contextmanager
+def counted(label: str, unit: str, *, quiet: bool) -> Iterator[Bar]:
+    """Show progress by count; yields a callback of things done and things in all."""
+    bar = Bar(label, unit, quiet=quiet)
+    try:
+        yield bar
+    finally:
+        bar.close()
+
+
+@contextmanager
+def megapixels(label: str, *, quiet: bool) -> Iterator[Bar]:
+    """Show progress by Mpx; yields a callback of pixels done and pixels in all."""
+    bar = Bar(label, "Mpx", scale=1e6, quiet=quiet)
+    try:
+        yield bar
+    finally:
+        bar.close()

@@ -1,0 +1,340 @@
+"""A review is never lost: it goes to the new polygons, or is kept, and no program's open file is replaced."""
+
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from contextlib import closing
+
+import numpy as np
+import pyogrio
+import pytest
+import shapely
+from conftest import Pointwise, utm_grid, write_image
+from test_evidence import CONTRACT
+from test_formats import pair
+
+from rscd.config import DetectConfig, PolygonsConfig, TrainConfig
+from rscd.detection import detect
+from rscd.errors import OutputError, UsageError
+from rscd.output.reviews import Carried, blob_of, open_geopackage
+from rscd.polygons import polygons
+from rscd.training.labels import CHANGED, open_label
+from rscd.training.sources import find_sources
+from rscd.types import Window
+
+GSD = 0.5
+
+
+def run(output, threshold=0.9, overwrite=True, **options):
+    before, after = pair(output.parent / "in")
+    config = DetectConfig(before, after, output, device="cpu", threshold=threshold, overwrite=overwrite, **options)
+    return detect(config, model=(Pointwise(), CONTRACT)).written
+
+
+def read(path, layer="changes"):
+    return pyogrio.read_dataframe(path, layer=layer)
+
+
+def edit(path, sql, *values):
+    with closing(open_geopackage(path)) as database, database:
+        database.execute(sql, values)
+
+
+def draw(path, shape, **values):
+    """Draw a polygon as a reviewer does in QGIS: all attributes but those given are NULL."""
+    with closing(open_geopackage(path)) as database, database:
+        (srs,) = database.execute(
+            "SELECT srs_id FROM gpkg_geometry_columns WHERE table_name = 'changes'"
+        ).fetchone()
+        names = "".join(f', "{name}"' for name in values)
+        marks = ", ?" * len(values)
+        database.execute(
+            f"INSERT INTO changes (geometry{names}) VALUES (?{marks})", (blob_of(shape, srs), *values.values())
+        )
+
+
+def square(col, row, side=12):
+    """A square of the pair's grid, in px."""
+    a, _, x, _, e, y = utm_grid(160, 200).transform
+    return shapely.box(x + a * col, y + e * (row + side), x + a * (col + side), y + e * row)
+
+
+@pytest.mark.parametrize("again", ["detect", "polygons"])
+def test_reviews_go_to_the_new_polygons(tmp_path, again):
+    output, raster = tmp_path / "c.gpkg", tmp_path / "p.tif"
+    run(output, probability=raster)
+    edit(output, "ALTER TABLE changes ADD COLUMN note TEXT")
+    edit(output, "UPDATE changes SET review = 'accepted', note = 'seen on site' WHERE id = 2")
+    if again == "detect":
+        written = run(output, threshold=0.99)
+    else:
+        written = polygons(PolygonsConfig(raster, output, threshold=0.99, overwrite=True))
+    assert written.reviews == Carried(carried=1)
+    frame = read(output).sort_values("id")
+    assert list(frame.review) == ["", "accepted"]
+    assert list(frame.note.fillna("")) == ["", "seen on site"]
+    assert "reviewed_before" not in pyogrio.list_layers(output)[:, 0]
+
+
+def test_reviews_without_a_polygon_are_kept_and_find_it_again(tmp_path):
+    output = tmp_path / "c.gpkg"
+    run(output)
+    edit(output, "UPDATE changes SET review = 'rejected' WHERE id = 1")
+    edit(output, "UPDATE changes SET review = 'accepted' WHERE id = 2")
+    written = run(output, min_area_m2=250.0)  # the smaller of the two is dropped
+    assert written.polygons == 1
+    assert written.reviews == Carried(carried=1, kept=1)
+    before = read(output, "reviewed_before")
+    assert list(before.review) == ["accepted"]
+    assert before.crs.to_epsg() == 32614
+    written = run(output)
+    assert written.polygons == 2
+    assert sorted(read(output).review) == ["accepted", "rejected"]
+    assert "reviewed_before" not in pyogrio.list_layers(output)[:, 0]
+
+
+def test_the_place_counts_not_the_number(tmp_path):
+    """A polygon half covered by a larger one takes its review; one that merely touches does not."""
+    output = tmp_path / "c.gpkg"
+    run(output)
+    draw(output, square(115, 96, 10), id=90, mean_probability=0.6, review="accepted")  # half in the square
+    draw(output, square(92, 105, 12), id=91, mean_probability=0.6, review="rejected")  # a third in it
+    written = run(output)
+    assert written.reviews == Carried(carried=1, kept=1)
+    frame = read(output)
+    assert list(frame.review[shapely.intersects(frame.geometry.to_numpy(), square(110, 105, 5))]) == ["accepted"]
+    assert list(read(output, "reviewed_before").id) == [91]
+
+
+def test_what_people_draw_gets_a_number_and_its_area(tmp_path):
+    output = tmp_path / "c.gpkg"
+    run(output)
+    draw(output, square(150, 10, 20))
+    written = run(output, threshold=0.95)
+    assert written.reviews == Carried(drawn=1)
+    frame = read(output)
+    drawn = frame[frame.mean_probability.isna()].iloc[0]
+    assert (drawn.id, drawn.review) == (3, "accepted")
+    assert drawn.area_m2 == pytest.approx(100, rel=2e-3)
+    assert drawn.perimeter_m == pytest.approx(40, rel=2e-3)
+    assert -100 < drawn.lon < -97
+    assert run(output).reviews == Carried(drawn=1)
+    assert len(read(output)) == 3
+
+
+def test_train_takes_drawn_polygons_as_they_are(tmp_path):
+    output = tmp_path / "c.gpkg"
+    run(output)
+    edit(output, "UPDATE changes SET review = 'rejected' WHERE id = 1")
+    draw(output, square(150, 10, 20))
+    (source,) = find_sources(TrainConfig((), output=tmp_path / "m", reviews=(output,)), [output]).pairs
+    label = open_label(source, utm_grid(160, 200))
+    assert (label.read(Window(15, 155, 5, 5)) == CHANGED).all(), "a drawn polygon is a change"
+
+
+def test_discard_reviews_drops_them(tmp_path):
+    output = tmp_path / "c.gpkg"
+    run(output)
+    edit(output, "UPDATE changes SET review = 'accepted'")
+    written = run(output, discard_reviews=True)
+    assert not written.reviews
+    assert set(read(output).review) == {""}
+
+
+def test_layers_that_people_added_are_not_dropped_silently(tmp_path):
+    output = tmp_path / "c.gpkg"
+    run(output)
+    pyogrio.write_dataframe(read(output), output, layer="my sites", append=False)
+    with pytest.raises(UsageError, match=r"c\.gpkg: holds 1 layer that rscd did not make: my sites"):
+        run(output)
+    run(output, discard_reviews=True)
+
+
+def test_styles_that_people_saved_stay_the_default(tmp_path):
+    output = tmp_path / "c.gpkg"
+    run(output)
+    edit(output, "UPDATE layer_styles SET useAsDefault = 0")
+    edit(
+        output,
+        "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName,"
+        " styleQML, useAsDefault) VALUES ('', '', 'changes', 'geometry', 'mine', '<qgis/>', 1)",
+    )
+    run(output)
+    with closing(sqlite3.connect(output)) as database:
+        found = database.execute("SELECT styleName, useAsDefault FROM layer_styles WHERE f_table_name = 'changes'")
+        assert dict(found.fetchall()) == {"changes": 0, "mine": 1}
+
+
+def test_reviews_in_other_formats_are_not_dropped_silently(tmp_path):
+    output = tmp_path / "c.geojson"
+    run(output)
+    output.write_text(output.read_text().replace('"review": ""', '"review": "accepted"', 1))
+    with pytest.raises(UsageError, match=r"holds 1 review, which only a GeoPackage carries over"):
+        run(output)
+    run(output, discard_reviews=True)
+
+
+HOLD = """
+import sys
+from rscd.output.reviews import open_geopackage
+database = open_geopackage(sys.argv[1])
+database.isolation_level = None
+for line in sys.argv[2].split(";"):
+    database.execute(line).fetchall()
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "PRAGMA journal_mode = WAL;SELECT count(*) FROM changes",
+        "PRAGMA journal_mode = WAL;UPDATE extent SET observed_km2 = 1",
+        "BEGIN IMMEDIATE;UPDATE extent SET observed_km2 = 1",
+        "BEGIN EXCLUSIVE",
+    ],
+)
+def test_a_file_that_another_program_has_open_is_neither_replaced_nor_read(tmp_path, how):
+    output = tmp_path / "c.gpkg"
+    run(output)
+    identity = output.stat().st_ino
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(output), how], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(OutputError, match=r"QGIS") as caught:
+            run(output)
+        assert caught.value.exit_code == 7
+    finally:
+        holder.stdin.close()
+        holder.wait()
+    assert output.stat().st_ino == identity
+    assert run(output).polygons == 2
+
+
+def test_changes_of_a_program_that_died_are_not_replayed_into_the_new_file(tmp_path):
+    output = tmp_path / "c.gpkg"
+    run(output)
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            HOLD,
+            str(output),
+            "PRAGMA journal_mode = WAL;UPDATE changes SET review = 'accepted'",
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout.readline() == "held\n"
+    holder.kill()
+    holder.wait()
+    assert (tmp_path / "c.gpkg-wal").stat().st_size
+    with pytest.raises(OutputError, match=r"c\.gpkg-wal lies beside it"):
+        run(output)
+    assert set(read(output).review) == {"accepted"}, "the person's edits are still there to be read"
+
+
+def test_it_is_looked_at_again_before_it_is_replaced(tmp_path):
+    output = tmp_path / "c.gpkg"
+    run(output)
+    before, after = pair(tmp_path / "in")
+    holders = []
+
+    def open_it(done, total):
+        if done == total:
+            holders.append(sqlite3.connect(output, isolation_level=None))
+            holders[-1].execute("BEGIN EXCLUSIVE")
+
+    config = DetectConfig(before, after, output, device="cpu", threshold=0.9, overwrite=True)
+    with pytest.raises(OutputError, match="another program has it open"):
+        detect(config, model=(Pointwise(), CONTRACT), progress=open_it)
+    holders[-1].close()
+    assert len(read(output)) == 2
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_a_file_that_appears_during_the_run_is_kept(tmp_path):
+    output = tmp_path / "c.gpkg"
+    before, after = pair(tmp_path / "in")
+
+    def appear(done, total):
+        if done == total:
+            output.write_text("somebody's")
+
+    config = DetectConfig(before, after, output, device="cpu", threshold=0.9)
+    with pytest.raises(OutputError, match=r"c\.gpkg: appeared while this run was at work"):
+        detect(config, model=(Pointwise(), CONTRACT), progress=appear)
+    assert output.read_text() == "somebody's"
+
+
+def test_a_symbolic_link_is_written_through(tmp_path):
+    (tmp_path / "disk").mkdir()
+    real, link = tmp_path / "disk" / "real.gpkg", tmp_path / "c.gpkg"
+    link.symlink_to(real)
+    run(link, overwrite=False)
+    assert link.is_symlink()
+    assert len(read(real)) == 2
+    run(link)
+    assert link.is_symlink()
+    assert not real.is_symlink()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3))])
+def test_devices_and_pipes_are_refused(tmp_path, make):
+    try:
+        make(tmp_path / "r.html")
+    except PermissionError:
+        pytest.skip("only root makes devices")
+    with pytest.raises(UsageError, match=r"r\.html: is a device, pipe or socket"):
+        run(tmp_path / "c.gpkg", report=tmp_path / "r.html")
+    assert not stat.S_ISREG((tmp_path / "r.html").stat().st_mode)
+
+
+def test_a_run_folder_that_is_not_ours_is_not_touched(tmp_path):
+    folder = tmp_path / "c.gpkg.rscd"
+    folder.mkdir()
+    (folder / "thesis.band").write_text("mine")
+    (folder / "thesis.txt").write_text("mine")
+    with pytest.raises(UsageError, match=r"c\.gpkg\.rscd: holds thesis\.txt, which is not rscd's"):
+        run(tmp_path / "c.gpkg")
+    assert sorted(path.name for path in folder.iterdir()) == ["thesis.band", "thesis.txt"]
+
+
+@pytest.mark.parametrize("name", ["two\nlines.gpkg", "tab\t.gpkg", "\x1b[2J.gpkg"])
+def test_control_characters_in_names_are_refused_before_the_work(tmp_path, name):
+    with pytest.raises(UsageError, match="control character"):
+        run(tmp_path / name)
+
+
+def test_a_file_that_is_mounted_is_refused_before_the_work(tmp_path):
+    output, source = tmp_path / "c.gpkg", tmp_path / "source"
+    output.touch()
+    source.touch()
+    if subprocess.run(["mount", "--bind", source, output], capture_output=True).returncode:
+        pytest.skip("cannot mount here")
+    try:
+        with pytest.raises(OutputError, match="is mounted as a single file"):
+            run(output)
+    finally:
+        subprocess.run(["umount", output], check=True)
+
+
+def test_the_same_crs_is_not_needed(tmp_path):
+    """The common grid may be another one by now: outlines are brought to it."""
+    output = tmp_path / "c.gpkg"
+    run(output)
+    edit(output, "UPDATE changes SET review = 'accepted' WHERE id = 2")
+    rng = np.random.default_rng(0)
+    before = rng.integers(80, 90, (3, 160, 200), dtype=np.uint8)
+    after = before.copy()
+    after[:, 100:120, 100:140] = 250
+    grid = utm_grid(160, 200)
+    paths = [write_image(tmp_path / f"{n}.tif", p, grid) for n, p in (("b2", before), ("a2", after))]
+    config = DetectConfig(*paths, output, device="cpu", threshold=0.9, overwrite=True)
+    assert detect(config, model=(Pointwise(), CONTRACT)).written.reviews == Carried(carried=1)
