@@ -115,7 +115,8 @@ class Settings:
             if prepared.refusal is not None:
                 raise prepared.refusal
             sides = window_on_grid(self.window, self.overlap, prepared.factor)
-            plan = WindowPlan.over(*prepared.pair.grid.shape, *sides)
+            prepared = prepared.with_margin(sides[1])
+            plan = WindowPlan.on(prepared.pair.full, prepared.pair.crop, *sides)
             tune(self.predictor, self.window, plan)
             yield Run(
                 config=self.config,

@@ -8,6 +8,8 @@ from scipy.ndimage import gaussian_filter
 from scipy.ndimage import shift as move
 
 from rscd import DetectConfig, detect, load_model
+from rscd.config import InspectConfig
+from rscd.inspect import inspect
 from rscd.scene.sample import SampleBlock
 from rscd.scene.shift import measure_shift
 from rscd.simulate import Scene, SceneSpec
@@ -57,3 +59,26 @@ def test_a_shift_is_found_on_patches_that_overlap_or_not(dense, patches):
     assert (found.rows, found.cols) == (pytest.approx(3, abs=0.05), pytest.approx(-5, abs=0.05))
     assert len(found.patches) == 3 * patches
     assert found.confidence == 1
+
+
+def test_a_shift_is_corrected_only_where_patches_agree_on_it_or_it_is_long(tmp_path):
+    rng = np.random.default_rng(6)
+    image = gaussian_filter(rng.random((3, 768, 768)), (0, 2, 2))
+    image = 60 + 140 * (image - image.min()) / np.ptp(image)
+    before = write_image(tmp_path / "before.tif", image.astype(np.uint8))
+
+    def inspected(shift, relief):
+        """A pair shifted by ``shift`` px to the right, and by up to ``relief`` px less at the top, more below."""
+        cols = np.arange(768.0)
+        moves = shift + relief * np.linspace(-1, 1, 768)
+        after = np.array(
+            [[np.interp(cols - by, cols, row) for by, row in zip(moves, band, strict=True)] for band in image]
+        )
+        path = write_image(tmp_path / "after.tif", np.clip(after, 1, 255).astype(np.uint8))
+        return inspect(InspectConfig(before, path))
+
+    even, uneven, long = inspected(2.5, 0), inspected(2.5, 1), inspected(5.5, 1)
+    assert even.verdict == "fit after alignment" and even.residual.length_px < 0.2
+    assert uneven.shift.spread_px > 0.3 and not uneven.aligned
+    assert uneven.verdict == "doubtful" and "not everywhere alike" in uneven.reasons[0]
+    assert long.shift.spread_px > 0.3 and long.aligned

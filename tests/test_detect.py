@@ -94,7 +94,7 @@ def test_an_object_across_windows_and_bands_is_one_polygon(tmp_path):
     assert len(changes.geometry[0].exterior.coords) == 5
     assert changes.area_m2[0] == pytest.approx(2500, rel=2e-3)  # UTM's scale factor is within 0.1 % of one
     assert changes.geometry[0].area == 2500
-    assert result.windows == 9
+    assert result.windows == 12  # three columns of windows, and four rows: the first begins before the scene
 
 
 def test_polygons_are_those_of_the_raster(tmp_path):
@@ -126,7 +126,7 @@ def test_windows_without_a_valid_pixel_are_not_forwarded(tmp_path):
     before[:, :, 150:] = 0
     paths = write_image(tmp_path / "b.tif", before, nodata=0), write_image(tmp_path / "a.tif", after)
     result = detect(DetectConfig(*paths, tmp_path / "c.gpkg"), model=STAND_IN)
-    assert (result.windows, result.windows_skipped) == (3, 3)
+    assert (result.windows, result.windows_skipped) == (3, 4)
 
 
 def test_an_empty_result_is_a_valid_geopackage(tmp_path):

@@ -126,7 +126,7 @@ def test_windows_of_a_region_of_a_crop(pair_paths):
     images, paths = pair_paths
     with open_pair(PairConfig(*paths)) as pair:
         counting = Counting(pair.before)
-        reader = DateWindows(counting, Window(100, 50, 400, 200), Window(300, 0, 300, 120))
+        reader = DateWindows(counting, Window(100, 50, 400, 200), Window(300, 50, 200, 70))
         first, first_valid, _ = reader.read(Window(0, 0, 250, 200), 200)
         second, second_valid, _ = reader.read(Window(200, 0, 200, 200), 400)
     pixels = np.concatenate([first[:, :200], second], axis=1)

@@ -98,7 +98,7 @@ def begun(tmp_path, whole):
 
 def test_workers_stop_when_their_run_is_over(begun):
     scene, folder, start = begun
-    assert start.missing == tuple(range(9))
+    assert start.missing == tuple(range(10))
     with pytest.raises(Interrupted):
         finish(Stretch(scene, range(4, 6), "another's"))
     assert not list(folder.glob("*.band"))

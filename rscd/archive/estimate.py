@@ -21,6 +21,7 @@ from rscd.model.registry import load_model
 from rscd.scene.grid import gsd_m
 from rscd.scene.pair import open_pair
 from rscd.scene.windows import WindowPlan
+from rscd.types import meet
 
 READERS = 8
 """Pairs whose headers are read at once."""
@@ -68,7 +69,7 @@ def estimate_pair(job: PairJob) -> PairEstimate:
             sides = window_on_grid(
                 *choose_window(config.window, config.overlap, contract), 1.0 if wanted is None else wanted / gsd
             )
-            plan = WindowPlan.over(pair.region.height, pair.region.width, *sides)
+            plan = WindowPlan.on(pair.full, meet(pair.with_margin(sides[1]).crop, pair.overlap.window), *sides)
             return PairEstimate(job.id, pair.grid.width, pair.grid.height, plan.count)
     except RscdError as error:
         return PairEstimate(job.id, problem=error.line)

@@ -24,7 +24,7 @@ from rscd.scene.mapping import near_middle, outline_of
 from rscd.types import BoolArray, Grid, Window
 
 MARGIN = 64
-"""Pixels around the area that are read as context."""
+"""Pixels around the area that belong to the common grid, at least."""
 MOST_BYTES = 64 << 20
 """A vector file larger than this is refused."""
 MAGIC = (b"{", b"SQLite format 3\0", b"fgb", b"\0\0\x27\x0a")
@@ -46,8 +46,16 @@ class Aoi:
 
     shape: Any
     """Shapely polygon(s) in pixel coordinates of the full grid: x = column, y = row."""
-    crop: Window
-    """Its bounding box and MARGIN, inside the full grid."""
+    grid: Grid
+    """The full grid."""
+
+    def crop(self, margin: int = MARGIN) -> Window:
+        """Its bounding box and so many px around it, inside the full grid."""
+        left, top, right, bottom = self.shape.bounds
+        row, col = max(0, int(np.floor(top)) - margin), max(0, int(np.floor(left)) - margin)
+        row_stop = min(self.grid.height, int(np.ceil(bottom)) + margin)
+        col_stop = min(self.grid.width, int(np.ceil(right)) + margin)
+        return Window(row, col, row_stop - row, col_stop - col)
 
     def mask(self, window: Window) -> BoolArray:
         """Whether pixels (h, w) of a window of the full grid have their centre inside."""
@@ -80,7 +88,7 @@ def read_aoi(path: Path, grid: Grid) -> Aoi:
         raise DataError("holds no polygon", path=path, remedy="draw the area as polygons")
     if not inside.area > 0:
         raise DataError("lies outside the scene", path=path, remedy="draw it where both dates are")
-    return Aoi(inside, _around(inside.bounds, grid))
+    return Aoi(inside, grid)
 
 
 def read_vectors(path: Path, columns: list[str] | None = None, layer: str | None = None) -> Any:  # noqa: ANN401
@@ -180,11 +188,3 @@ def _in_pixels(shape: Any, crs: Any, grid: Grid) -> Any:  # noqa: ANN401
         reach = shapely.convex_hull(shapely.multipoints(np.stack(around, axis=1)))
         shape = shapely.intersection(shape, reach.buffer(0.1 * np.sqrt(reach.area)))
     return shapely.make_valid(shapely.transform(shape, to_pixels))
-
-
-def _around(bounds: tuple[float, float, float, float], grid: Grid) -> Window:
-    left, top, right, bottom = bounds
-    row, col = max(0, int(np.floor(top)) - MARGIN), max(0, int(np.floor(left)) - MARGIN)
-    row_stop = min(grid.height, int(np.ceil(bottom)) + MARGIN)
-    col_stop = min(grid.width, int(np.ceil(right)) + MARGIN)
-    return Window(row, col, row_stop - row, col_stop - col)

@@ -1,4 +1,8 @@
-"""What file was this? Size, time, and a hash of sampled bytes: cheap for 100 GB, and enough to notice a change."""
+"""What file was this? Size, time, and hashes: of all bytes of a small file, of sampled ones of any.
+
+A large file whose pixels were replaced between the samples, with size and time as they were, is not noticed. Hashes
+of what is decoded would notice it only if a resume decoded finished bands again, and it reads nothing of them.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +15,15 @@ from rscd.scene.remote import gdal_name, remote_fingerprint
 
 SAMPLES = 32
 SAMPLE_BYTES = 1 << 16
+WHOLE_BYTES = 64 << 20
+"""Files up to this size are hashed as a whole: about 0.04 s."""
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
     """Name, size in bytes, modification time (ns since 1970) and sha256 over the size and sampled bytes.
 
-    The samples are SAMPLES stretches of SAMPLE_BYTES, evenly spread, the first and the last bytes among them.
-    Of an address, see ``remote_fingerprint``.
+    The samples are SAMPLES stretches of SAMPLE_BYTES, evenly spread, the first and the last bytes among them;
+    of a file of at most WHOLE_BYTES also the sha256 of all its bytes. Of an address, see ``remote_fingerprint``.
     """
     if gdal_name(path) is not None:
         return remote_fingerprint(path)
@@ -27,12 +33,15 @@ def fingerprint(path: Path) -> dict[str, Any]:
         for i in range(SAMPLES):
             file.seek(max(0, stat.st_size - SAMPLE_BYTES) * i // (SAMPLES - 1))
             digest.update(file.read(SAMPLE_BYTES))
-    return {
+        file.seek(0)
+        whole = hashlib.sha256(file.read()).hexdigest() if stat.st_size <= WHOLE_BYTES else None
+    found = {
         "path": str(path.absolute()),
         "bytes": stat.st_size,
         "modified_ns": stat.st_mtime_ns,
         "sampled_sha256": digest.hexdigest(),
     }
+    return found if whole is None else found | {"sha256": whole}
 
 
 def unchanged(seen: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

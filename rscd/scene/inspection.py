@@ -196,6 +196,13 @@ def _shift_doubts(shift: ShiftMap, residual: ShiftMap | None, least: float) -> l
     if not shift.consistent:
         told = f"the shift between the dates is uncertain: {shift.agreeing} of {len(shift.patches)} patches agree"
         return [(told, "look at both dates over each other; register them if they are apart")]
+    if residual is None and not shift.correctable:
+        if shift.length_px <= MOST_RESIDUAL_PX:
+            return []
+        told = (
+            f"the dates lie {shift.length_px:.2f} px apart, but not everywhere alike (by {shift.spread_px:.2f} px)"
+        )
+        return [(f"{told}: no one shift corrects them", "orthorectify both dates on one elevation model")]
     if left.length_px > MOST_RESIDUAL_PX or (residual is None and left.length_px > least):
         told = f"the dates lie {left.length_px:.2f} px apart"
         return [(told, "let --align auto correct it" if residual is None else "register them first")]

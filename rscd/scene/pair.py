@@ -13,7 +13,7 @@ import rasterio
 
 from rscd.config import PairConfig
 from rscd.errors import DataError
-from rscd.scene.aoi import Aoi, read_aoi
+from rscd.scene.aoi import MARGIN, Aoi, read_aoi
 from rscd.scene.blocks import BadBlocks, find_blocks, gdal_errors
 from rscd.scene.colours import Bands, choose_bands
 from rscd.scene.grid import check_place, gsd_m, moved, name_of
@@ -76,6 +76,13 @@ class Pair:
     def region(self) -> Window:
         """What is read at all, in px of ``full``: where the crop and the overlap meet."""
         return meet(self.crop, self.overlap.window)
+
+    def with_margin(self, px: int) -> Pair:
+        """With at least so many pixels of the scene around the area of interest, if there is one.
+
+        As many as windows overlap by: then all that count inside the area belong to the plan.
+        """
+        return self if self.aoi is None else replace(self, crop=self.aoi.crop(max(MARGIN, px)))
 
 
 @contextmanager
@@ -197,7 +204,7 @@ def _join(before: Raster, after: Raster, config: PairConfig) -> Pair:
     crop, aoi = Window(0, 0, *reference.grid.shape), None
     if config.aoi is not None:
         aoi = read_aoi(config.aoi, reference.grid)
-        crop = aoi.crop
+        crop = aoi.crop()
     if crop.width > MOST_COLUMNS or crop.width * crop.height > MOST_PIXELS:
         problem = (
             f"{crop.height:,} rows of {crop.width:,} px are to be compared, and the most are {MOST_PIXELS:,} px"

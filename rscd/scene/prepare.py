@@ -24,7 +24,7 @@ from rscd.scene.readers import DateReader, WarpReader
 from rscd.scene.sample import LEAST_BLOCKS, SamplePlan, plan_sample, read_sample
 from rscd.scene.sensors import named_sensor, unseen
 from rscd.scene.shift import PATCH, SEARCH_PX, ShiftMap, measure_shift
-from rscd.scene.statistics import Statistics, look_everywhere
+from rscd.scene.statistics import Statistics, check_area, look_everywhere
 from rscd.types import DoubleArray, ImageArray
 
 LEAST_SHIFT_PX = 0.3
@@ -55,6 +55,10 @@ class Prepared:
         """Model pixel size through the scene's; 1 where the model sees the scene as it is."""
         return 1.0 if self.model_gsd_m is None else self.model_gsd_m / gsd_m(self.pair.full)
 
+    def with_margin(self, px: int) -> Prepared:
+        """With at least so many pixels of the scene around the area of interest, if there is one."""
+        return replace(self, pair=self.pair.with_margin(px))
+
     def residuals_px(self, rows: DoubleArray, cols: DoubleArray) -> DoubleArray:
         """Length of the shift that remains near places (n,) of the common grid, px; NaN where not measured."""
         top, left = self.pair.crop[:2]
@@ -64,6 +68,7 @@ class Prepared:
 def prepare(pair: Pair, contract: Contract, config: PairConfig) -> Prepared:
     """Measure a pair on a sample of its blocks, and correct what can be corrected.
 
+    The sample is of all that both dates cover: shift and scaling do not depend on the area of interest.
     The verdict may be ``refused``, by the model's pixel sizes; it is the caller who stops then.
 
     Raises:
@@ -71,7 +76,7 @@ def prepare(pair: Pair, contract: Contract, config: PairConfig) -> Prepared:
     """
     plan, seen, shift = _look(pair)
     residual = None
-    if config.align == "auto" and shift.consistent and shift.length_px > LEAST_SHIFT_PX:
+    if config.align == "auto" and shift.correctable and shift.length_px > LEAST_SHIFT_PX:
         moved, again = shifted(pair, shift), Statistics()
         measured = _measured(moved, plan, again)
         shorter = measured.consistent and measured.length_px <= shift.length_px - GAIN_PX
@@ -136,18 +141,21 @@ def shifted(pair: Pair, shift: ShiftMap) -> Pair:
 def _look(pair: Pair) -> tuple[SamplePlan, Statistics, ShiftMap]:
     """Read the sample; where it shows nothing, one block that does."""
     tiled = pair.before.raster.tiled and pair.after.raster.tiled
-    plan = plan_sample(pair.region, tiled=tiled)
+    plan = plan_sample(pair.overlap.window, tiled=tiled)
     seen = Statistics()
     shift = _measured(pair, plan, seen)
     if seen.lacks() is not None or seen.constant() is not None:
         plan, seen = look_everywhere(pair), Statistics()
         shift = _measured(pair, plan, seen)
+    if pair.aoi is not None:
+        check_area(pair)
     return plan, seen, shift
 
 
 def _measured(pair: Pair, plan: SamplePlan, seen: Statistics) -> ShiftMap:
     """The shift on the sample, whose blocks ``seen`` takes in on the way."""
-    blocks = seen.watch(read_sample(pair.before, pair.after, plan))
+    needed = None if pair.aoi is None else pair.region
+    blocks = seen.watch(read_sample(pair.before, pair.after, plan, needed))
     whole = sum(min(block.height, block.width) >= PATCH for block in plan.blocks)
     return measure_shift(blocks, dense=whole < LEAST_BLOCKS)
 

@@ -135,15 +135,15 @@ class DateWindows:
 
     Args:
         reader: The date.
-        crop: Which part of the reader's grid the windows are of.
-        region: What is worth reading, in px of the reader's grid; elsewhere nothing is valid.
+        crop: Where the windows count from, px of the reader's grid; they may begin before it.
+        region: What is read, in px of the reader's grid; elsewhere nothing is valid. Default: the crop.
     """
 
     def __init__(self, reader: DateReader, crop: Window, region: Window | None = None) -> None:
         self._reader, self._crop = reader, crop
-        self._region = meet(crop, region or crop)
+        self._region = crop if region is None else region
         self._rows: deque[_PieceRow] = deque()
-        self._next = crop.row
+        self._next = self._region.row
 
     def read(self, window: Window, next_row: int) -> tuple[ByteArray, BoolArray, ImageArray | None]:
         """Pixels (bands, h, w), validity (h, w) and the file's own numbers of a window of the crop.
@@ -198,7 +198,7 @@ class DateWindows:
             self._next = max(self._next, place.row)
         while self._next < place.row_stop:
             top = self._next
-            self._next = min(self._reader.row_stop(top), self._crop.row_stop)
+            self._next = self._reader.row_stop(top)
             part = meet(self._region, Window(top, self._region.col, self._next - top, self._region.width))
             columns = self._reader.columns(part.col, part.col_stop) if part.height > 0 else ()
             self._rows.append(_PieceRow(top, self._next, part, deque(columns)))
@@ -226,33 +226,42 @@ def _copy(source: Window, place: Window, values: ImageArray | bool, out: ImageAr
 def read_windows(pair: Pair, plan: WindowPlan, wanted_rows: Iterable[int] | None = None) -> Iterator[WindowInput]:
     """Yield the windows of each row of windows, from left to right and from top to bottom.
 
-    Beyond what both dates cover, a window's length is still read for context, and no more.
+    Beyond what both dates cover, a window's length is still read for context, and no more. Around an area of
+    interest windows show what the scene does.
 
     Args:
         pair: The two dates.
         plan: The windows.
         wanted_rows: Which rows of windows, ascending; default: all.
     """
-    reach, box = plan.rows.window, pair.region
-    region = Window(box.row - reach, box.col - reach, box.height + 2 * reach, box.width + 2 * reach)
-    before, after = (DateWindows(date, pair.crop, region) for date in (pair.before, pair.after))
+    before, after = (DateWindows(date, pair.crop, _read_region(pair, plan)) for date in (pair.before, pair.after))
     pair.bad_blocks.take()  # what the sample met is met again
     rows = range(plan.rows.count) if wanted_rows is None else wanted_rows
+    first_col, last_col = plan.place(0, 0).col, plan.place(0, plan.cols.count - 1).col_stop
     for k, following in pairwise([*rows, plan.rows.count]):
         next_row = plan.rows.start(following) if following < plan.rows.count else plan.rows.size
         wanted = None
         for j in range(plan.cols.count):
             place = plan.place(k, j)
             if pair.aoi is not None and wanted is None:
-                start = place.row + pair.crop.row
-                wanted = pair.aoi.mask(Window(start, pair.crop.col, place.height, pair.crop.width))
+                row, col = place.row + pair.crop.row, first_col + pair.crop.col
+                wanted = pair.aoi.mask(Window(row, col, place.height, last_col - first_col))
             first, first_valid, first_numbers = before.read(place, next_row)
             second, second_valid, second_numbers = after.read(place, next_row)
-            inside = None if wanted is None else wanted[:, place.col : place.col_stop]
+            inside = None if wanted is None else wanted[:, place.col - first_col : place.col_stop - first_col]
             errors = pair.bad_blocks.take()
             dates = first, second, first_valid, second_valid
             numbers = first_numbers, second_numbers
             yield WindowInput(k, j, place, plan.cell(k, j), *dates, inside, errors, *numbers)
+
+
+def _read_region(pair: Pair, plan: WindowPlan) -> Window:
+    """What the windows show of the scene, as far as a window's length beyond what both dates cover."""
+    first, last = plan.place(0, 0), plan.place(plan.rows.count - 1, plan.cols.count - 1)
+    top, left = first.row + pair.crop.row, first.col + pair.crop.col
+    windows = Window(top, left, last.row_stop - first.row, last.col_stop - first.col)
+    reach, box = plan.rows.window, pair.overlap.window
+    return meet(windows, Window(box.row - reach, box.col - reach, box.height + 2 * reach, box.width + 2 * reach))
 
 
 def windows_in_memory(

@@ -8,8 +8,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from rscd.errors import DataError
 from rscd.scene.readers import BLOCK, DateReader
-from rscd.types import BoolArray, ImageArray, Window
+from rscd.types import BoolArray, ImageArray, Window, meet
 
 MOST_SHARE = 0.01
 """Share of the blocks that is sampled, at most; the shift is measured twice, so at most twice as much is read."""
@@ -82,10 +83,27 @@ def every_block(region: Window) -> SamplePlan:
     return SamplePlan(tuple(blocks), len(blocks))
 
 
-def read_sample(before: DateReader, after: DateReader, plan: SamplePlan) -> Iterator[SampleBlock]:
-    """Read the sample's blocks, one at a time."""
+def read_sample(
+    before: DateReader, after: DateReader, plan: SamplePlan, needed: Window | None = None
+) -> Iterator[SampleBlock]:
+    """Read the sample's blocks, one at a time.
+
+    Args:
+        before: The earlier date.
+        after: The later date.
+        plan: The blocks.
+        needed: A block apart from this is left out if it cannot be decoded; default: none is.
+
+    Raises:
+        DataError: A block cannot be decoded.
+    """
     for window in plan.blocks:
-        first, second = before.read(window), after.read(window)
+        try:
+            first, second = before.read(window), after.read(window)
+        except DataError:
+            if needed is None or min(meet(window, needed)[2:]) > 0:
+                raise
+            continue
         yield SampleBlock(window, first[0], second[0], first[1], second[1])
 
 

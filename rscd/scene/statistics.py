@@ -105,8 +105,8 @@ def look_everywhere(pair: Pair) -> SamplePlan:
     Raises:
         DataError: One date, or the two together, show no pixel, or one date is constant.
     """
-    seen, plan = Statistics(), every_block(pair.region)
-    for block in read_sample(pair.before, pair.after, plan):
+    seen, plan = Statistics(), every_block(pair.overlap.window)
+    for block in read_sample(pair.before, pair.after, plan, pair.region):
         seen.add(block)
         if seen.lacks() is None:
             if seen.constant() is None:
@@ -114,6 +114,21 @@ def look_everywhere(pair: Pair) -> SamplePlan:
             seen.forget_values()
     _refuse(pair, seen)
     return plan
+
+
+def check_area(pair: Pair) -> None:
+    """Refuse an area of interest of which nothing is seen, though the rest of the scene shows something.
+
+    Raises:
+        DataError: One date, or the two together, show no pixel there.
+    """
+    seen = Statistics()
+    for block in read_sample(pair.before, pair.after, every_block(pair.region)):
+        seen.add(block)
+        if seen.lacks() is None:
+            return
+        seen.forget_values()
+    _refuse(pair, seen)
 
 
 def _refuse(pair: Pair, seen: Statistics) -> None:

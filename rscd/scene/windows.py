@@ -10,6 +10,10 @@ Along an axis of n px, windows of w px start every ``stride = w - overlap`` px; 
 
 A window *counts* only from its nominal start. So rows [k*stride, (k+1)*stride) are complete once window row k is
 blended, wherever the last row was shifted to; and the shifted window is used far from its own border.
+
+Nominal starts are multiples of the stride from the origin of the CRS, not from the file's corner: so a part of a
+scene, cut out or asked for with an area of interest, has the windows of the whole scene. The first window's nominal
+start may then lie before the scene, by ``phase`` px, and it is shifted inside too.
 """
 
 from __future__ import annotations
@@ -20,7 +24,11 @@ from functools import cached_property
 
 import numpy as np
 
-from rscd.types import FloatArray, Window
+from rscd.scene.grid import pixel
+from rscd.types import FloatArray, Grid, Window
+
+TIE = 0.37
+"""Grids lie by any fraction of a pixel off the origin of their CRS; this one is rare, and parts up or down."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,10 @@ class Axis:
     """Length of a window in px."""
     overlap: int
     """Overlap of neighbouring windows in px, below ``window``."""
+    phase: int = 0
+    """How far before the axis the first window nominally starts, px, below the stride."""
+    room: tuple[int, int] = (0, 0)
+    """How far before and after the axis the scene goes on, px: windows may be read from there."""
 
     @property
     def stride(self) -> int:
@@ -41,8 +53,8 @@ class Axis:
 
     @cached_property
     def count(self) -> int:
-        """Windows: ceil((n - w) / stride) + 1."""
-        return max(0, -(-(self.size - self.window) // self.stride)) + 1
+        """Windows: ceil((n + phase - w) / stride) + 1."""
+        return max(0, -(-(self.size + self.phase - self.window) // self.stride)) + 1
 
     @property
     def reach(self) -> int:
@@ -54,17 +66,22 @@ class Axis:
         return frozenset(k for band in bands for k in range(max(0, band - self.reach), band + 1))
 
     def start(self, k: int) -> int:
-        """Where window k is read, px. It may reach beyond the end only where the axis is shorter than it."""
-        return max(0, min(k * self.stride, self.size - self.window))
+        """Where window k is read, px. It may reach beyond the scene only where that is shorter than it."""
+        return max(-self.room[0], min(self._nominal(k), self.size + self.room[1] - self.window))
+
+    @property
+    def length(self) -> int:
+        """How much of a window there is, px."""
+        return min(self.window, self.room[0] + self.size + self.room[1])
 
     def band(self, k: int) -> tuple[int, int]:
         """The pixels that are complete once window k is: start and stop."""
         last = k == self.count - 1
-        return k * self.stride, self.size if last else (k + 1) * self.stride
+        return max(0, self._nominal(k)), self.size if last else self._nominal(k + 1)
 
     def support(self, k: int) -> tuple[int, int]:
         """Where window k counts: start and stop in px, inside the axis."""
-        return k * self.stride, min(k * self.stride + self.window, self.size)
+        return max(0, self._nominal(k)), min(self._nominal(k) + self.window, self.size)
 
     @cached_property
     def weights(self) -> tuple[FloatArray, ...]:
@@ -75,10 +92,13 @@ class Axis:
             total[slice(*self.support(k))] += ramp
         return tuple((ramp / total[slice(*self.support(k))]).astype(np.float32) for k, ramp in enumerate(raw))
 
+    def _nominal(self, k: int) -> int:
+        return k * self.stride - self.phase
+
     def _ramp(self, k: int) -> np.ndarray:
         """Up over the overlap with the window before, down over that with the one after."""
         start, stop = self.support(k)
-        at = np.arange(stop - start) + 0.5
+        at = np.arange(start, stop) - self._nominal(k) + 0.5
         ramp = np.ones(stop - start)
         if k > 0 and self.overlap:
             ramp = np.minimum(ramp, at / self.overlap)
@@ -98,14 +118,30 @@ class WindowPlan:
 
     @classmethod
     def over(cls, height: int, width: int, window: int, overlap: int) -> WindowPlan:
-        """Plan square windows over a scene, all in px."""
+        """Plan square windows over an image that lies nowhere, all in px: they start at its corner."""
         return cls(Axis(height, window, overlap), Axis(width, window, overlap))
+
+    @classmethod
+    def on(cls, scene: Grid, crop: Window, window: int, overlap: int) -> WindowPlan:
+        """Plan square windows over a part of a scene: those that the whole scene has there.
+
+        Pixels of the part that are nearer than ``overlap`` to its border, where the scene goes on, lack the window
+        that would begin or end there.
+
+        Args:
+            scene: The grid of the scene.
+            crop: The part, px of the scene.
+            window: Side of a window, px.
+            overlap: Overlap of neighbours, px.
+        """
+        col, row = pixel(scene.transform, 0.0, 0.0)
+        rows = _along(scene.height, crop.row, crop.height, -float(row), window, overlap)
+        return cls(rows, _along(scene.width, crop.col, crop.width, -float(col), window, overlap))
 
     def place(self, k: int, j: int) -> Window:
         """Where window j of row k is read; cut off where the scene is smaller than a window."""
         top, left = self.rows.start(k), self.cols.start(j)
-        height, width = (min(axis.window, axis.size) for axis in (self.rows, self.cols))
-        return Window(top, left, height, width)
+        return Window(top, left, self.rows.length, self.cols.length)
 
     def cell(self, k: int, j: int) -> Window:
         """The pixels that are complete once window j of row k is blended: a part of it."""
@@ -116,3 +152,9 @@ class WindowPlan:
     def count(self) -> int:
         """Windows in all, before those without a valid pixel are left out."""
         return self.rows.count * self.cols.count
+
+
+def _along(scene: int, start: int, size: int, origin: float, window: int, overlap: int) -> Axis:
+    """The axis of pixels [start, start + size) of a scene's; ``origin`` counts its first pixel from the CRS's."""
+    phase = start + (int(np.floor(origin + TIE)) if scene > window else 0)
+    return Axis(size, window, overlap, phase % (window - overlap), (start, scene - start - size))

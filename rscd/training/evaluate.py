@@ -198,7 +198,7 @@ def _cases(
     for source in pairs:
         how: PairConfig = replace(source.config, force_gsd=config.force_gsd)
         with open_pair(how, mapper.contract.bands) as opened:
-            prepared = prepare(opened, mapper.contract, how)
+            prepared = mapper.framed(prepare(opened, mapper.contract, how))
             label = open_label(source, prepared.pair.full).read(prepared.pair.crop)
             least = mapper.least_px(gsd_m(prepared.pair.grid))
             yield Case(source.name, mapper.of_pair(prepared), label, least)

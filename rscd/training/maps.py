@@ -50,7 +50,7 @@ class Mapper:
         height, width = before.shape[1:]
         grid = Grid(FLAT, (gsd_m, 0.0, 0.0, 0.0, -gsd_m, 0.0), width, height)
         factor = (self.contract.working_gsd(gsd_m, "--gsd") or gsd_m) / gsd_m
-        plan = self._plan(grid, factor)
+        plan = WindowPlan.over(*grid.shape, *self._sides(factor))
         return self._values(windows_in_memory(before, after, plan), plan, grid, factor)
 
     def of_pair(self, prepared: Prepared) -> ByteArray:
@@ -61,16 +61,21 @@ class Mapper:
         """
         if prepared.refusal is not None:
             raise prepared.refusal
-        plan = self._plan(prepared.pair.grid, prepared.factor)
+        prepared = self.framed(prepared)
+        plan = WindowPlan.on(prepared.pair.full, prepared.pair.crop, *self._sides(prepared.factor))
         with closing(ahead(read_windows(prepared.pair, plan))) as windows:
             return self._values(windows, plan, prepared.pair.grid, prepared.factor)
+
+    def framed(self, prepared: Prepared) -> Prepared:
+        """The pair on the grid on which ``of_pair`` maps it."""
+        return prepared.with_margin(self._sides(prepared.factor)[1])
 
     def least_px(self, gsd_m: float) -> int:
         """Pixels of the contract's minimum mapping unit."""
         return math.ceil(self.contract.minimum_m2(gsd_m) / gsd_m**2)
 
-    def _plan(self, grid: Grid, factor: float) -> WindowPlan:
-        return WindowPlan.over(*grid.shape, *window_on_grid(self.window, self.overlap, factor))
+    def _sides(self, factor: float) -> tuple[int, int]:
+        return window_on_grid(self.window, self.overlap, factor)
 
     def _values(self, windows: Iterable[WindowInput], plan: WindowPlan, grid: Grid, factor: float) -> ByteArray:
         # a batch never spans two rows of windows and is padded: a large one would be mostly padding on small tiles
