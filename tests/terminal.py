@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import select
 import struct
 import sys
@@ -44,7 +45,7 @@ def type_command(
         arguments: Those of rscd.
         width: Columns.
         folder: Where it is typed.
-        interrupt_at: Press Ctrl-C once this has been written.
+        interrupt_at: Press Ctrl-C once this (a regular expression) has been written.
     """
     pid, terminal = pty.fork()
     if pid == 0:
@@ -66,7 +67,7 @@ def type_command(
                 break
             raw += part
             stream.feed(part)
-            if interrupt_at is not None and interrupt_at in raw.decode(errors="replace"):
+            if interrupt_at is not None and re.search(interrupt_at, raw.decode(errors="replace")):
                 os.write(terminal, b"\x03")
                 interrupt_at = None
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

@@ -56,7 +56,7 @@ def test_a_small_sam_learns_the_squares_and_detects_them(tiny_tiles, tmp_path):
     assert 0 < told.threshold < 1
     result = detected(tiny_tiles, tmp_path, tmp_path / "m.safetensors")
     assert result.model == "custom 1"
-    assert result.windows == 4
+    assert result.windows == 6
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(tiny_tiles, tmp_path):
@@ -104,7 +104,7 @@ def test_sam_vit_b_from_pth_to_import_to_train_to_detect(tiny_tiles, tmp_path, s
     assert told.encoder == "vit_b"
     moved = moved_tensors(sam_vit_b, model)
     assert {"encoder.vit.blocks.5.attn.qkv.weight", "encoder.vit.blocks.5.mlp.lin1.weight"} <= moved
-    assert detected(tiny_tiles, tmp_path, model).windows == 4
+    assert detected(tiny_tiles, tmp_path, model).windows == 6
 
 
 def test_sam_vit_b_with_low_rank_parts_that_are_merged_into_plain_weights(tiny_tiles, tmp_path, sam_vit_b):

@@ -25,7 +25,7 @@ from rscd.result import Result
 TERMS = {"window": 64, "overlap": 16, "threshold": 0.6, "trained_on": "nothing"}
 STAND_IN = Pointwise(), Contract("stand-in", "1", "lite", 8, (0.0,) * 3, (1.0,) * 3, **TERMS)
 HEIGHT, WIDTH = 400, 260
-BANDS, COLUMNS = 8, 6
+BANDS, COLUMNS = 9, 6
 """Bands of the scene, and windows of each."""
 MOST_FORWARDED = (BANDS + 1) * COLUMNS + 2 * (4 + 2) + 4
 """Windows that a run which was ended and the one that goes on may forward together: the scene's, and what is lost.
