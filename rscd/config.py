@@ -117,6 +117,16 @@ class TrainConfig(LabelledConfig):
     """``lite``, ``vit_t``, ``vit_b``, ``vit_l`` or ``vit_h``."""
     init: Path | None = None
     """Checkpoint to start from, or the name of an embedded model."""
+    fine: int | None = None
+    """Channels of the fine scales at strides 2 and 1 (``lite`` alone), 0 for none; None: as the starting model,
+    else 24 for ``lite``. A starting model without them gets them."""
+    presence: bool | None = None
+    """Whether the network tells for each date what is there; None: as the starting model, else if anything
+    (``simulated``, ``one_date``) teaches it."""
+    one_date: tuple[Path, ...] = ()
+    """Folders ``image/`` and ``label/`` of one date, with all things of the class outlined: drawn in pairs."""
+    one_date_share: float = 0.0
+    """Share of crops from ``one_date``, 0..1."""
     loss: str = "cem+dice"
     """A sum of cem, bce, focal, ohem and dice."""
     tau: float = 0.2
@@ -205,6 +215,18 @@ class TrainConfig(LabelledConfig):
                 f"--tau {c.tau} --floor {c.floor}": (0 <= c.tau <= 1 and 0 <= c.floor <= 1, "use 0 to 1"),
                 f"--warmup-steps {c.warmup_steps}": (c.warmup_steps >= 0, "use 0 or more"),
                 f"--simulated {c.simulated}": (0 <= c.simulated <= 1, "use a share between 0 and 1"),
+                f"--one-date-share {c.one_date_share}": (
+                    0 <= c.one_date_share <= 1 - c.simulated,
+                    "use a share from 0, at most what --simulated leaves",
+                ),
+                "--one-date": (
+                    bool(c.one_date) == (c.one_date_share > 0),
+                    "give --one-date FOLDER and --one-date-share SHARE together",
+                ),
+                f"--fine {c.fine}": (
+                    0 <= (c.fine or 0) <= 256 and (not c.fine or c.encoder == "lite"),
+                    "use 0 to 256 channels; none with SAM's encoders",
+                ),
                 f"--limit-minutes {c.limit_minutes}": (c.limit_minutes >= 0, "use minutes, or 0 for no limit"),
                 f"--seed {c.seed}": (c.seed >= 0, "use 0 or more"),
             }

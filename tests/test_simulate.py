@@ -15,7 +15,7 @@ from rscd.errors import UsageError
 from rscd.simulate import LAYOUTS, Rendered, Scene, SceneSpec
 from rscd.types import Window
 
-FIELDS = ("before", "after", "label", "before_valid", "after_valid")
+FIELDS = ("before", "after", "label", "before_valid", "after_valid", "before_built", "after_built")
 SPEC = SceneSpec(seed=5, width=1100, height=900, collar=True)
 WHOLE = Window(0, 0, SPEC.height, SPEC.width)
 

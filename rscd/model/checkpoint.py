@@ -152,4 +152,5 @@ def _check_shapes(path: Path, network: ChangeNetwork, encoder: str) -> None:
 
 def build_network(contract: Contract) -> ChangeNetwork:
     """A network of the contract's shape with fresh weights."""
-    return ChangeNetwork(contract.encoder, contract.width, contract.mean, contract.std)
+    shape = contract.encoder, contract.width, contract.mean, contract.std
+    return ChangeNetwork(*shape, fine=contract.fine, presence=contract.presence)

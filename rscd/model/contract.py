@@ -28,6 +28,7 @@ def _are_numbers(value: object) -> bool:
 _HOLDS: dict[str, Callable[[Any], bool]] = {
     "str": lambda value: isinstance(value, str),
     "int": lambda value: type(value) is int,
+    "bool": lambda value: isinstance(value, bool),
     "float": _is_number,
     "tuple[str, ...]": lambda value: isinstance(value, tuple) and all(isinstance(v, str) for v in value),
     "tuple[float, ...]": _are_numbers,
@@ -54,6 +55,10 @@ class Contract:
     """Subtracted from each input band, on the 0..255 scale."""
     std: tuple[float, ...]
     """Divides each input band, on the 0..255 scale."""
+    fine: int = 0
+    """Channels of the fine scales at strides 2 and 1; 0 where there are none."""
+    presence: bool = False
+    """Whether the network tells what is there on each date."""
     bands: tuple[str, ...] = ("red", "green", "blue")
     """Input bands in order."""
     radiometry: str = "uint8"
@@ -156,6 +161,7 @@ class Contract:
             "temperature": 0 < self.temperature < 100,
             "minimum_mapping": self.minimum_mapping_px >= 0 and self.minimum_mapping_m2 >= 0,
             "width": 8 <= self.width <= 1024,
+            "fine": 0 <= self.fine <= 256 and (not self.fine or self.encoder == "lite"),
             "radiometry": self.radiometry == "uint8",
         }
         for name, right in ranges.items():

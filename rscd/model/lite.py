@@ -27,6 +27,8 @@ STAGES = (
 )
 #: Index of the last block at strides 4, 8, 16 and 32.
 TAPS = (2, 4, 10, 15)
+FINE_TAP = 0
+"""Index of the last block at stride 2."""
 MEAN, STD = 127.0, 128.0
 
 
@@ -67,6 +69,7 @@ class LiteEncoder(nn.Module):
     """Images (N, 3, H, W), H and W multiples of 32 -> four maps at strides 4, 8, 16 and 32."""
 
     channels = (24, 40, 112, 320)
+    fine_channels = 16
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,11 +84,15 @@ class LiteEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the maps at strides 4, 8, 16, 32 with ``channels`` channels."""
+        return self.all_scales(images)[1:]
+
+    def all_scales(self, images: Tensor) -> list[Tensor]:
+        """Return a map at stride 2 with ``fine_channels`` channels, and those of ``forward``."""
         x = nn.functional.relu6(self.stem(images), inplace=True)
         maps = []
         for i, block in enumerate(self.blocks):
             x = block(x)
-            if i in TAPS:
+            if i in (FINE_TAP, *TAPS):
                 maps.append(x)
         return maps
 

@@ -32,11 +32,15 @@ class STFE(nn.Module):
         )
         self.space_gate = nn.Conv2d(2, 1, 7, padding=3)
 
-    def forward(self, both: Tensor) -> Tensor:
-        """Take (2N, channels, H, W), the before half first."""
-        a, b = self.reduce(both).chunk(2)
+    def forward(self, both: Tensor) -> tuple[Tensor, Tensor]:
+        """Take (2N, channels, H, W), the before half first.
+
+        Returns:
+            The joined map (N, width, H, W), and what each date says by itself (2N, width, H, W).
+        """
+        reduced = self.reduce(both)
+        a, b = reduced.chunk(2)
         x = self.join(torch.cat([(a - b).abs(), a + b], dim=1))
         x = x * self.channel_gate(x.mean((2, 3), keepdim=True)).sigmoid()
         summary = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1)
-        gated: Tensor = x * self.space_gate(summary).sigmoid()
-        return gated
+        return x * self.space_gate(summary).sigmoid(), reduced

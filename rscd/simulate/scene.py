@@ -7,6 +7,7 @@ window alone. Ask for windows on multiples of ``TILE_PX`` to have each tile draw
 
 from __future__ import annotations
 
+from dataclasses import fields
 from functools import lru_cache
 
 import numpy as np
@@ -160,7 +161,8 @@ class Scene:
         seen = ~self._in_collar(rows[inner], cols[inner])
         before, after = images[0].copy(), images[1] * seen
         label = canvas.label[inner, inner].astype(np.uint8)
-        return Rendered(before, after, label, np.ones_like(seen), seen)
+        built = [mask[inner, inner] for mask in canvas.built]
+        return Rendered(before, after, label, np.ones_like(seen), seen, built[0], built[1])
 
     def _in_collar(self, rows: LongArray, cols: LongArray) -> BoolArray:
         """Whether pixels lie beyond the slanted edge of the after date, shape (h, w)."""
@@ -185,8 +187,8 @@ def _meets(building: Building, extent: Polygon) -> bool:
 
 def _blank(height: int, width: int) -> Rendered:
     images = [np.zeros((3, height, width), dtype=np.uint8) for _ in range(2)]
-    masks = [np.zeros((height, width), dtype=bool) for _ in range(2)]
-    return Rendered(images[0], images[1], np.zeros((height, width), dtype=np.uint8), masks[0], masks[1])
+    masks = [np.zeros((height, width), dtype=bool) for _ in range(4)]
+    return Rendered(images[0], images[1], np.zeros((height, width), dtype=np.uint8), *masks)
 
 
 def _paste(out: Rendered, tile: Rendered, window: Window, row: int, col: int) -> None:
@@ -195,5 +197,5 @@ def _paste(out: Rendered, tile: Rendered, window: Window, row: int, col: int) ->
     c0, c1 = max(window.col, col), min(window.col_stop, col + TILE_PX)
     into = (..., slice(r0 - window.row, r1 - window.row), slice(c0 - window.col, c1 - window.col))
     source = (..., slice(r0 - row, r1 - row), slice(c0 - col, c1 - col))
-    for name in ("before", "after", "label", "before_valid", "after_valid"):
+    for name in (field.name for field in fields(Rendered)):
         getattr(out, name)[into] = getattr(tile, name)[source]

@@ -137,6 +137,10 @@ class Rendered:
     """Whether the first date shows the pixel, shape (rows, columns)."""
     after_valid: BoolArray
     """Whether the second date shows the pixel, shape (rows, columns)."""
+    before_built: BoolArray
+    """Whether the pixel's centre lies in a building of the first date, shape (rows, columns)."""
+    after_built: BoolArray
+    """Likewise of the second date."""
 
 
 @dataclass(frozen=True)

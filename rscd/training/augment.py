@@ -2,33 +2,47 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.random import Generator
 from PIL import Image
 
-from rscd.training.tiles import CHANGED, IGNORED, Triple
+from rscd.training.tiles import CHANGED, IGNORED
 from rscd.types import BoolArray, ByteArray, FloatArray
 
-Crop = Triple
 CHANGE_SHARE = 0.6
 """Share of crops that are centred near a changed pixel, where the tile has one."""
+SHARP = 1.25
+"""Beyond this zoom the outline of a label is not known to the pixel: what lies beside it is ignored."""
 
 
-def random_crop(tile: Triple, size: int, scale: tuple[float, float], rng: Generator) -> Crop:
+class Crop(NamedTuple):
+    """A labelled pair of images, and what is known of each date by itself."""
+
+    before: ByteArray
+    """(3, H, W)."""
+    after: ByteArray
+    """(3, H, W)."""
+    label: ByteArray
+    """(H, W), as in ``tiles``."""
+    built: ByteArray | None = None
+    """(2, H, W): 1 where the thing whose change is looked for is there on a date, 0 where not, IGNORED where that
+    is not known; None where it is known nowhere."""
+
+
+def random_crop(tile: Crop, size: int, scale: tuple[float, float], rng: Generator) -> Crop:
     """Cut a square of ``size`` px that shows ``size / zoom`` px of the tile, zoom log-uniform in ``scale``.
 
     A tile smaller than the cut is enlarged to fit, so zoom may exceed the range there.
     """
-    before, after, label = tile
     zoom = float(np.exp(rng.uniform(np.log(scale[0]), np.log(scale[1]))))
-    cut = min(round(size / zoom), *label.shape)
-    row, col = _corner(label, cut, rng)
+    cut = min(round(size / zoom), *tile.label.shape)
+    row, col = _corner(tile.label, cut, rng)
     part = np.s_[row : row + cut, col : col + cut]
-    return (
-        _resize(before[:, *part], size),
-        _resize(after[:, *part], size),
-        _resize_label(label[part], size),
-    )
+    built = None if tile.built is None else np.stack([_resize_label(date[part], size) for date in tile.built])
+    before, after = (_resize(image[:, *part], size) for image in (tile.before, tile.after))
+    return Crop(before, after, _resize_label(tile.label[part], size), built)
 
 
 def _corner(label: ByteArray, cut: int, rng: Generator) -> tuple[int, int]:
@@ -52,13 +66,26 @@ def _resize(image: ByteArray, size: int) -> ByteArray:
 
 
 def _resize_label(label: ByteArray, size: int) -> ByteArray:
-    """Changed where most of a new pixel was; ignored where any of it was."""
+    """Changed where most of a new pixel was; ignored where any of it was, and beside edges that are enlarged."""
     if label.shape[0] == size:
         return label
+    if size > SHARP * label.shape[0]:
+        label = np.where(_beside_edges(label), np.uint8(IGNORED), label)
     changed = (_share(label == CHANGED, size) >= 128).astype(np.uint8)
     if not (label == IGNORED).any():
         return changed
     return np.where(_share(label == IGNORED, size) > 0, np.uint8(IGNORED), changed)
+
+
+def _beside_edges(label: ByteArray) -> BoolArray:
+    """Pixels one of whose four neighbours is labelled otherwise."""
+    beside = np.zeros(label.shape, bool)
+    down, across = label[1:] != label[:-1], label[:, 1:] != label[:, :-1]
+    beside[1:] |= down
+    beside[:-1] |= down
+    beside[:, 1:] |= across
+    beside[:, :-1] |= across
+    return beside
 
 
 def _share(mask: BoolArray, size: int) -> ByteArray:
@@ -69,17 +96,20 @@ def _share(mask: BoolArray, size: int) -> ByteArray:
 
 def augment(crop: Crop, rng: Generator) -> Crop:
     """Turn, flip and swap the dates at random, and give each date its own light."""
-    before, after, label = crop
     turns, flip, swap = int(rng.integers(4)), bool(rng.integers(2)), bool(rng.integers(2))
-    images = [np.rot90(i, turns, (1, 2)) for i in (before, after)]
-    label = np.rot90(label, turns)
-    if flip:
-        images, label = [i[:, :, ::-1] for i in images], label[:, ::-1]
+
+    def turned(array: ByteArray) -> ByteArray:
+        found = np.rot90(array, turns, (-2, -1))
+        return np.ascontiguousarray(found[..., ::-1] if flip else found)
+
+    images = [turned(image) for image in (crop.before, crop.after)]
+    built = None if crop.built is None else turned(crop.built)
     if swap:
         images.reverse()
+        built = None if built is None else built[::-1].copy()
     shared = _light(rng, 0.5)
     lit = [_relight(i.astype(np.float32), _light(rng, 1.0), shared, rng) for i in images]
-    return lit[0], lit[1], np.ascontiguousarray(label)
+    return Crop(lit[0], lit[1], turned(crop.label), built)
 
 
 def _light(rng: Generator, strength: float) -> tuple[FloatArray, FloatArray, float, float]:

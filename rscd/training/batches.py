@@ -13,11 +13,14 @@ from torch import Tensor
 
 from rscd.config import TrainConfig
 from rscd.training.augment import Crop, augment, random_crop
-from rscd.training.tiles import CHANGED, Tile, Triple
+from rscd.training.one_date import OneDate
+from rscd.training.tiles import CHANGED, IGNORED, Tile
 from rscd.types import LongArray
 
-RENDERED, RENDERED_SEED = 256, 1_000_000
+RENDERED, RENDERED_SEED = 512, 1_000_000
 """Rendered scenes in the training pool, and the seed of the first."""
+RENDERED_GSD_M = 0.35, 0.8
+"""Range of their pixel sizes, m."""
 ORDER, SAMPLE = 0, 1
 """What a generator is for, beside the seed: the order of tiles, or all that is random of one sample."""
 
@@ -34,6 +37,8 @@ class Batch:
     """(N, crop, crop) uint8, as in ``tiles``."""
     names: tuple[str, ...]
     """Where each crop is from."""
+    built: Tensor | None = None
+    """(N, 2, crop, crop) uint8, as in ``Crop``; None where it is known of no crop."""
 
 
 class Batches:
@@ -53,6 +58,7 @@ class Batches:
         self.tiles, self.config, self.threads = tiles, config, threads
         share = config.batch_size // processes
         self.share = range(rank * share, (rank + 1) * share)
+        self._one_date = OneDate(config.one_date)
         # a large tile is drawn more often, so that every piece of ground is seen equally often
         self._spread = np.repeat(np.arange(len(tiles)), [max(1, t.pixels() // config.crop**2) for t in tiles])
         self._order = lru_cache(maxsize=2)(self._shuffled)
@@ -64,19 +70,26 @@ class Batches:
                 first = step * self.config.batch_size
                 samples = pool.map(self.sample, (first + place for place in self.share))
                 crops, names = zip(*samples, strict=True)
-                before, after, label = (torch.from_numpy(np.stack(part)) for part in zip(*crops, strict=True))
-                yield Batch(before, after, label, names)
+                before, after, label = (
+                    torch.from_numpy(np.stack(part))
+                    for part in zip(*((c.before, c.after, c.label) for c in crops), strict=True)
+                )
+                yield Batch(before, after, label, names, _built(crops))
 
     def sample(self, number: int) -> tuple[Crop, str]:
         """Make sample ``number`` of the run, and tell where it is from."""
         rng = np.random.default_rng((self.config.seed, SAMPLE, number))
-        if rng.random() < self.config.simulated:
+        config, kind = self.config, rng.random()
+        if kind < config.simulated:
             scene = int(rng.integers(RENDERED))
-            tile, name = _rendered(scene, 2 * self.config.crop), f"rendered scene {scene}"
+            tile, name = _rendered(scene, 2 * config.crop), f"rendered scene {scene}"
+        elif kind < config.simulated + config.one_date_share:
+            crop, name = self._one_date.pair(config.crop, config.scale, rng)
+            return augment(crop, rng), name
         else:
             drawn = self.tiles[self._drawn(number)]
-            tile, name = drawn.read(), drawn.name
-        return augment(random_crop(tile, self.config.crop, self.config.scale, rng), rng), name
+            tile, name = Crop(*drawn.read()), drawn.name
+        return augment(random_crop(tile, config.crop, config.scale, rng), rng), name
 
     def _drawn(self, number: int) -> int:
         """Which tile: all are drawn before one is drawn again."""
@@ -87,14 +100,32 @@ class Batches:
         return np.random.default_rng((self.config.seed, ORDER, turn)).permutation(self._spread)
 
 
+def _built(crops: Sequence[Crop]) -> Tensor | None:
+    """What is known of each date by itself, (N, 2, H, W)."""
+    if all(crop.built is None for crop in crops):
+        return None
+    unknown = np.full((2, *crops[0].label.shape), IGNORED, np.uint8)
+    return torch.from_numpy(np.stack([unknown if crop.built is None else crop.built for crop in crops]))
+
+
 @lru_cache(maxsize=RENDERED)
-def _rendered(number: int, side: int) -> Triple:
+def _rendered(number: int, side: int) -> Crop:
     """Render scene ``number`` of the training pool: the layouts in turn, seeds apart from tests and demo."""
     from rscd.simulate import LAYOUTS, Scene, SceneSpec
     from rscd.types import Window
 
     layouts = [name for name in LAYOUTS if name != "demo"]  # held out
     layout = layouts[number % len(layouts)]
-    scene = Scene(SceneSpec(seed=RENDERED_SEED + number, width=side, height=side, layout=layout))
-    view = scene.render(Window(0, 0, side, side))
-    return view.before, view.after, (view.label > 0).astype(np.uint8) * np.uint8(CHANGED)
+    rng = np.random.default_rng(RENDERED_SEED + number)
+    spec = SceneSpec(
+        seed=RENDERED_SEED + number,
+        width=side,
+        height=side,
+        layout=layout,
+        gsd_m=round(float(np.exp(rng.uniform(*np.log(RENDERED_GSD_M)))), 3),
+        change_share=float(rng.uniform(0.2, 0.6)),
+        vanished_share=float(rng.uniform(0.1, 0.5)),
+    )
+    view = Scene(spec).render(Window(0, 0, side, side))
+    label = (view.label > 0).astype(np.uint8) * np.uint8(CHANGED)
+    return Crop(view.before, view.after, label, np.stack([view.before_built, view.after_built]).astype(np.uint8))

@@ -13,13 +13,16 @@ from torch import Tensor
 
 from rscd.config import TrainConfig
 from rscd.errors import DataError, UsageError
+from rscd.inference.heap import keep_memory
 from rscd.inference.predictor import cpu_has_bf16
 from rscd.model.network import ChangeNetwork
 from rscd.training.batches import Batch
-from rscd.training.losses import CemOptions, make_loss
+from rscd.training.losses import CemOptions, make_loss, presence_loss
 from rscd.training.optimiser import make_optimiser, prepare_tuning, set_rates, training_mode
 from rscd.training.parallel import Group
 
+PRESENCE_SHARE = 0.3
+"""Weight of what is told of each date by itself, beside the loss of change."""
 CLIP = 5.0
 """Largest norm of the gradient."""
 
@@ -57,6 +60,8 @@ class Learner:
             config.loss, CemOptions(config.tau, config.floor, config.warmup_steps, config.normalise)
         )
         prepare_tuning(network, config)
+        if group.device.type == "cpu":
+            keep_memory()
         network.to(group.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         group.copy_leader(network.state_dict().values())
         self.network, self.average = network, copy.deepcopy(network)
@@ -110,8 +115,12 @@ class Learner:
             part = slice(start, start + self.micro_batch)
             before, after, label = (t[part].to(device) for t in (batch.before, batch.after, batch.label))
             with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-                logits = self.network(before, after)
-            loss = self.loss_of(logits.float(), label, step) * (len(label) / crops)
+                logits = self.network.logits(before, after)
+            loss = self.loss_of(logits.change.float(), label, step)
+            if logits.presence is not None:
+                built = None if batch.built is None else batch.built[part].to(device)
+                loss = loss + PRESENCE_SHARE * presence_loss(logits.presence, label, built)
+            loss = loss * (len(label) / crops)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total

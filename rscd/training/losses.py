@@ -109,6 +109,30 @@ def make_loss(name: str, options: CemOptions) -> Loss:
     return loss
 
 
+def presence_loss(logits: Tensor, label: Tensor, built: Tensor | None) -> Tensor:
+    """Cross-entropy of what is there on each date where that is known, and of exactly one of them where it is not.
+
+    Where a pixel changed, one date has the thing and the other has not; where it did not, both are alike. So labels
+    of change teach presence too, once something else has told which date is which.
+
+    Args:
+        logits: (N, 2, h, w), before and after, at any stride.
+        label: (N, H, W), as in ``tiles``.
+        built: (N, 2, H, W), as in ``Crop``, or None.
+    """
+    full = F.interpolate(logits, size=label.shape[-2:], mode="bilinear", align_corners=False)
+    yes, no = F.logsigmoid(full), F.logsigmoid(-full)
+    one = torch.logaddexp(yes[:, 0] + no[:, 1], no[:, 0] + yes[:, 1])
+    alike = torch.logaddexp(yes[:, 0] + yes[:, 1], no[:, 0] + no[:, 1])
+    judged = (label != IGNORED).to(full.dtype)
+    entropy = -(torch.where(label == CHANGED, one, alike) * judged).sum() / judged.sum().clamp(min=1)
+    if built is None:
+        return entropy
+    known = (built != IGNORED).to(full.dtype)
+    told = -(torch.where(built == CHANGED, yes, no) * known).sum() / known.sum().clamp(min=1)
+    return entropy + told
+
+
 def _judged(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     """Logits and truth (1.0 changed, 0.0 unchanged) of the pixels that are not ignored."""
     judged = label != IGNORED

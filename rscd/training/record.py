@@ -18,7 +18,7 @@ from rscd.training.validation import Verdict
 SHAPING = (
     *("encoder", "tune", "lora_rank", "loss", "tau", "floor", "warmup_steps", "normalise"),
     *("epochs", "crops", "crop", "batch_size", "rate", "encoder_factor", "layer_decay", "ema"),
-    *("scale", "simulated", "seed"),
+    *("scale", "simulated", "one_date_share", "fine", "presence", "seed"),
 )
 """Options that shape the weights, beside the data and what the run starts from."""
 

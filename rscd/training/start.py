@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rscd.config import TrainConfig
 from rscd.errors import UsageError
 from rscd.model.catalog import find_model
@@ -11,6 +13,8 @@ from rscd.model.network import ChangeNetwork, normalisation
 
 WIDTH = 64
 """Channels of STFE and MSDF in new networks."""
+FINE = 24
+"""Channels of the fine scales in new networks whose encoder has a map at stride 2."""
 
 
 def check_output(config: TrainConfig) -> None:
@@ -35,13 +39,39 @@ def start_network(config: TrainConfig) -> tuple[ChangeNetwork, Contract]:
         if contract.encoder != config.encoder:
             problem = f"holds a {contract.encoder} network, not {config.encoder}"
             raise UsageError(problem, path=config.init, remedy=f"add --encoder {contract.encoder}")
-        return network, contract
+        return _grown(network, contract, config)
     mean, std = normalisation(config.encoder)
-    contract = Contract(name=config.name, version="1", encoder=config.encoder, width=WIDTH, mean=mean, std=std)
+    contract = Contract(
+        name=config.name,
+        version="1",
+        encoder=config.encoder,
+        width=WIDTH,
+        mean=mean,
+        std=std,
+        fine=config.fine if config.fine is not None else FINE * (config.encoder == "lite"),
+        presence=_teaches_presence(config) if config.presence is None else config.presence,
+    )
     network = build_network(contract)
     if config.encoder == "lite":
         _load_imagenet(network)
     return network, contract
+
+
+def _teaches_presence(config: TrainConfig) -> bool:
+    return config.simulated > 0 or config.one_date_share > 0
+
+
+def _grown(network: ChangeNetwork, contract: Contract, config: TrainConfig) -> tuple[ChangeNetwork, Contract]:
+    """The network with the parts that are asked for beside its own; it answers as before."""
+    fine = contract.fine if config.fine is None else config.fine
+    presence = contract.presence if config.presence is None else config.presence
+    if (fine, presence) == (contract.fine, contract.presence):
+        return network, contract
+    contract = replace(contract, fine=fine, presence=presence)
+    grown = build_network(contract)
+    own = grown.state_dict()
+    grown.load_state_dict({name: t for name, t in network.state_dict().items() if name in own}, strict=False)
+    return grown, contract
 
 
 def _load_imagenet(network: ChangeNetwork) -> None:

@@ -94,7 +94,7 @@ class FolderTile:
             DataError: A file cannot be read, sizes differ, or the label has values beyond 0, 1 and 255.
         """
         label = self.truth()
-        before, after = (np.moveaxis(_read(path, "RGB"), 2, 0) for path in (self.before, self.after))
+        before, after = (np.moveaxis(read_image(path, "RGB"), 2, 0) for path in (self.before, self.after))
         return before, after, label
 
     def truth(self) -> ByteArray:
@@ -109,7 +109,7 @@ class FolderTile:
                 f"{n} {w} x {h}" for n, (w, h) in zip(("before", "after", "label"), sizes, strict=True)
             )
             raise DataError(f"sizes differ: {told} px", path=self.label, remedy="cut all three to one size")
-        label = _read(self.label, "L")
+        label = read_image(self.label, "L")
         check_values(np.unique(label), self.label)
         return (label > 0).astype(np.uint8)
 
@@ -124,7 +124,7 @@ class FolderTile:
 
     def values(self) -> tuple[int, ...]:
         """The values that the label's file holds, ascending."""
-        return tuple(np.unique(_read(self.label, "L")).tolist())
+        return tuple(np.unique(read_image(self.label, "L")).tolist())
 
     def pixels(self) -> int:
         """Pixels of the tile, from the label's header.
@@ -176,7 +176,12 @@ def _size(path: Path) -> tuple[int, int]:
         return image.size
 
 
-def _read(path: Path, mode: str) -> ByteArray:
+def read_image(path: Path, mode: str) -> ByteArray:
+    """Decode a file to ``mode``, RGB (H, W, 3) or L (H, W).
+
+    Raises:
+        DataError: It cannot be read, or has more than 8 bit.
+    """
     with _opened(path) as image:
         if image.mode.startswith(("I", "F")):
             remedy = "convert it to 8 bit, or give the scene as GeoTIFFs, which are scaled"
