@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rscd.training.augment import random_crop
+from rscd.training.augment import Crop, random_crop
 from rscd.training.tiles import find_tiles
 
 MIB = 1 << 20
@@ -80,7 +80,7 @@ def _squares(tiles: list, options: argparse.Namespace) -> Iterator[tuple[str, di
                 yield f"{number:05d}", _whole(tiles[i])
                 number += 1
                 continue
-            before, after, label = random_crop(tile, min(options.crop, *tile[2].shape), (1.0, 1.0), rng)
+            before, after, label, _ = random_crop(Crop(*tile), min(options.crop, *tile[2].shape), (1.0, 1.0), rng)
             images = {
                 f"{d}/*.jpg": _encoded(np.moveaxis(p, 0, 2), options) for d, p in (("A", before), ("B", after))
             }

@@ -5,9 +5,9 @@ from rscd.model.lite import LiteEncoder, imagenet_state
 from rscd.model.network import ChangeNetwork, normalisation
 
 
-def network(encoder, seed=0, width=16):
+def network(encoder, seed=0, width=16, **heads):
     torch.manual_seed(seed)
-    return ChangeNetwork(encoder, width, *normalisation(encoder)).eval()
+    return ChangeNetwork(encoder, width, *normalisation(encoder), **heads).eval()
 
 
 def images(n=2, size=96, seed=3):
@@ -19,19 +19,49 @@ def images(n=2, size=96, seed=3):
 @torch.inference_mode()
 def test_logits_have_the_size_of_the_window_and_do_not_change_when_the_dates_swap(encoder):
     net, (before, after) = network(encoder), images()
-    logits = net(before, after)
+    logits = net(before, after).change
     assert logits.shape == (2, 96, 96)
     assert logits.isfinite().all()
-    torch.testing.assert_close(net(after, before), logits, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(net(after, before).change, logits, rtol=1e-4, atol=1e-5)
     net.train()  # fresh weights say next to nothing until batch norm scales them
-    assert not torch.allclose(net(before, before), net(before, after), atol=1e-3)
+    assert not torch.allclose(net(before, before).change, net(before, after).change, atol=1e-3)
+
+
+@torch.inference_mode()
+def test_presence_swaps_with_the_dates_and_change_does_not():
+    net, (before, after) = network("lite", fine=8, presence=True), images()
+    torch.nn.init.normal_(net.fine.head.weight)
+    there, back = net(before, after), net(after, before)
+    assert there.change.shape == (2, 96, 96)
+    assert there.presence.shape == (2, 2, 24, 24)
+    torch.testing.assert_close(back.change, there.change, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(back.presence.flip(1), there.presence, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(there.presence[:, 0], there.presence[:, 1], atol=1e-4)
+
+
+@torch.inference_mode()
+def test_fine_scales_begin_without_a_say_and_then_see_single_pixels():
+    plain, fine = network("lite"), network("lite", fine=8)
+    fine.load_state_dict(plain.state_dict(), strict=False)
+    before, after = images()
+    torch.testing.assert_close(fine(before, after).change, plain(before, after).change)
+    torch.nn.init.normal_(fine.fine.head.weight)
+    torch.nn.init.normal_(fine.fine.head.bias)
+    said = fine(before, after).change - plain(before, after).change
+    blocks = said.unfold(1, 2, 2).unfold(2, 2, 2)  # the four pixels of each place of stride 2
+    assert blocks.flatten(3).std(-1).min() > 0
+
+
+def test_an_encoder_without_a_map_at_stride_2_has_no_fine_scales():
+    with pytest.raises(ValueError, match="vit_t has no map at stride 2"):
+        network("vit_t", fine=8)
 
 
 @torch.inference_mode()
 def test_a_window_does_not_depend_on_what_else_is_in_the_batch():
     net, (before, after) = network("lite"), images(4)
-    alone = torch.cat([net(before[i : i + 1], after[i : i + 1]) for i in range(4)])
-    torch.testing.assert_close(net(before, after), alone, rtol=1e-4, atol=1e-4)
+    alone = torch.cat([net(before[i : i + 1], after[i : i + 1]).change for i in range(4)])
+    torch.testing.assert_close(net(before, after).change, alone, rtol=1e-4, atol=1e-4)
 
 
 @torch.inference_mode()

@@ -150,7 +150,7 @@ class Predictor:
 
     def _logits(self, pair: list[torch.Tensor], precision: Precision) -> torch.Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            logits: torch.Tensor = self.network(*pair)
+            logits: torch.Tensor = self.network(*pair).change
         return logits.float()
 
     def _to_device(self, images: ByteArray) -> torch.Tensor:

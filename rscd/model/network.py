@@ -1,4 +1,4 @@
-"""The whole network: encoder shared by both dates -> STFE at four scales -> MSDF -> one logit map."""
+"""The whole network: encoder shared by both dates -> STFE at four scales -> MSDF -> logits."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Logits(NamedTuple):
 
 
 class ChangeNetwork(nn.Module):
-    """Two image batches in, change logits out; symmetric in time.
+    """Two image batches in, logits out; those of change are symmetric in time.
 
     Args:
         encoder: One of ``ENCODERS``.
@@ -70,20 +70,8 @@ class ChangeNetwork(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
-    def forward(self, before: Tensor, after: Tensor) -> Tensor:
-        """Map two batches (N, 3, H, W) on the 0..255 scale to change logits (N, H, W), H, W multiples of 32."""
-        return self._read(before, after)[0]
-
-    def logits(self, before: Tensor, after: Tensor) -> Logits:
-        """All that the network says of two batches (N, 3, H, W) as ``forward`` takes them."""
-        change, dates = self._read(before, after)
-        if self.presence is None:
-            return Logits(change, None)
-        both = self.presence(dates).float()
-        return Logits(change, torch.stack(both[:, 0].chunk(2), dim=1))
-
-    def _read(self, before: Tensor, after: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Change logits (N, H, W), and what STFE has of each date by itself, finest first."""
+    def forward(self, before: Tensor, after: Tensor) -> Logits:
+        """Read two batches (N, 3, H, W) on the 0..255 scale, H and W multiples of 32."""
         both = (torch.cat([before, after]).to(self.mean.dtype) - self.mean) / self.std
         both = both.contiguous(memory_format=torch.channels_last)
         if self.fine is not None:
@@ -96,7 +84,10 @@ class ChangeNetwork(nn.Module):
         change = resize(coarse.float(), before.shape[-2:])
         if self.fine is not None:
             change = change + self.fine(found[0], fused).float()
-        return change[:, 0], [*dates]
+        if self.presence is None:
+            return Logits(change[:, 0], None)
+        present = self.presence([*dates]).float()
+        return Logits(change[:, 0], torch.stack(present[:, 0].chunk(2), dim=1))
 
     @property
     def backbone(self) -> nn.Module:

@@ -115,7 +115,7 @@ class Learner:
             part = slice(start, start + self.micro_batch)
             before, after, label = (t[part].to(device) for t in (batch.before, batch.after, batch.label))
             with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-                logits = self.network.logits(before, after)
+                logits = self.network(before, after)
             loss = self.loss_of(logits.change.float(), label, step)
             if logits.presence is not None:
                 built = None if batch.built is None else batch.built[part].to(device)

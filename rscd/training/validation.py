@@ -112,7 +112,7 @@ def validate(
                 truth = label[part]
                 rows, cols = truth.shape
                 with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                    logits = network(*pair)
+                    logits = network(*pair).change
                 logits = logits[0, :rows, :cols].float().cpu().numpy()
                 judged = truth != IGNORED
                 counts.add(logit_bins(logits[judged]), truth[judged] == CHANGED)

@@ -40,7 +40,7 @@ def plain(before: Path, after: Path, output: Path, raster: Path) -> int:
                 window = Window(col, row, TILE, TILE)
                 pair = [torch.from_numpy(date.read(window=window))[None] for date in (a, b)]
                 with torch.inference_mode():
-                    p = (network(*pair)[0] / contract.temperature).sigmoid().numpy()
+                    p = (network(*pair).change[0] / contract.temperature).sigmoid().numpy()
                 total[row : row + TILE, col : col + TILE] += p * weight
                 weights[row : row + TILE, col : col + TILE] += weight
                 tiles += 1
