@@ -18,8 +18,9 @@ from rscd.inference.lock import locked
 from rscd.inference.stream import ahead
 from rscd.inference.work import plan_work
 from rscd.output.area import PixelAreas
-from rscd.output.evidence import Evidence, band_names
+from rscd.output.evidence import Evidence
 from rscd.output.facts import Facts, PairFacts
+from rscd.output.origin import origin_of
 from rscd.output.outputs import Outputs, Progress
 from rscd.output.provenance import provenance, said
 from rscd.output.publish import Publication
@@ -78,8 +79,6 @@ def detect(
         journal = open_journal(folder, plan, run.key, resume=config.resume, tell=on_start)
         work = plan_work(plan, threshold, journal=journal, all_pixels=config.report is not None)
         areas, tally, report = PixelAreas(pair.grid), Tally(resumed=len(journal)), Report(config.report, pair.grid)
-        nir = ("nir",) * (pair.before.raster.nir is not None)
-        names = (*band_names(contract.bands, len(pair.before.raster.bands)), *nir)
         records = band_records(
             ahead(report.watch(watch.each("read", read_windows(pair, plan, work.read)))),
             plan,
@@ -110,6 +109,7 @@ def detect(
 
         smallest = contract.minimum_m2(gsd_m(pair.grid))
         minimum = smallest if config.min_area_m2 is None else config.min_area_m2
+        origin = origin_of(config, seen, (config.probability or config.output).parent)
         with closing(ahead(watch.each("bands", records))) as stream:
             written = outputs.write(
                 stream,
@@ -119,13 +119,11 @@ def detect(
                 provenance=facts,
                 publication=publication,
                 progress=on_band,
-                evidence=Evidence(
-                    pair.grid, names, prepared.residuals_px, beside=len(nir), one_scale=pair.one_scale
-                ),
+                evidence=Evidence.of(pair, contract.bands, prepared.residuals_px),
                 report=report,
                 watch=watch,
                 outside=pair.outside_aoi if pair.aoi is not None else None,
-                run={"model": asdict(contract), "threshold": asked, "min_area_m2": minimum},
+                run={"model": asdict(contract), "threshold": asked, "min_area_m2": minimum} | origin,
             )
         cost, found = telemetry(watch, gpu_memory_mb(device)), PairFacts.of(prepared)
         report.write(Facts(written, asked, cost, facts(), run.predictor.precision, found), publication)

@@ -9,6 +9,7 @@ import sys
 from contextlib import closing
 
 import numpy as np
+import pandas
 import pyogrio
 import pytest
 import shapely
@@ -351,3 +352,45 @@ def test_polygons_keep_what_the_run_of_the_raster_knew(tmp_path):
     assert json.loads(told["model"])["licence"] == CONTRACT.licence
     other = polygons(PolygonsConfig(raster, tmp_path / "other.gpkg", threshold=0.7, min_area_m2=1.0))
     assert (other.polygons, other.min_area_m2) == (2, 1.0)
+
+
+def test_polygons_tell_what_the_images_show_and_training_learns_from_their_reviews(tmp_path):
+    (tmp_path / "maps").mkdir()
+    raster, again = tmp_path / "p.tif", tmp_path / "maps" / "again.gpkg"
+    run(tmp_path / "c.gpkg", threshold=0.6, probability=raster)
+    polygons(PolygonsConfig(raster, again, threshold=0.6))
+    ours, theirs = read(again), read(tmp_path / "c.gpkg")
+    assert list(ours.columns) == list(theirs.columns)
+    assert ours.before_red.notna().all()
+    ours, theirs = (frame.sort_values(["area_m2", "lon"], ignore_index=True) for frame in (ours, theirs))
+    same = [name for name in theirs.columns if name not in ("id", "geometry")]
+    pandas.testing.assert_frame_equal(ours[same], theirs[same])
+    edit(again, "UPDATE changes SET review = 'accepted'")
+    (source,) = find_sources(TrainConfig((), output=tmp_path / "m", reviews=(again,)), [again]).pairs
+    assert source.config.before.resolve() == (tmp_path / "in" / "a.tif").resolve()
+    assert (open_label(source, utm_grid(160, 200)).read(Window(0, 0, 160, 200)) == CHANGED).any()
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_polygons_without_their_images_say_so_and_come_all_the_same(tmp_path, gone):
+    raster, said = tmp_path / "p.tif", []
+    first = run(tmp_path / "c.gpkg", probability=raster)
+    before = tmp_path / "in" / "a.tif"
+    if gone:
+        before.unlink()
+    else:
+        write_image(before, np.full((3, 160, 200), 9, np.uint8), utm_grid(160, 200))
+    again = polygons(PolygonsConfig(raster, tmp_path / "again.gpkg"), on_start=said.append)
+    assert again.polygons == first.polygons
+    assert "before_red" not in read(tmp_path / "again.gpkg").columns
+    assert ("is not there" if gone else "is not the file that it was made from") in said[0]
+    assert "do not tell what the images show" in said[0]
+
+
+def test_a_raster_may_move_with_its_images(tmp_path):
+    folder, moved = tmp_path / "here", tmp_path / "there"
+    folder.mkdir()
+    run(folder / "c.gpkg", probability=folder / "p.tif")
+    folder.rename(moved)
+    polygons(PolygonsConfig(moved / "p.tif", moved / "again.gpkg"))
+    assert read(moved / "again.gpkg").after_red.notna().all()

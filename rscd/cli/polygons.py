@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from rscd.cli import options
-from rscd.cli.console import exit_codes, print_json, print_table
+from rscd.cli.console import exit_codes, print_json, print_table, say
 from rscd.cli.detect import summary
 from rscd.cli.progress import megapixels
 
@@ -51,8 +52,11 @@ def polygons(
         from rscd.polygons import threshold_of
 
         with megapixels("polygons", quiet=quiet or as_json) as progress:
-            written = run(config, progress=progress)
+            written = run(config, progress=progress, on_start=partial(say, quiet=quiet or as_json))
         if as_json:
             print_json(written, written.geopackage)
         elif not quiet:
-            print_table(summary(written, threshold_of(config, KeptProbability(probability))))
+            kept = KeptProbability(probability)
+            model = kept.run.get("model")
+            rows = [("model", f"{model['name']} {model['version']}")] if isinstance(model, dict) else []
+            print_table([*summary(written, threshold_of(config, kept)), *rows])

@@ -15,6 +15,7 @@ from rscd.inference.heap import keep_memory
 from rscd.inference.lanes import lanes_on
 from rscd.model.contract import Contract
 from rscd.model.fold import folded
+from rscd.model.network import Logits
 from rscd.types import ByteArray, FloatArray
 
 
@@ -62,7 +63,7 @@ class Predictor:
     """A network on a device: batches of window pairs in, probabilities out.
 
     Args:
-        network: In evaluation mode.
+        network: In evaluation mode; gives ``Logits``, or those of change alone.
         temperature: Divides the logits before the sigmoid.
         device: Where to run.
         precision: ``auto`` is bf16 on CUDA, fp32 elsewhere.
@@ -150,8 +151,8 @@ class Predictor:
 
     def _logits(self, pair: list[torch.Tensor], precision: Precision) -> torch.Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            logits: torch.Tensor = self.network(*pair).change
-        return logits.float()
+            logits: Logits | torch.Tensor = self.network(*pair)
+        return (logits.change if isinstance(logits, Logits) else logits).float()
 
     def _to_device(self, images: ByteArray) -> torch.Tensor:
         """Pad the batch with copies of its first window and move it as it is (normalising is the network's)."""

@@ -4,10 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
-from rscd.inference.journal import Journal
 from rscd.scene.windows import WindowPlan
 from rscd.types import BandRecord, FloatArray
+
+if TYPE_CHECKING:
+    from rscd.inference.journal import Journal
+
+
+class Finished(Protocol):
+    """Bands that are finished, as a journal has them."""
+
+    def __contains__(self, index: object) -> bool:
+        """Whether a band is."""
+
+    def __getitem__(self, index: int) -> BandRecord:
+        """The record of one that is."""
+
+    def tail(self, index: int) -> FloatArray | None:
+        """What blending left below it, if that was kept."""
+
+    def keep(self, record: BandRecord, tail: FloatArray) -> None:
+        """Take one more."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +39,7 @@ class Work:
     """Rows of windows to forward: those of bands that are not finished, and those above that reach into them."""
     read: tuple[int, ...]
     """Rows of windows whose pixels are needed, ascending."""
-    journal: Journal | None = None
+    journal: Finished | None = None
     """Holds finished bands, and takes others as they become so."""
 
     def kept(self, band: int) -> BandRecord | None:

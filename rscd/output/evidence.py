@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pyproj import Transformer
 
 from rscd.output.area import Ellipsoid
+from rscd.scene.pair import Pair
 from rscd.types import P_SCALE, ComponentTable, DoubleArray, Grid, LongArray
 
 GeometryArray = NDArray[np.object_]
@@ -134,6 +135,13 @@ class Evidence:
         self._seen, self._one_scale = len(self.bands) - beside, one_scale
         self._ellipsoid = Ellipsoid(grid.crs)
         self._to_lonlat = Transformer.from_crs(grid.crs, "EPSG:4326", always_xy=True)
+
+    @classmethod
+    def of(cls, pair: Pair, bands: Sequence[str], residual: Residual | None) -> Evidence:
+        """Of a pair that a model with these bands is shown."""
+        nir = ("nir",) * (pair.before.raster.nir is not None)
+        names = (*band_names(bands, len(pair.before.raster.bands)), *nir)
+        return cls(pair.grid, names, residual, beside=len(nir), one_scale=pair.one_scale)
 
     def batch(self, first_id: int, table: ComponentTable, polygons: GeometryArray) -> pa.RecordBatch:
         """The features of n components, numbered from ``first_id``.

@@ -176,7 +176,8 @@ class KeptProbability:
 
     Attributes:
         grid: Its grid.
-        run: What it says of its run: model, threshold, smallest polygon; empty where it says nothing.
+        run: What it says of its run: model, threshold, smallest polygon, and the pair as ``origin`` has it; empty
+            where it says nothing.
 
     Raises:
         DataError: Missing, not a GeoTIFF, or not a probability raster of ours.
@@ -207,11 +208,20 @@ class KeptProbability:
         Raises:
             DataError: A block cannot be decoded.
         """
+        for row in range(0, self.grid.height, BLOCK):
+            yield row, self.rows(row, min(row + BLOCK, self.grid.height))
+
+    def rows(self, start: int, stop: int) -> ByteArray:
+        """Values (stop - start, columns) of some rows.
+
+        Raises:
+            DataError: A block cannot be decoded.
+        """
+        window = RasterWindow(0, start, self.grid.width, stop - start)
         with rasterio.Env(**GDAL_OPTIONS), self._open() as dataset:
-            for row in range(0, dataset.height, BLOCK):
-                window = RasterWindow(0, row, dataset.width, min(BLOCK, dataset.height - row))
-                try:
-                    yield row, dataset.read(1, window=window)
-                except RasterioError as error:
-                    problem = f"rows from {row} cannot be read: {words_of(error)}"
-                    raise DataError(problem, path=self._path, remedy="write it again") from error
+            try:
+                values: ByteArray = dataset.read(1, window=window)
+            except RasterioError as error:
+                problem = f"rows from {start} cannot be read: {words_of(error)}"
+                raise DataError(problem, path=self._path, remedy="write it again") from error
+        return values

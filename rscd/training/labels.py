@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,9 +13,9 @@ import rasterio
 
 from rscd.config import PairConfig
 from rscd.errors import DataError
+from rscd.output.origin import pair_of
 from rscd.scene.aoi import burn, read_vectors, to_grid
 from rscd.scene.blocks import BadBlocks, find_blocks
-from rscd.scene.fingerprint import fingerprint
 from rscd.scene.grid import name_of
 from rscd.scene.mapping import Mapping
 from rscd.scene.raster import GDAL_OPTIONS, Raster, open_raster
@@ -171,31 +171,10 @@ def detected_from(path: Path, aoi: Path | None) -> PairConfig:
     other = f"or name them: --pair BEFORE AFTER '{path}'"
     try:
         told = pyogrio.read_info(path, layer=LAYER)["layer_metadata"] or {}
-        inputs, options = json.loads(told["inputs"]), json.loads(told["options"])
-        dates = {role: path.parent / inputs[role]["path"] for role in ("before", "after")}
+        origin = {name: json.loads(told[name]) for name in ("inputs", "options")}
+        return replace(pair_of(origin, path.parent), aoi=aoi)
     except (*UNREADABLE, KeyError, TypeError, ValueError) as error:
         remedy = "give a GeoPackage that rscd detect wrote, " + other
         raise DataError("does not say which pair it was made from", path=path, remedy=remedy) from error
-    for role, date in dates.items():
-        if not date.is_file():
-            raise DataError(f"{role} image {date} is not there", path=path, remedy=f"put it back, {other}")
-        if fingerprint(date)["sampled_sha256"] != inputs[role]["sampled_sha256"]:
-            problem = f"{role} image {date} is not the file that it was made from"
-            raise DataError(problem, path=path, remedy=f"put that file back, {other}")
-    return PairConfig(
-        dates["before"],
-        dates["after"],
-        bands=tuple(options["bands"]) if options.get("bands") else None,
-        after_bands=tuple(options["after_bands"]) if options.get("after_bands") else None,
-        nir=options.get("nir"),
-        after_nir=options.get("after_nir"),
-        before_mask=path.parent / options["before_mask"] if options.get("before_mask") else None,
-        after_mask=path.parent / options["after_mask"] if options.get("after_mask") else None,
-        mask_values=tuple(options["mask_values"]) if options.get("mask_values") else None,
-        grid=options.get("grid", "before"),
-        align=options.get("align", "auto"),
-        match=options.get("match", "off"),
-        assume_same_crs=options.get("assume_same_crs", False),
-        sidecars=options.get("sidecars", False),
-        aoi=aoi,
-    )
+    except DataError as error:
+        raise DataError(error.problem, path=path, remedy=f"{error.remedy}, {other}") from error
