@@ -8,7 +8,8 @@ from rscd import DetectConfig, detect
 from rscd.config import PairConfig
 from rscd.errors import DataError
 from rscd.model.contract import Contract
-from rscd.training.labels import COLLAR_PX, detected_from, open_label
+from rscd.training.labels import COLLAR_PX, open_label
+from rscd.training.reviewed import detected_from
 from rscd.training.sources import PairSource
 from rscd.training.tiles import CHANGED, IGNORED, UNCHANGED
 from rscd.types import Window

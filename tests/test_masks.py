@@ -21,7 +21,7 @@ from rscd.config import DetectConfig, InspectConfig, PairConfig
 from rscd.inspect import inspect
 from rscd.scene.pair import open_pair
 from rscd.scene.prepare import prepare
-from rscd.training.labels import detected_from
+from rscd.training.reviewed import detected_from
 from rscd.types import Window
 
 SHAPE = 300, 340

@@ -31,7 +31,7 @@ from rscd.output.report import report_html
 from rscd.scene.reader import WindowInput
 from rscd.scene.windows import Axis, WindowPlan
 from rscd.telemetry import Telemetry
-from rscd.training.labels import detected_from
+from rscd.training.reviewed import detected_from
 from rscd.types import Window
 
 NASTY = "<img src=x onerror=alert(1)>&\"'{{data}}</script>"

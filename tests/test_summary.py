@@ -7,6 +7,7 @@ from contextlib import closing
 
 import numpy as np
 import pyogrio
+import pyproj
 import pytest
 import rasterio
 import shapely
@@ -18,9 +19,15 @@ from rscd import DetectConfig, detect
 from rscd.archive.index import index_html
 from rscd.archive.ledger import Entry
 from rscd.archive.summary import write_summary
-from rscd.errors import OutputError
+from rscd.config import TrainConfig
+from rscd.errors import DataError, OutputError
 from rscd.model.contract import Contract
-from rscd.output.reviews import Carried, open_geopackage
+from rscd.output.reviews import Carried, blob_of, open_geopackage
+from rscd.scene.grid import grid_of
+from rscd.training.labels import open_label
+from rscd.training.sources import find_sources
+from rscd.training.tiles import CHANGED, IGNORED
+from rscd.types import Window
 
 TERMS = {"window": 96, "overlap": 32, "threshold": 0.6, "trained_on": "nothing"}
 STAND_IN = Pointwise(), Contract("stand-in", "1", "lite", 8, (0.0,) * 3, (1.0,) * 3, **TERMS)
@@ -158,3 +165,52 @@ def test_the_index_escapes_and_links_what_is_there(made):
     assert "report.html" not in page
     assert "not run yet" in page
     assert "4 changes in 2 pairs" in page
+
+
+def _reviews(path):
+    return find_sources(TrainConfig((), output=path.with_suffix(".safetensors"), reviews=(path,)), [path]).pairs
+
+
+def test_training_takes_a_reviewed_summary_pair_by_pair(made, tmp_path):
+    folder = shutil.copytree(made[0], tmp_path / "archive")
+    path = folder / "summary.gpkg"
+    write_summary(path, folder, made[1])
+    with pytest.raises(DataError, match="no polygon of it is reviewed"):
+        _reviews(path)
+    with closing(open_geopackage(path)) as database, database:
+        database.execute("UPDATE changes SET review = 'rejected' WHERE pair_id = 'east' AND id = 1")
+    (east,) = _reviews(path)
+    assert "east" in east.name
+    with rasterio.open(folder / "east" / "before.tif") as source:
+        grid = grid_of(source)
+    label = open_label(east, grid).read(Window(0, 0, 96, 96))
+    assert (label[15:25, 15:25] == 0).all() or (label[55:75, 55:65] == 0).all()
+    assert (label[85:, 80:] == IGNORED).all()
+    with rasterio.open(folder / "west" / "before.tif") as source:
+        x, y = source.xy(90, 90)
+        centre = pyproj.Transformer.from_crs(source.crs, 4326, always_xy=True).transform(x, y)
+    with closing(open_geopackage(path)) as database, database:
+        drawn = blob_of(shapely.Point(centre).buffer(2e-5), 4326)
+        database.execute("INSERT INTO changes (geometry) VALUES (?)", (drawn,))
+    west = next(source for source in _reviews(path) if "west" in source.name)
+    with rasterio.open(folder / "west" / "before.tif") as source:
+        grid = grid_of(source)
+    assert (open_label(west, grid).read(Window(89, 89, 2, 2)) == CHANGED).all()
+
+
+def test_a_polygon_drawn_on_the_ground_of_two_pairs_is_asked_about(made, tmp_path):
+    folder = tmp_path / "archive"
+    for name in ("west", "again"):
+        shutil.copytree(made[0] / "west", folder / name)
+    path = folder / "summary.gpkg"
+    write_summary(path, folder, [made[1][0], entry("again", polygons=2)])
+    ground = pyogrio.read_dataframe(path, layer="pairs")
+    with closing(open_geopackage(path)) as database, database:
+        srs = database.execute("SELECT srs_id FROM gpkg_geometry_columns").fetchone()[0]
+        drawn = blob_of(ground.geometry[0].centroid.buffer(3), srs)
+        database.execute("INSERT INTO changes (geometry) VALUES (?)", (drawn,))
+    with pytest.raises(DataError, match=r"lies on the ground of west, again.*pair_id"):
+        _reviews(path)
+    with closing(open_geopackage(path)) as database, database:
+        database.execute("UPDATE changes SET pair_id = 'again' WHERE pair_id IS NULL")
+    assert [source.name.split()[-1] for source in _reviews(path)] == ["again"]

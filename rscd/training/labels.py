@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,9 +10,7 @@ import numpy as np
 import pyogrio
 import rasterio
 
-from rscd.config import PairConfig
 from rscd.errors import DataError
-from rscd.output.origin import pair_of
 from rscd.scene.aoi import burn, read_vectors, to_grid
 from rscd.scene.blocks import BadBlocks, find_blocks
 from rscd.scene.grid import name_of
@@ -95,7 +92,7 @@ def open_label(source: PairSource, grid: Grid) -> Label:
     """
     if source.labels.suffix.lower() in RASTERS:
         return _raster_label(source.labels, grid)
-    return _vector_label(source.labels, grid, reviewed=source.reviewed, looked_over=source.config.aoi is not None)
+    return _vector_label(source, grid)
 
 
 def _raster_label(path: Path, grid: Grid) -> RasterLabel:
@@ -111,10 +108,13 @@ def _raster_label(path: Path, grid: Grid) -> RasterLabel:
     return RasterLabel(path, grid)
 
 
-def _vector_label(path: Path, grid: Grid, *, reviewed: bool, looked_over: bool) -> VectorLabel:
-    layer = LAYER if path.is_file() and LAYER in _layers(path) else None
+def _vector_label(source: PairSource, grid: Grid) -> VectorLabel:
+    path, reviewed, looked_over = source.labels, source.reviewed, source.config.aoi is not None
+    layer = LAYER if path.is_file() and LAYER in layers_of(path) else None
     frame = read_vectors(path, layer=layer)
-    answers = _answers(path, frame, IGNORED if reviewed else CHANGED)
+    if source.rows is not None:
+        frame = frame.iloc[list(source.rows)]
+    answers = answers_of(path, frame, IGNORED if reviewed else CHANGED)
     if reviewed and not np.any(answers != IGNORED):
         remedy = "open it in QGIS and fill the column review of layer changes with yes or no"
         raise DataError("no polygon of it is reviewed", path=path, remedy=remedy)
@@ -135,14 +135,15 @@ def _vector_label(path: Path, grid: Grid, *, reviewed: bool, looked_over: bool) 
     )
 
 
-def _layers(path: Path) -> list[str]:
+def layers_of(path: Path) -> list[str]:
+    """Names of a vector file's layers; none of a file that is none."""
     try:
         return [str(name) for name, _ in pyogrio.list_layers(path)]
     except pyogrio.errors.DataSourceError:
         return []  # read_vectors says it better
 
 
-def _answers(path: Path, frame: Any, without: int) -> np.ndarray:  # noqa: ANN401
+def answers_of(path: Path, frame: Any, without: int) -> np.ndarray:  # noqa: ANN401
     """What each polygon of a frame is; where nothing is reviewed, all are ``without``.
 
     Raises:
@@ -160,21 +161,3 @@ def _answers(path: Path, frame: Any, without: int) -> np.ndarray:  # noqa: ANN40
         remedy = "use yes (or accepted), no (or rejected), or leave it empty"
         raise DataError(f"column review holds {', '.join(map(repr, odd[:5]))}", path=path, remedy=remedy)
     return np.asarray(said.map(ANSWERS))
-
-
-def detected_from(path: Path, aoi: Path | None) -> PairConfig:
-    """How detect read the pair that it made this GeoPackage from, by the provenance in it.
-
-    Raises:
-        DataError: It is no output of detect, or a date is gone, or is not the file that it was.
-    """
-    other = f"or name them: --pair BEFORE AFTER '{path}'"
-    try:
-        told = pyogrio.read_info(path, layer=LAYER)["layer_metadata"] or {}
-        origin = {name: json.loads(told[name]) for name in ("inputs", "options")}
-        return replace(pair_of(origin, path.parent), aoi=aoi)
-    except (*UNREADABLE, KeyError, TypeError, ValueError) as error:
-        remedy = "give a GeoPackage that rscd detect wrote, " + other
-        raise DataError("does not say which pair it was made from", path=path, remedy=remedy) from error
-    except DataError as error:
-        raise DataError(error.problem, path=path, remedy=f"{error.remedy}, {other}") from error

@@ -43,6 +43,8 @@ class PairSource:
     """Polygons of change, reviewed polygons, or a raster on the pair's grid."""
     reviewed: bool = False
     """The polygons must have been reviewed."""
+    rows: tuple[int, ...] | None = None
+    """Those of the polygons that are of this pair, from 0; None: all."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def find_sources(config: LabelledConfig, reviews: Sequence[Path] = (), on_bad: O
         found.pairs.append(_pair(str(labels), (before, after), labels, config, config.aoi))
     for path in reviews:
         try:
-            found.pairs.append(_reviewed(path, config.aoi))
+            found.pairs.extend(_reviewed(path, config.aoi))
         except DataError as error:
             on_bad(error)
     return found
@@ -157,7 +159,7 @@ def _listed(path: Path, config: LabelledConfig) -> list[PairSource]:
     return pairs
 
 
-def _reviewed(path: Path, aoi: Path | None) -> PairSource:
-    from rscd.training.labels import detected_from  # here, for it takes GDAL to read
+def _reviewed(path: Path, aoi: Path | None) -> list[PairSource]:
+    from rscd.training.reviewed import reviewed_pairs  # here, for it takes GDAL to read
 
-    return PairSource(str(path), detected_from(path, aoi), path, reviewed=True)
+    return reviewed_pairs(path, aoi)
