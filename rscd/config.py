@@ -356,6 +356,10 @@ class DetectConfig(PairConfig):
     """Drop what people put into the file that is replaced; by default their reviews are carried over."""
     full_paths: bool = False
     """Say in full where files lie; by default from the output's folder. The report says names alone."""
+    title: str = ""
+    """Title of the report; default: the result in a line."""
+    dates: tuple[str, str] | None = None
+    """When the images were taken, in any words, for the report; default: the files' tags TIFFTAG_DATETIME."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

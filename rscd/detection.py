@@ -126,7 +126,17 @@ def detect(
                 run={"model": asdict(contract), "threshold": asked, "min_area_m2": minimum} | origin,
             )
         cost, found = telemetry(watch, gpu_memory_mb(device)), PairFacts.of(prepared)
-        report.write(Facts(written, asked, cost, facts(), run.predictor.precision, found), publication)
+        told = Facts(
+            written,
+            asked,
+            cost,
+            facts(),
+            run.predictor.precision,
+            found,
+            title=config.title,
+            dates=config.dates or prepared.inspection.days,
+        )
+        report.write(told, publication)
         interrupt()
         written = outputs.publish(written, publication, discard_reviews=config.discard_reviews)
         journal.close(keep=config.keep_journal)

@@ -15,20 +15,26 @@ import numpy as np
 import pyarrow as pa
 import pyogrio
 import pytest
+import rasterio
+import shapely
 from conftest import Pointwise, utm_grid
 from PIL import Image
 from test_evidence import CONTRACT
 from test_formats import pair
+from test_summary import entry
 
+from rscd.archive.index import index_html
 from rscd.config import DetectConfig
 from rscd.detection import detect
 from rscd.errors import OutputError, UsageError
 from rscd.model.catalog import embedded
+from rscd.output import sections
 from rscd.output.digest import AREA_BINS, Digest, nice_m2
 from rscd.output.facts import Facts, PairFacts
 from rscd.output.preview import SIDE, Previews
 from rscd.output.report import report_html
 from rscd.scene.reader import WindowInput
+from rscd.scene.sensors import date_taken
 from rscd.scene.windows import Axis, WindowPlan
 from rscd.telemetry import Telemetry
 from rscd.training.reviewed import detected_from
@@ -333,3 +339,94 @@ def test_no_path_of_the_server_is_in_page_or_geopackage_and_training_finds_the_i
     detect(dataclasses.replace(full, full_paths=True), model=(Pointwise(), CONTRACT))
     told = pyogrio.read_info(tmp_path / "f.gpkg", layer="changes")["layer_metadata"]
     assert json.loads(told["inputs"])["before"]["path"] == str(moved / "in" / "a.tif")
+
+
+def test_title_and_dates_are_those_given_else_those_of_the_files_tags(tmp_path: Path) -> None:
+    before, after = pair(tmp_path / "in")
+    for path, day in ((before, "2019:05:31 10:00:00"), (after, "2024:06:02 09:30:00")):
+        with rasterio.open(path, "r+") as dataset:
+            dataset.update_tags(TIFFTAG_DATETIME=day)
+    page = tmp_path / "r.html"
+    config = DetectConfig(before, after, tmp_path / "c.gpkg", report=page, device="cpu", threshold=0.9)
+    detect(config, model=(Pointwise(), CONTRACT))
+    told = Elements(page)
+    assert "a.tif (2019-05-31) → b.tif (2024-06-02)" in told.text
+    assert "before 2019-05-31" in told.text and "after 2024-06-02" in told.text
+    named = dataclasses.replace(config, title="Quarry & harbour", dates=("spring", "autumn"), overwrite=True)
+    detect(named, model=(Pointwise(), CONTRACT))
+    told = Elements(page)
+    assert "Quarry & harbour" in told.text and "2 places changed" in told.text
+    assert "before spring" in told.text and "2019" not in told.text.split("The run")[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "day"),
+    [("2019:05:31 10:00:00", "2019-05-31"), ("2019-05-31T10:00", "2019-05-31"), ("2019:13:41", ""), ("May", "")],
+)
+def test_a_day_is_read_from_the_tag_or_not_said(text: str, day: str) -> None:
+    assert date_taken({"TIFFTAG_DATETIME": text}) == day
+
+
+def test_messages_in_the_page_name_files_alone() -> None:
+    words = "/srv/archive 7/scene a/before.tif: rows 0 to 512, columns 0 to 512: cannot be decoded"
+    assert sections._without_folders(words) == "before.tif: rows 0 to 512, columns 0 to 512: cannot be decoded"
+
+
+@pytest.mark.browser
+def test_on_paper_the_dates_lie_side_by_side_with_their_outlines(browser: Any, tmp_path: Path) -> None:
+    opened(browser, make(tmp_path))
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        rect = "return [...document.querySelectorAll('#sheet img, #sheet svg')].map(e => e.getBoundingClientRect())"
+        left, drawn, right, drawn_too = browser.execute_script(rect)
+        assert left["top"] == right["top"] and left["right"] < right["left"]
+        assert left["width"] == right["width"] > 300
+        for image, outlines in ((left, drawn), (right, drawn_too)):
+            for side in ("top", "left", "width", "height"):
+                assert image[side] == pytest.approx(outlines[side], abs=1)
+        assert len(browser.find_elements("css selector", "#sheet path")) == 4
+        assert not browser.find_element("id", "view").is_displayed()
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert not browser.find_element("id", "sheet").is_displayed()
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.browser
+def test_shifts_are_explained_when_they_are_shown(browser: Any, tmp_path: Path) -> None:
+    grid = utm_grid(64, 64)
+    told = dataclasses.replace(facts(), pair=PairFacts(shifts=[(32.0, 32.0, 0.3, -0.4)]))
+    page = tmp_path / "r.html"
+    page.write_text(report_html(grid, filled(grid), Digest(), told), encoding="utf-8")
+    opened(browser, page)
+    words = browser.find_element("id", "shift-words")
+    assert not words.is_displayed()
+    browser.find_element("id", "show-shifts").click()
+    assert "The longest shift is 0.50 px" in words.text
+    ends = browser.find_element("css selector", "line.shift")
+    assert float(ends.get_attribute("x2")) - float(ends.get_attribute("x1")) == pytest.approx(20 * 0.3)
+
+
+@pytest.mark.browser
+def test_the_index_is_whole_on_a_phone(browser: Any, tmp_path: Path) -> None:
+    ids = ["north_quarter_2019_2024_tile_0007", "b"]
+    entries = [dataclasses.replace(entry(name), polygons=3, verdict="fit", model="buildings 3") for name in ids]
+    places = {ids[0]: shapely.box(10, 50, 10.1, 50.1).union(shapely.box(10.2, 50, 10.3, 50.1))}
+    page = tmp_path / "index.html"
+    page.write_text(index_html(tmp_path, entries, places), encoding="utf-8")
+    browser.get_log("browser")
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 360, "height": 700, "deviceScaleFactor": 2, "mobile": True}
+    )
+    try:
+        browser.get(page.as_uri())
+        cell = browser.find_element("css selector", ".pairs td")
+        assert cell.text == ids[0]
+        assert cell.size["height"] < 45, "an id of one line"
+        wide = browser.execute_script("return document.documentElement.scrollWidth")
+        assert wide <= 360, "the table scrolls, not the page"
+        (drawn,) = browser.find_elements("css selector", ".overview path")
+        assert drawn.size["width"] > 200
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert browser.get_log("browser") == []

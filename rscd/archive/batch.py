@@ -147,7 +147,7 @@ def run_batch(
         for name, why in made.unreadable.items():
             ledger.fail(name, why)
         entries = ledger.entries()
-        write_index(index, config.output, entries)
+        write_index(index, config.output, entries, summary)
     wrong = tuple(entry for entry in entries if entry.state == "failed")
     done = sum(entry.state == "done" for entry in entries)
     left = len(entries) - done - len(wrong)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
+
+import numpy as np
+import pyogrio
+import shapely
 
 import rscd
 from rscd.archive.job import CHANGES, PROBABILITY, REPORT
@@ -14,26 +19,44 @@ from rscd.archive.ledger import Entry
 from rscd.output.digest import nice_m2
 from rscd.output.publish import publishing, writing
 from rscd.output.template import cards, fill
+from rscd.scene.footprint import WGS84
+
+WIDE, LEAST, EDGE = 1000.0, 60.0, 12.0
+"""Longer side of the overview map, its shorter side at least, and the room around the outlines, in its units."""
 
 
-def write_index(path: Path, folder: Path, entries: Sequence[Entry]) -> None:
+def write_index(path: Path, folder: Path, entries: Sequence[Entry], summary: Path) -> None:
     """Write the page and put it in place.
 
     Args:
         path: The page.
         folder: The archive's, with a folder a pair; links are relative to it.
         entries: The pairs.
+        summary: GeoPackage of the archive, whose layer ``pairs`` says where they lie.
 
     Raises:
         OutputError: It cannot be written.
     """
-    page = index_html(folder, entries)
+    page = index_html(folder, entries, _places(summary))
     with writing(path), publishing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
 
-def index_html(folder: Path, entries: Sequence[Entry]) -> str:
-    """The page as text."""
+def _places(summary: Path) -> dict[str, Any]:
+    """Pair -> its outline in longitude and latitude, where that is known."""
+    pairs = pyogrio.read_dataframe(summary, layer="pairs", columns=["pair_id"]).to_crs(WGS84)
+    known = pairs[pairs.geometry.notna() & ~pairs.geometry.is_empty]
+    return dict(zip(known["pair_id"], known.geometry, strict=True))
+
+
+def index_html(folder: Path, entries: Sequence[Entry], places: Mapping[str, Any] | None = None) -> str:
+    """The page as text.
+
+    Args:
+        folder: The archive's.
+        entries: The pairs.
+        places: Pair -> its outline in longitude and latitude (shapely), for the overview map.
+    """
     done = [entry for entry in entries if entry.state == "done"]
     wrong = [entry for entry in entries if entry.state == "failed"]
     polygons = sum(entry.polygons for entry in done)
@@ -42,6 +65,7 @@ def index_html(folder: Path, entries: Sequence[Entry]) -> str:
         "kicker": escape(folder.absolute().name),
         "lead": escape(_lead(len(entries), len(done), len(wrong))),
         "cards": _cards(done, wrong, len(entries)),
+        "overview": overview(folder, entries, places or {}),
         "failed": _failed(wrong),
         "rows": "".join(_row(folder, entry) for entry in entries if entry.state != "failed"),
         "footer": escape(f"rscd {rscd.__version__} · {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"),
@@ -67,6 +91,40 @@ def _cards(done: Sequence[Entry], wrong: Sequence[Entry], pairs: int) -> str:
         (nice_m2(1e6 * sum(entry.not_observable_km2 for entry in done)), "not observable"),
     ]
     return cards(numbers)
+
+
+def overview(folder: Path, entries: Sequence[Entry], places: Mapping[str, Any]) -> str:
+    """A map of where the pairs lie, as SVG: north is up, and an outline leads to its report."""
+    known = [entry for entry in entries if entry.id in places]
+    if not known:
+        return ""
+    west, south, east, north = shapely.total_bounds(np.array([places[entry.id] for entry in known], dtype=object))
+    narrow = max(np.cos(np.radians((south + north) / 2)), 0.01)  # a degree of longitude, in those of latitude
+    unit = WIDE / max((east - west) * narrow, (north - south), 1e-9)
+    size = max((east - west) * narrow * unit, LEAST), max((north - south) * unit, LEAST)
+    scale = np.array([narrow * unit, -unit])
+    shapes = []
+    for entry in sorted(known, key=lambda entry: -places[entry.id].area):  # the small ones on top
+        path = _path(shapely.transform(places[entry.id], lambda xy: (xy - (west, north)) * scale))
+        kind = "failed" if entry.state == "failed" else "changed" if entry.polygons else "plain"
+        found = f"{entry.polygons:,} changes" if entry.state == "done" else entry.state
+        drawn = f'<path class="{kind}" d="{path}"><title>{escape(f"{entry.id}: {found}")}</title></path>'
+        there = (folder / entry.id / REPORT).is_file()
+        shapes.append(f'<a href="{quote(entry.id)}/{quote(REPORT)}">{drawn}</a>' if there else drawn)
+    box = f"{-EDGE} {-EDGE} {size[0] + 2 * EDGE:.1f} {size[1] + 2 * EDGE:.1f}"
+    note = "Red: with changes. Dashed: failed. Choose an outline to open its report."
+    return (
+        '<section class="overview"><h2>Where they lie</h2>'
+        f'<svg viewBox="{box}" role="img" aria-label="Map of the pairs">{"".join(shapes)}</svg>'
+        f'<p class="legend">{note}</p></section>'
+    )
+
+
+def _path(shape: Any) -> str:  # noqa: ANN401 - shapely has no types
+    """Outlines of a multipolygon as an SVG path."""
+    rings = [ring for part in shapely.get_parts(shape) for ring in (part.exterior, *part.interiors)]
+    lines = ("L".join(f"{x:.1f} {y:.1f}" for x, y in ring.coords[:-1]) for ring in rings)
+    return "".join(f"M{line}Z" for line in lines)
 
 
 def _failed(wrong: Sequence[Entry]) -> str:

@@ -56,6 +56,11 @@ def detect(
     discard_reviews: options.DiscardReviews = False,
     full_paths: options.FullPaths = False,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on where an ended run was.")] = True,
+    title: Annotated[str, typer.Option(metavar="TEXT", help="Title of the report; default: the result.")] = "",
+    dates: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="When the images were taken, for the report; default: from their tags."),
+    ] = None,
     keep_journal: Annotated[bool, typer.Option(help="Keep finished bands in OUTPUT.rscd/ after the run.")] = False,
     scheduler: options.Scheduler = None,
     as_json: options.Json = False,
@@ -101,6 +106,8 @@ def detect(
             keep_journal=keep_journal,
             discard_reviews=discard_reviews,
             full_paths=full_paths,
+            title=title,
+            dates=options.two_dates(dates),
         )
         refuse_early(config)
         quiet = quiet or as_json

@@ -85,6 +85,20 @@ LabelledPair = Annotated[
 LabelledArea = Annotated[Path | None, typer.Option("--aoi", help="Vector file: outside it labels say nothing.")]
 
 
+def two_dates(text: str | None) -> tuple[str, str] | None:
+    """``A,B`` as two texts.
+
+    Raises:
+        typer.BadParameter: They are not two.
+    """
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) != 2 or not all(parts):
+        raise typer.BadParameter(f"--dates {text!r}: give both, such as 2019-05-31,2024-06-02")
+    return parts[0], parts[1]
+
+
 def value_list(text: str | None) -> tuple[int, ...] | None:
     """Parse ``3,8,9``, the values of ``--mask-values``.
 

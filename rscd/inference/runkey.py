@@ -20,6 +20,7 @@ from rscd.scene.windows import WindowPlan
 
 NOT_IN_BANDS = (
     *("output", "probability", "report", "overwrite", "resume", "keep_journal", "discard_reviews", "full_paths"),
+    *("title", "dates"),
     *("threshold", "min_area_m2", "simplify_m", "fill_holes_m2", "regularize"),
     *(
         "before",

@@ -56,3 +56,7 @@ class Facts:
     """Arithmetic of the network."""
     pair: PairFacts = PairFacts()
     """How fit the pair was."""
+    title: str = ""
+    """What the page is to be called; empty: the result in a line."""
+    dates: tuple[str, str] = ("", "")
+    """When the images were taken, where that is known."""

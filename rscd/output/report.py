@@ -7,7 +7,7 @@ itself forbids every address by its Content-Security-Policy.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -72,13 +72,16 @@ def report_html(grid: Grid, previews: Previews, digest: Digest, facts: Facts) ->
     names = {role: Path(str(told["path"])).name for role, told in facts.provenance["inputs"].items()}
     model = facts.provenance.get("model", {})
     seen = facts.written.observed_km2 + facts.written.not_observable_km2  # within the area of interest
-    headline = sections.headline(digest, facts)
+    result = sections.headline(digest, facts)
+    headline = facts.title or result
     place = f"{grid.width:,} x {grid.height:,} px of {gsd_m(grid):.2f} m, {name_of(grid)}"
     values = {
         "title": escape(f"{headline} - rscd report"),
-        "kicker": escape(f"{names.get('before', '')} → {names.get('after', '')} · {place}"),
+        "kicker": escape(f"{_with_date(names, 0, facts)} → {_with_date(names, 1, facts)} · {place}"),
+        "before_tag": escape(" ".join(("before", facts.dates[0])).strip()),
+        "after_tag": escape(" ".join(("after", facts.dates[1])).strip()),
         "headline": escape(headline),
-        "lead": escape(sections.lead(digest, facts, seen)),
+        "lead": escape((f"{result}. " if facts.title else "") + sections.lead(digest, facts, seen)),
         "cards": sections.cards(digest, facts),
         "verdict": escape(facts.pair.verdict),
         "verdict_reason": escape(facts.pair.reason),
@@ -90,6 +93,7 @@ def report_html(grid: Grid, previews: Previews, digest: Digest, facts: Facts) ->
         "drawn": escape(sections.drawn(len(data["paths"]), digest.polygons)),
         "hint": escape(data["hint"]),
         "shift_toggle": sections.shift_toggle(facts.pair),
+        "shift_words": sections.shift_words(facts.pair),
         "charts": sections.charts(digest),
         "table_title": f"The {min(sections.LISTED, digest.polygons)} largest" if digest.polygons else "Polygons",
         "table": sections.table(data),
@@ -100,6 +104,12 @@ def report_html(grid: Grid, previews: Previews, digest: Digest, facts: Facts) ->
         "data": _script_json({k: v for k, v in data.items() if k != "all_columns"}),
     }
     return fill("report.html", values)
+
+
+def _with_date(names: Mapping[str, str], which: int, facts: Facts) -> str:
+    """A file's name, with the day it was taken where that is known."""
+    name, day = names.get(("before", "after")[which], ""), facts.dates[which]
+    return f"{name} ({day})" if day else name
 
 
 def _script_json(value: object) -> str:
@@ -129,7 +139,7 @@ def _map_data(grid: Grid, previews: Previews, digest: Digest, facts: Facts) -> d
         ],
         "mean": index["mean_probability"],
         "steps": [[low, colour] for low, _, colour in STEPS],
-        "shifts": [[value / previews.factor for value in shift[:2]] + [*shift[2:]] for shift in facts.pair.shifts],
+        "shifts": [[value / previews.factor for value in shift] for shift in facts.pair.shifts],
         "hint": "Point at a polygon to see its evidence." if paths else "There is no polygon to show.",
         "all_columns": told,
     }

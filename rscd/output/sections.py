@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import pairwise
@@ -88,10 +89,18 @@ def shift_toggle(pair: PairFacts) -> str:
     """A switch for the shift map, if shifts were measured."""
     if not pair.shifts:
         return ""
-    words = (
-        "Each dot is a patch of ground; its line is the shift of the later date measured there, in image pixels."
+    return '<label><input id="show-shifts" type="checkbox"> shifts between the dates</label>'
+
+
+def shift_words(pair: PairFacts) -> str:
+    """What the dots and lines of the shift map are, shown with them."""
+    if not pair.shifts:
+        return ""
+    most = max((right**2 + down**2) ** 0.5 for _, _, right, down in pair.shifts)
+    return (
+        '<span id="shift-words" hidden>Each yellow dot is a patch of ground where the shift of the later date was '
+        f"measured; its line, drawn 20 times as long, points the way. The longest shift is {most:.2f} px.</span>"
     )
-    return f'<label title="{words}"><input id="show-shifts" type="checkbox"> shifts between the dates</label>'
 
 
 def charts(digest: Digest) -> str:
@@ -169,7 +178,7 @@ def run(facts: Facts, model: Mapping[str, Any]) -> str:
     }
     if facts.written.read_errors:
         groups["Blocks that could not be read and were masked"] = {
-            str(i + 1): words for i, words in enumerate(facts.written.read_errors[:READ_ERRORS])
+            str(i + 1): _without_folders(words) for i, words in enumerate(facts.written.read_errors[:READ_ERRORS])
         }
     return "".join(_group(title, items) for title, items in groups.items())
 
@@ -177,6 +186,11 @@ def run(facts: Facts, model: Mapping[str, Any]) -> str:
 def _named(option: str, value: Any) -> Any:  # noqa: ANN401
     """A file by its name alone: the page is forwarded to people whom the folders do not concern."""
     return Path(value).name if option in PATHS and isinstance(value, str) else value
+
+
+def _without_folders(words: str) -> str:
+    """A message, with files by their names alone."""
+    return re.sub(r"(?<![\w.])(?:[A-Za-z]:)?[/\\](?:[^:*?\"<>|\n]*[/\\])?(?=[^/\\])", "", words)
 
 
 def _group(title: str, items: Mapping[str, Any]) -> str:

@@ -50,6 +50,8 @@ class DateFacts:
     """Gain and offset a band that bring its values to 0..255; None: 8-bit, taken as it is."""
     nir: int | None = None
     """Near-infrared band that is read for ``ndvi_change``."""
+    taken: str = ""
+    """Day that the file's tag TIFFTAG_DATETIME names, as 2024-05-31; empty if it names none."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,11 @@ class Inspection:
     """Ground sample distance at which the model sees it, where it is resampled for that, m."""
     search_radius_px: float = 0.0
     """Longest shift that a patch can show, px."""
+
+    @property
+    def days(self) -> tuple[str, str]:
+        """When the dates were taken, as the files' tags say; empty where they say nothing."""
+        return (self.before.taken if self.before else "", self.after.taken if self.after else "")
 
     @property
     def line(self) -> str:

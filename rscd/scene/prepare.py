@@ -22,7 +22,7 @@ from rscd.scene.pair import Pair
 from rscd.scene.radiometry import Radiometry, match, percentiles, stretch
 from rscd.scene.readers import DateReader, WarpReader
 from rscd.scene.sample import LEAST_BLOCKS, SamplePlan, plan_sample, read_sample
-from rscd.scene.sensors import named_sensor, unseen
+from rscd.scene.sensors import date_taken, named_sensor, unseen
 from rscd.scene.shift import PATCH, SEARCH_PX, ShiftMap, measure_shift
 from rscd.scene.statistics import Statistics, check_area, look_everywhere
 from rscd.types import DoubleArray, ImageArray
@@ -305,6 +305,7 @@ def _facts(date: DateReader, valid_share: float) -> DateFacts:
         dtype=raster.dtype,
         bands=raster.bands,
         nir=raster.nir,
+        taken=date_taken(raster.dataset.tags()),
         valid_share=round(valid_share, 4),
         read=_way(date),
         scaling=None if date.radiometry is None else asdict(date.radiometry),

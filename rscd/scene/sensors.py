@@ -1,7 +1,8 @@
-"""Which sensor a file's tags name, and whether the model has seen its like."""
+"""What a file's tags say of where its pixels are from: sensor and day, and whether the model has seen the like."""
 
 from __future__ import annotations
 
+import datetime
 import re
 from typing import Any
 
@@ -28,6 +29,15 @@ def named_sensor(tags: dict[str, Any]) -> str:
         if found is not None:
             return found[0]
     return ""
+
+
+def date_taken(tags: dict[str, Any]) -> str:
+    """The day that a GeoTIFF's tag TIFFTAG_DATETIME names, as 2024-05-31; empty if it names none."""
+    found = re.match(r"(\d{4})[:/-](\d\d)[:/-](\d\d)(?!\d)", str(tags.get("TIFFTAG_DATETIME", "")))
+    try:
+        return datetime.date(*map(int, found.groups())).isoformat() if found else ""
+    except ValueError:
+        return ""
 
 
 def unseen(sensor: str, trained_on: str) -> bool:

@@ -6,6 +6,7 @@
   const view = at("view"), shapes = at("shapes"), swipe = at("swipe"), divider = at("divider");
   const worlds = [...document.querySelectorAll(".world")];
   const [W, H] = data.size;
+  const SHIFT = 20;  // lines of the shift map are drawn so many times as long
   let zoom = 1, least = 1, x = 0, y = 0, width = 0, height = 0;
 
   for (const world of worlds) { world.style.width = W + "px"; world.style.height = H + "px"; }
@@ -87,7 +88,7 @@
   });
   for (const [cx, cy, dx, dy] of data.shifts) {
     const line = document.createElementNS(svgNS, "line"), dot = document.createElementNS(svgNS, "circle");
-    Object.entries({ x1: cx, y1: cy, x2: cx + dx, y2: cy + dy, class: "shift" }).forEach(([k, v]) => line.setAttribute(k, v));
+    Object.entries({ x1: cx, y1: cy, x2: cx + SHIFT * dx, y2: cy + SHIFT * dy, class: "shift" }).forEach(([k, v]) => line.setAttribute(k, v));
     Object.entries({ cx, cy, r: W / 400, class: "shift" }).forEach(([k, v]) => dot.setAttribute(k, v));
     shapes.append(line, dot);
   }
@@ -137,9 +138,20 @@
   at("show-shapes").addEventListener("change", (event) => shapes.classList.toggle("no-shapes", !event.target.checked));
   at("show-heat").addEventListener("change", (event) => { at("heat").hidden = !event.target.checked; });
   const shifts = at("show-shifts");
-  const showShifts = () => shapes.classList.toggle("no-shifts", !shifts.checked);
+  const showShifts = () => {
+    shapes.classList.toggle("no-shifts", !shifts.checked);
+    at("shift-words").hidden = !shifts.checked;
+  };
   if (shifts) { shifts.addEventListener("change", showShifts); showShifts(); }
   for (const button of document.querySelectorAll("button[data-i]")) button.addEventListener("click", () => goTo(Number(button.dataset.i)));
+  // On paper the dates lie side by side, both with the outlines.
+  at("sheet").querySelectorAll("figure").forEach((figure, k) => {
+    const picture = document.createElement("img"), outlines = document.createElementNS(svgNS, "svg");
+    picture.src = at(["before", "after"][k]).src; picture.alt = "";
+    outlines.setAttribute("viewBox", `0 0 ${W} ${H}`);
+    for (const path of paths) outlines.append(path.cloneNode());
+    figure.append(picture, outlines);
+  });
   window.addEventListener("resize", fit);
   fit();
   document.documentElement.dataset.ready = "yes";
