@@ -20,6 +20,7 @@ from rscd.output.digest import nice_m2
 from rscd.output.publish import publishing, writing
 from rscd.output.template import cards, fill
 from rscd.scene.footprint import WGS84
+from rscd.words import several
 
 WIDE, LEAST, EDGE = 1000.0, 60.0, 12.0
 """Longer side of the overview map, its shorter side at least, and the room around the outlines, in its units."""
@@ -61,7 +62,7 @@ def index_html(folder: Path, entries: Sequence[Entry], places: Mapping[str, Any]
     wrong = [entry for entry in entries if entry.state == "failed"]
     polygons = sum(entry.polygons for entry in done)
     values = {
-        "title": escape(f"{polygons:,} changes in {len(done):,} pairs"),
+        "title": escape(f"{several(polygons, 'change')} in {several(len(done), 'pair')}"),
         "kicker": escape(folder.absolute().name),
         "lead": escape(_lead(len(entries), len(done), len(wrong))),
         "cards": _cards(done, wrong, len(entries)),
@@ -107,7 +108,7 @@ def overview(folder: Path, entries: Sequence[Entry], places: Mapping[str, Any]) 
     for entry in sorted(known, key=lambda entry: -places[entry.id].area):  # the small ones on top
         path = _path(shapely.transform(places[entry.id], lambda xy: (xy - (west, north)) * scale))
         kind = "failed" if entry.state == "failed" else "changed" if entry.polygons else "plain"
-        found = f"{entry.polygons:,} changes" if entry.state == "done" else entry.state
+        found = several(entry.polygons, "change") if entry.state == "done" else entry.state
         drawn = f'<path class="{kind}" d="{path}"><title>{escape(f"{entry.id}: {found}")}</title></path>'
         there = (folder / entry.id / REPORT).is_file()
         shapes.append(f'<a href="{quote(entry.id)}/{quote(REPORT)}">{drawn}</a>' if there else drawn)

@@ -12,13 +12,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pyogrio
 import shapely
 from pyproj import CRS
 
+from rscd.output.evidence import columns
 from rscd.output.features import FeatureStream
-from rscd.output.geopackage import ObservedExtent, vector_writing, write_geopackage
+from rscd.output.geopackage import ObservedExtent, bands_of, vector_writing, write_geopackage
 from rscd.output.publish import Publication
 from rscd.output.targets import siblings
 from rscd.types import Grid
@@ -28,6 +30,10 @@ _DRIVERS: dict[str, dict[str, Any]] = {
     # RFC7946 brings coordinates to longitude and latitude on WGS 84, with 7 decimals: 1 cm.
     ".geojson": {"driver": "GeoJSON", "layer_options": {"RFC7946": "YES", "WRITE_NAME": "NO"}},
 }
+_DECIMALS = {"m2": 2, "m": 2, "DN": 2, "px": 3, "degree": 7}
+"""Unit -> decimals that mean something."""
+_OTHER = 4
+"""Decimals of shares and ratios."""
 
 
 def write_vectors(
@@ -72,10 +78,22 @@ def _write(path: Path, stream: pa.RecordBatchReader, grid: Grid, kind: str, laye
     if suffix == ".parquet":
         _write_parquet(path, stream, grid, kind)
         return
+    if suffix == ".geojson":
+        stream = pa.RecordBatchReader.from_batches(stream.schema, map(_rounded, stream))
     options = _DRIVERS[suffix]
     pyogrio.write_arrow(
         stream, str(path), layer=layer, geometry_type=kind, crs=grid.crs, geometry_name="geometry", **options
     )
+
+
+def _rounded(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The same features, numbers cut to what they mean: text is what a reader sees, and what fills the file."""
+    units = {column.name: column.unit for column in columns(bands_of(batch.schema.names))}
+    arrays = list(batch.columns)
+    for i, field in enumerate(batch.schema):
+        if pa.types.is_floating(field.type):
+            arrays[i] = pc.round(arrays[i], _DECIMALS.get(units.get(field.name, ""), _OTHER))
+    return pa.RecordBatch.from_arrays(arrays, schema=batch.schema)
 
 
 def _write_parquet(path: Path, stream: pa.RecordBatchReader, grid: Grid, kind: str) -> None:

@@ -34,7 +34,8 @@ SIBLINGS = {"GDAL_DISABLE_READDIR_ON_OPEN": "FALSE"}
 RUN_TAG = "RSCD_RUN"
 """Name of the tag that says how the raster came about."""
 LEVEL = 1
-"""Of ZSTD: its default, 9, takes four times as long."""
+"""Of DEFLATE, which older desktop and web clients read, and ZSTD they do not: the copy of 67 Mpx took 0.63 s, with
+ZSTD 0.56 s, and at level 6 twice as long for a tenth less of a file."""
 THREADS = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 """That make the COG and read it back; nothing is inferred by then."""
 
@@ -92,7 +93,7 @@ class ProbabilityRaster:
                 self._rows.path,
                 self._path,
                 driver="COG",
-                compress="ZSTD",
+                compress="DEFLATE",
                 level=LEVEL,
                 blocksize=BLOCK,
                 overviews="FORCE_USE_EXISTING",
