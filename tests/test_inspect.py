@@ -345,6 +345,12 @@ def test_sidecars_are_told_of_and_read_when_asked(tmp_path):
     assert prepared(before, after, sidecars=True)[0].inspection.verdict == "fit"
     sidecar.write_text("<PAMDataset><SourceFilename>/vsicurl/http://x</SourceFilename></PAMDataset>")
     assert "names other files" in inspect(InspectConfig(before, after, sidecars=True)).reasons[0]
+    sidecar.write_text("<PAMDataset><SRS>")  # GDAL would go on without it, and without a word
+    assert "b.tif.aux.xml: is no XML" in inspect(InspectConfig(before, after, sidecars=True)).reasons[0]
+    sidecar.unlink()
+    for text in ("1\n2\n3\n", "0.5 0 0 -0.5 east 3", "nan 0 0 -0.5 7 3"):
+        (tmp_path / "b.tfw").write_text(text)
+        assert "does not hold six numbers" in inspect(InspectConfig(before, after, sidecars=True)).reasons[0]
 
 
 def test_one_screen_and_json(scene, tmp_path):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from xml.etree import ElementTree
 
 from rscd.errors import DataError
 from rscd.files import is_file
@@ -31,17 +33,35 @@ def check_sidecars(path: Path, *, wanted: bool) -> None:
     """Check what GDAL would read beside a file, where it is wanted.
 
     Raises:
-        DataError: A sidecar is too large, names other files, or is no TIFF by its first bytes.
+        DataError: A sidecar cannot be read, is too large, names other files, or is not what its name says: GDAL
+            would go on without it, and without a word.
     """
     for file in sidecars_of(path) if wanted else []:
-        with file.open("rb") as stream:
-            start = stream.read(MOST_BYTES + 1)
-        if file.suffix in (".msk", ".ovr"):
-            wrong = "" if start[:4] in TIFF_MAGIC else "is no TIFF"
-        elif len(start) > MOST_BYTES:
-            wrong = f"is larger than {MOST_BYTES} bytes"
-        else:
-            named = [mark for mark in REFERENCES if mark in start]
-            wrong = f"names other files ({named[0].decode()})" if named else ""
+        try:
+            with file.open("rb") as stream:
+                start = stream.read(MOST_BYTES + 1)
+            wrong = _wrong(file, start)
+        except OSError as error:
+            wrong = f"cannot be read: {error.strerror}"
         if wrong:
             raise DataError(wrong, path=file, remedy="delete it, or leave --sidecars out")
+
+
+def _wrong(file: Path, start: bytes) -> str:
+    """What is wrong with a sidecar that begins so; empty if nothing is."""
+    if file.suffix in (".msk", ".ovr"):
+        return "" if start[:4] in TIFF_MAGIC else "is no TIFF"
+    if len(start) > MOST_BYTES:
+        return f"is larger than {MOST_BYTES} bytes"
+    if named := [mark for mark in REFERENCES if mark in start]:
+        return f"names other files ({named[0].decode()})"
+    try:
+        if file.suffix == ".tfw":
+            numbers = [float(word) for word in start.split()]
+            return "" if len(numbers) == 6 and all(map(math.isfinite, numbers)) else "does not hold six numbers"
+        ElementTree.fromstring(start)  # entities were looked for above
+    except ValueError:
+        return "does not hold six numbers"
+    except ElementTree.ParseError as error:
+        return f"is no XML ({error})"
+    return ""

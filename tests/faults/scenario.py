@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import multiprocessing
 import os
 import signal
@@ -172,8 +173,19 @@ class Victim:
         return self.process.exitcode, told
 
 
-def raster_of(case: Case) -> bytes:
-    return case.outputs[1].read_bytes()
+def raster_of(case: Case) -> tuple:
+    """All of the raster but where its inputs lie, seen from its folder: values of each level, layout and tags."""
+    path, levels = case.outputs[1], []
+    with rasterio.open(path) as dataset:
+        run = json.loads(dataset.tags()["RSCD_RUN"])
+        for file in run["inputs"].values():
+            file["path"] = Path(file["path"]).name
+        layout = str(dataset.profile), dataset.tags(ns="IMAGE_STRUCTURE"), dataset.scales
+        count = len(dataset.overviews(1))
+    for level in range(-1, count):
+        with rasterio.open(path, **({} if level < 0 else {"overview_level": level})) as dataset:
+            levels.append(dataset.read(1).tobytes())
+    return run, layout, levels
 
 
 def features_of(case: Case) -> list[tuple]:
