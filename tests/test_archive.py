@@ -1,10 +1,12 @@
 """Archives never stick: one bad pair fails by name, the others and the summary are made."""
 
-import os
+import json
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
 
 import numpy as np
@@ -12,6 +14,8 @@ import pyogrio
 import pytest
 from conftest import write_image
 from test_cli import rscd
+
+from rscd.model.catalog import embedded
 
 SMALL = ["--device", "cpu", "--window", "96", "--no-report"]
 WITHOUT_DASK = """
@@ -115,24 +119,17 @@ def test_a_ledger_that_cannot_be_used_is_one_line(tmp_path, how):
     assert "close it there" in done.stderr if how == "locked" else "move it away" in done.stderr
 
 
-def test_batch_needs_no_dask_and_goes_on_after_ctrl_c(tmp_path):
-    lines = [two_dates(tmp_path, f"p{k}", k) for k in range(3)]
+def test_batch_needs_no_dask(tmp_path):
+    lines = [two_dates(tmp_path, f"p{k}", k) for k in range(2)]
     (tmp_path / "m.csv").write_text("\n".join(["id,before,after", *lines]))
     command = [sys.executable, "-c", WITHOUT_DASK, "batch", str(tmp_path / "m.csv"), "-o", str(tmp_path / "out")]
-    restored = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
-    first = subprocess.Popen([*command, *SMALL], stderr=subprocess.PIPE, text=True, **restored)
-    assert first.stderr is not None
-    assert next((line for line in first.stderr if line.startswith("[1/3]")), "")
-    first.send_signal(signal.SIGINT)
-    _, said = first.communicate(timeout=60)
-    assert first.returncode in (0, 5), said
-    assert "Traceback" not in said
-    again = subprocess.run([*command, *SMALL], capture_output=True, text=True)
-    assert again.returncode == 0, again.stderr
-    assert pyogrio.read_info(tmp_path / "out" / "summary.gpkg", layer="pairs")["features"] == 3
-    asked = subprocess.run([*command, *SMALL, "--workers", "2"], capture_output=True, text=True)
+    done = subprocess.run([*command, *SMALL], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert pyogrio.read_info(tmp_path / "out" / "summary.gpkg", layer="pairs")["features"] == 2
+    assert (tmp_path / "out" / "index.html").is_file()
+    asked = subprocess.run([*command, *SMALL, "--scheduler", "tcp://127.0.0.1:1"], capture_output=True, text=True)
     assert asked.returncode in (0, 2), asked.stderr  # all is done: no worker is needed
-    assert os.path.exists(tmp_path / "out" / "index.html")  # noqa: PTH110
+    assert "Traceback" not in asked.stderr
 
 
 def test_a_scheduler_or_workers_of_our_own(tmp_path):
@@ -141,3 +138,61 @@ def test_a_scheduler_or_workers_of_our_own(tmp_path):
     done = rscd("batch", tmp_path / "m.csv", "-o", tmp_path / "out", *both)
     assert done.exit_code == 2
     assert "--scheduler and --workers" in done.stderr
+
+
+def test_a_scheduler_without_a_worker_is_waited_for_and_then_given_up(tmp_path, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr("rscd.archive.schedule.SAY_S", 0.5)
+    (tmp_path / "m.csv").write_text("id,before,after\n" + two_dates(tmp_path, "a"))
+    options = {"n_workers": 0, "processes": False, "dashboard_address": "127.0.0.1:0", "host": "127.0.0.1"}
+    with distributed.LocalCluster(**options, protocol="tcp") as empty:
+        address = empty.scheduler_address
+        command = "batch", tmp_path / "m.csv", "-o", tmp_path / "out", *SMALL, "--scheduler", address
+        done = rscd(*command, "--wait", 2)
+    assert done.exit_code == 2, done.output
+    said = [line for line in done.stderr.splitlines() if "waiting for workers" in line]
+    assert 2 <= len(said) <= 6
+    assert "of 2 s" in said[0]
+    assert "no worker came in 2 s - start some: dask worker" in done.stderr
+
+
+def test_workers_of_our_own_and_models_of_each_pair(tmp_path):
+    pytest.importorskip("distributed")
+    own = shutil.copy(embedded()["buildings"], tmp_path / "own.safetensors")
+    lines = [f"{two_dates(tmp_path, name, k)},{model}" for k, (name, model) in enumerate((("a", ""), ("b", own)))]
+    (tmp_path / "m.csv").write_text("\n".join(["id,before,after,model", *lines]))
+    done = rscd("batch", tmp_path / "m.csv", "-o", tmp_path / "out", *SMALL, "--workers", 2, "--json")
+    assert done.exit_code == 0, done.output
+    pairs = {pair["id"]: pair for pair in json.loads(done.stdout)["entries"]}
+    assert {name: pair["state"] for name, pair in pairs.items()} == {"a": "done", "b": "done"}
+    for pair in pairs.values():
+        assert pair["verdict"] and pair["model"].startswith("buildings")
+    told = pyogrio.read_info(tmp_path / "out" / "b" / "changes.gpkg", layer="changes")["layer_metadata"]
+    assert "own.safetensors" in json.loads(told["options"])["model"]
+
+
+def test_ctrl_c_ends_a_long_run_with_5_and_the_next_goes_on(tmp_path):
+    rng = np.random.default_rng(0)
+    lines = []
+    for name in "ab":
+        before = rng.integers(60, 200, (3, 1400, 1400), dtype=np.uint8)
+        write_image(tmp_path / f"{name}_b.tif", before)
+        write_image(tmp_path / f"{name}_a.tif", before[:, ::-1].copy())
+        lines.append(f"{name},{name}_b.tif,{name}_a.tif")
+    (tmp_path / "m.csv").write_text("\n".join(["id,before,after", *lines]))
+    command = [sys.executable, "-m", "rscd", "batch", str(tmp_path / "m.csv"), "-o", str(tmp_path / "out")]
+    restored = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    first = subprocess.Popen([*command, "--no-report"], stderr=subprocess.PIPE, text=True, **restored)
+    for _ in range(600):
+        if list((tmp_path / "out").glob("a/changes.gpkg.rscd/*.band")):
+            break
+        time.sleep(0.1)
+    first.send_signal(signal.SIGINT)
+    _, said = first.communicate(timeout=60)
+    assert first.returncode == 5, said
+    assert "Traceback" not in said
+    assert "rscd batch" in said.splitlines()[-1]
+    again = subprocess.run([*command, "--no-report", "--max-pairs", "1"], capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    told = pyogrio.read_info(tmp_path / "out" / "a" / "changes.gpkg", layer="changes")["layer_metadata"]
+    assert json.loads(told["run"])["bands_resumed"] > 0
