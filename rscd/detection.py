@@ -85,6 +85,7 @@ def detect(
             interruptible(watch.call("forward", run.forward), interrupt),
             batch_size=run.predictor.batch_size,
             lanes=run.predictor.lanes,
+            presence=run.predictor.presence,
             threshold=threshold,
             grid=pair.grid,
             areas=areas,

@@ -118,6 +118,8 @@ class ComponentTable:
     """Sums per input band of the before image, shape (n, bands); (n, 0) where no image was at hand."""
     after_sum: DoubleArray
     """Likewise of the after image."""
+    presence_sum: DoubleArray
+    """Sums of the presence values (0..254) before and after, shape (n, 2); (n, 0) of a model that gives none."""
     bbox: LongArray
     """Bounding boxes in grid pixels, shape (n, 4): first row, first column, row stop, column stop."""
     outline_edges: LongArray
@@ -152,6 +154,8 @@ class BandRecord:
     """Messages of input blocks that could not be decoded and were masked."""
     sha256: str
     """Hex digest over index, row, shape and probability values."""
+    presence: ByteArray | None = None
+    """Values 0..254 of presence before and after, shape (2, height, width); None of a model that gives none."""
 
     @property
     def height(self) -> int:

@@ -7,6 +7,7 @@ import numpy as np
 import pyogrio
 import pytest
 import rasterio
+import torch
 from conftest import Pointwise, pointwise_probability, utm_grid, write_image
 from rasterio.features import rasterize, shapes
 from typer.testing import CliRunner
@@ -15,6 +16,7 @@ from rscd import DetectConfig, detect
 from rscd.cli.app import app
 from rscd.errors import DataError, OutputError, UsageError
 from rscd.model.contract import Contract
+from rscd.model.network import Logits
 from rscd.simulate import Scene, SceneSpec
 from rscd.simulate.score import match_objects
 from rscd.types import Window
@@ -23,11 +25,14 @@ TERMS = {"window": 96, "overlap": 32, "threshold": 0.6, "trained_on": "nothing"}
 STAND_IN = Pointwise(), Contract("stand-in", "1", "lite", 8, (0.0,) * 3, (1.0,) * 3, **TERMS)
 COLUMNS = [
     "id",
+    "direction",
     "area_m2",
     "perimeter_m",
     "mean_probability",
     "max_probability",
     "p90_probability",
+    "presence_before",
+    "presence_after",
     "valid_fraction",
     "touches_edge",
     "review",
@@ -239,3 +244,47 @@ def test_the_embedded_model_finds_rendered_buildings_and_ignores_the_season(tmp_
     assert score.built >= 20
     assert score.recall > 0.6
     assert score.false_share < 0.3
+
+
+class Telling(Pointwise):
+    """Change where the dates differ; the thing is there where a date is bright."""
+
+    presence = True
+
+    def forward(self, before, after):
+        change = (after[:, 0].float() - before[:, 0].float()).abs() / 16 - 2
+        there = torch.stack([date.float().mean(1) for date in (before, after)], dim=1) / 255
+        return Logits(change, 12 * (torch.nn.functional.avg_pool2d(there, 4) - 0.5))
+
+
+def three_directions():
+    """A square that appears, one that vanishes, and one that turns from bright to brighter; all in grey."""
+    before = np.full((3, 200, 300), 60, np.uint8)
+    after = before.copy()
+    after[:, 40:80, 40:80] = 250
+    before[:, 40:80, 120:160] = 250
+    before[:, 140:180, 200:240], after[:, 140:180, 200:240] = 170, 255
+    return before, after
+
+
+def test_polygons_say_what_appeared_vanished_and_was_replaced(tmp_path):
+    before, after = three_directions()
+    paths = write_image(tmp_path / "before.tif", before), write_image(tmp_path / "after.tif", after)
+    config = DetectConfig(*paths, tmp_path / "changes.gpkg", keep_journal=True, threshold=0.55)
+    model = Telling(), STAND_IN[1]
+    result = detect(config, model=model)
+    changes = pyogrio.read_dataframe(config.output, layer="changes").set_index("direction")
+    assert dict(result.written.directions) == {"appeared": 1, "vanished": 1, "replaced": 1}
+    assert changes.presence_after["appeared"] > 0.9 > 0.1 > changes.presence_before["appeared"]
+    assert changes.presence_before["vanished"] > 0.9 > 0.1 > changes.presence_after["vanished"]
+    assert min(changes.presence_before["replaced"], changes.presence_after["replaced"]) > 0.7
+    again = detect(dataclasses.replace(config, overwrite=True, threshold=0.6), model=model)
+    assert again.windows == 0, "all comes from the journal, presence too"
+    assert again.written.directions == result.written.directions
+
+
+def test_a_model_that_does_not_tell_leaves_direction_empty(tmp_path):
+    before, after = three_directions()
+    result, _, changes = run(tmp_path, before, after)
+    assert len(changes) and changes.direction.isna().all() and changes.presence_before.isna().all()
+    assert not result.written.directions

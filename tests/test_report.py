@@ -40,6 +40,7 @@ from rscd.telemetry import Telemetry
 from rscd.training.reviewed import detected_from
 from rscd.types import Window
 
+WAYS = ["appeared", "vanished", None, "appeared", None, None, "unclear"]
 NASTY = "<img src=x onerror=alert(1)>&\"'{{data}}</script>"
 
 
@@ -194,11 +195,12 @@ def test_the_digest_counts_all_and_keeps_the_largest(monkeypatch: pytest.MonkeyP
     areas = rng.integers(1, 30, (6, 7)).astype(np.float64)  # many are equal: of those, the first stay
     for k, area in enumerate(areas):
         columns = {"id": 7 * k + np.arange(7), "area_m2": area, "mean_probability": np.full(7, 0.25)}
-        digest.add(pa.RecordBatch.from_pydict(columns | {"touches_edge": [True] + [False] * 6}))
+        digest.add(pa.RecordBatch.from_pydict(columns | {"touches_edge": [True] + [False] * 6, "direction": WAYS}))
     assert (digest.polygons, digest.on_edge, digest.area_m2) == (42, 6, areas.sum())
     assert digest.weighted_p == areas.sum() / 4
     assert digest.areas.sum() == 42
     assert digest.probabilities[10] == 42
+    assert digest.directions == {"appeared": 12, "vanished": 6, "unclear": 6}
     largest = digest.largest()
     if not drawn:
         assert largest is None

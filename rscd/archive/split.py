@@ -228,6 +228,7 @@ def finish(stretch: Stretch) -> int:
                 interruptible(run.forward, interrupt),
                 batch_size=run.predictor.batch_size,
                 lanes=run.predictor.lanes,
+                presence=run.predictor.presence,
                 threshold=run.threshold,
                 grid=run.pair.grid,
                 areas=PixelAreas(run.pair.grid),

@@ -165,6 +165,7 @@ def summary(written: Written, threshold: float, report: Path | None = None) -> l
     """Rows of the closing table that detect and polygons share."""
     rows = [
         ("changes", f"{several(written.polygons, 'polygon')}, {written.changed_m2:,.0f} m2"),
+        *([("", ", ".join(f"{n:,} {way}" for way, n in written.directions.items()))] if written.directions else []),
         ("observed", f"{written.observed_km2:.4f} km2"),
         ("not observable", f"{written.not_observable_km2:.4f} km2"),
         *([("outside the AOI", f"{written.outside_aoi_km2:.4f} km2")] if written.outside_aoi_km2 else []),

@@ -31,7 +31,7 @@ One more batch waits to be blended, and one is being so.
 GIVE_BACK_PX = 7_000_000
 """Pixels after whose bands freed memory goes back to the system: a forward pass then has to fetch its own anew."""
 Forward = Callable[[ByteArray, ByteArray], FloatArray]
-"""(n, bands, h, w) of both dates -> probabilities (n, h, w), e.g. a Predictor."""
+"""(n, bands, h, w) of both dates -> probabilities (n, h, w), or (n, 3, h, w) with presence, e.g. a Predictor."""
 
 
 @dataclass
@@ -63,6 +63,7 @@ def band_records(
     *,
     batch_size: int,
     lanes: int = 1,
+    presence: bool = False,
     threshold: int,
     grid: Grid,
     areas: PixelAreas,
@@ -81,6 +82,7 @@ def band_records(
         forward: The network.
         batch_size: Windows a call of ``forward``, at most.
         lanes: Calls of ``forward`` side by side; results do not depend on it.
+        presence: Whether ``forward`` gives presence before and after beside change.
         threshold: Smallest probability value (1..254) that counts as changed.
         grid: The common grid.
         areas: Its pixels' areas.
@@ -90,7 +92,8 @@ def band_records(
     """
     work, tally, watch = work or plan_work(plan, threshold), tally or Tally(), watch or Stopwatch()
     label = partial(band_record, threshold=threshold, grid_shape=grid.shape, pixel_areas=areas)
-    blender, reached, held = Blender(plan), work.bands.start, 0
+    maps = 3 if presence else None
+    blender, reached, held = Blender(plan, maps=maps), work.bands.start, 0
     batches = ahead(
         _forwarded(_batches(inputs, plan, work, batch_size, tally), forward, lanes, IN_FLIGHT // batch_size)
     )
@@ -101,7 +104,7 @@ def band_records(
                 yield from work.finished(reached, k)
                 reached = max(reached, k + (k in work.bands))
                 if k in work.forwarded and k - 1 not in work.forwarded:
-                    blender = Blender(plan, work.tail(k - 1))
+                    blender = Blender(plan, work.tail(k - 1), maps=maps)
                 band = _Band(plan, k, work, threshold) if k in work.bands else None
             sums = blender.add(k, window.j, probability) if k in work.forwarded else None
             if band is not None:
@@ -124,7 +127,7 @@ class _Batch(NamedTuple):
     seen: list[int]
     """Those that are forwarded: those with a valid pixel."""
     arrays: Sequence[Any]
-    """Of the latter, pixels of both dates, (n, bands, h, w) each; once forwarded, probabilities (h, w) each."""
+    """Of these, pixels of both dates, (n, bands, h, w) each; once forwarded, probabilities, (..., h, w) each."""
 
 
 def _batches(
@@ -201,6 +204,7 @@ class _Band:
         self._kept, self._finished = kept, kept is not None and kept.threshold == threshold
         shape = stop - self._row, plan.cols.size
         self._values = np.empty(shape, np.uint8) if kept is None else kept.probability
+        self._presence = None if kept is None else kept.presence
         self._changed: list[tuple[IntArray, ImageArray, ImageArray]] = []
         self._read_errors: list[str] = []
 
@@ -209,7 +213,7 @@ class _Band:
 
         Args:
             window: The window that completed it, within its cell.
-            sums: Its probabilities (h, w); None where the band is not forwarded.
+            sums: Its probabilities (h, w), or (3, h, w) with presence; None where the band is not forwarded.
         """
         self._read_errors += window.read_errors
         if self._finished:
@@ -218,7 +222,12 @@ class _Band:
         cell = self._values[:, left : left + window.cell.width]
         if self._kept is None:
             assert sums is not None, "a band that is not finished was not forwarded"
-            cell[:] = to_values(sums, window.valid)
+            found = to_values(sums, window.valid)
+            if found.ndim == 3:
+                if self._presence is None:
+                    self._presence = np.empty((2, *self._values.shape), np.uint8)
+                self._presence[:, :, left : left + window.cell.width] = found[1:]
+            cell[:] = found if found.ndim == 2 else found[0]
         changed = np.flatnonzero(is_changed(cell, self._threshold))
         if not self._changed or len(changed):  # the first one tells how many bands there are
             rows, cols = np.divmod(changed, window.cell.width)
@@ -232,7 +241,8 @@ class _Band:
         if kept is not None and self._finished:
             return kept
         errors = tuple(dict.fromkeys(self._read_errors)) if kept is None else kept.read_errors
-        record = label(self._k, self._row, self._values, **self._colours(), read_errors=errors)
+        shown = {**self._colours(), "presence": self._presence}
+        record = label(self._k, self._row, self._values, **shown, read_errors=errors)
         if kept is None:
             self._work.keep(record, tail)
         return record

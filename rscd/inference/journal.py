@@ -27,7 +27,7 @@ from rscd.scene.windows import WindowPlan
 from rscd.types import BandRecord, ComponentTable, FloatArray
 from rscd.words import several
 
-FORMAT = 1
+FORMAT = 2
 """Version of the files' layout."""
 _COLUMNS = tuple(field.name for field in dataclasses.fields(ComponentTable))
 _CODEC = pa.Codec("zstd", compression_level=1)
@@ -94,6 +94,7 @@ class Journal:
             ComponentTable(**{name: found[name] for name in _COLUMNS}),
             tuple(json.loads(str(found["read_errors"]))),
             record_digest(index, row, probability),
+            found.get("presence"),
         )
 
     def keep(self, record: BandRecord, tail: FloatArray) -> None:
@@ -109,15 +110,16 @@ class Journal:
         arrays = {name: getattr(record.table, name) for name in _COLUMNS}
         arrays |= {"row": np.int64(record.row), "threshold": np.int64(record.threshold)}
         arrays |= {"read_errors": np.str_(json.dumps(record.read_errors)), "probability": record.probability}
+        arrays |= {} if record.presence is None else {"presence": record.presence}
         write_durably(self._path(k, "band"), _pack(arrays))
         self._path(k - 1, "tail").unlink(missing_ok=True)
         self._thresholds[k] = record.threshold
 
     def tail(self, index: int) -> FloatArray | None:
-        """What blending left when it had finished a band: sums (overlap, columns), if they are here."""
+        """What blending left when it had finished a band: sums (..., overlap, columns), if they are here."""
         found = _unpack(self._path(index, "tail"))
         expected = self._plan.rows.overlap, self._plan.cols.size
-        return found["tail"] if found is not None and found["tail"].shape == expected else None
+        return found["tail"] if found is not None and found["tail"].shape[-2:] == expected else None
 
     def close(self, *, keep: bool) -> None:
         """Once all is published: remove the files, unless they are to be kept."""

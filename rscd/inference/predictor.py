@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn.functional import interpolate
 
 from rscd.config import Precision
 from rscd.errors import Interrupted, ModelError, UsageError
@@ -90,10 +91,16 @@ class Predictor:
             self.precision = "bf16" if self.device.type == "cuda" else "fp32"
         self.batch_size, self.batch_chosen = batch_size or 1, batch_size is not None
         self.lanes = lanes_on(self.device)
+        self.presence = getattr(network, "presence", None) is not None
+        """Whether the network tells presence."""
         self.faults = Faults()
 
     def __call__(self, before: ByteArray, after: ByteArray) -> FloatArray:
-        """Probabilities (n, H, W) in 0..1 of window pairs (n, 3, H, W) on the 0..255 scale.
+        """Probabilities 0..1 of window pairs (n, 3, H, W) on the 0..255 scale.
+
+        Returns:
+            Those of change (n, H, W); of a network that tells presence, (n, 3, H, W): change, and presence before
+            and after.
 
         Raises:
             UsageError: The device's memory does not hold a single window.
@@ -141,18 +148,24 @@ class Predictor:
     def _forward(self, before: ByteArray, after: ByteArray) -> FloatArray:
         pair = [self._to_device(images) for images in (before, after)]
         logits = self._logits(pair, self.precision)
-        if self.precision == "bf16" and not logits.isfinite().all():
+        if self.precision == "bf16" and not _finite(logits):
             self.faults.fp32_batches += 1
             logits = self._logits(pair, "fp32")
-        if not logits.isfinite().all():
+        if not _finite(logits):
             raise ModelError("gives NaN or Inf instead of probabilities", remedy="use another checkpoint")
-        p: FloatArray = (logits / self.temperature).sigmoid().cpu().numpy()
-        return p[: len(before)]
+        p = (logits.change / self.temperature).sigmoid()
+        if logits.presence is not None:
+            size = p.shape[-2:]
+            there = interpolate(logits.presence.sigmoid(), size=size, mode="bilinear", align_corners=False)
+            p = torch.cat([p[:, None], there], dim=1)
+        found: FloatArray = p.cpu().numpy()
+        return found[: len(before)]
 
-    def _logits(self, pair: list[torch.Tensor], precision: Precision) -> torch.Tensor:
+    def _logits(self, pair: list[torch.Tensor], precision: Precision) -> Logits:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            logits: Logits | torch.Tensor = self.network(*pair)
-        return (logits.change if isinstance(logits, Logits) else logits).float()
+            found: Logits | torch.Tensor = self.network(*pair)
+        change, presence = found if isinstance(found, Logits) else (found, None)
+        return Logits(change.float(), None if presence is None else presence.float())
 
     def _to_device(self, images: ByteArray) -> torch.Tensor:
         """Pad the batch with copies of its first window and move it as it is (normalising is the network's)."""
@@ -163,6 +176,10 @@ class Predictor:
         if self.device.type == "cuda":  # from locked memory the copy does not wait for what the device is at
             return pixels.pin_memory().to(self.device, non_blocking=True)
         return pixels
+
+
+def _finite(logits: Logits) -> bool:
+    return all(bool(part.isfinite().all()) for part in logits if part is not None)
 
 
 def choose_window(window: int | None, overlap: int | None, contract: Contract) -> tuple[int, int]:

@@ -40,11 +40,12 @@ class Rescaled:
         self._predictor, self._window = predictor, window
 
     def __call__(self, before: ByteArray, after: ByteArray) -> FloatArray:
-        """Probabilities (n, H, W) of window pairs (n, 3, H, W), all in px of the scene."""
+        """What the predictor says of window pairs (n, 3, H, W), all in px of the scene."""
         side = before.shape[-1]
         p = self._predictor(self._shrink(before), self._shrink(after))
-        back = interpolate(torch.from_numpy(p)[:, None], size=(side, side), mode="bilinear", align_corners=False)
-        found: FloatArray = back[:, 0].numpy()
+        maps = torch.from_numpy(p.reshape(len(p), -1, *p.shape[-2:]))
+        back = interpolate(maps, size=(side, side), mode="bilinear", align_corners=False)
+        found: FloatArray = back.numpy().reshape(*p.shape[:-2], side, side)
         return found
 
     def _shrink(self, images: ByteArray) -> ByteArray:

@@ -39,7 +39,8 @@ Column = TypeVar("Column", ByteArray, LongArray, DoubleArray)
 
 _VALUES = 256
 _DENSE = 1 << 18
-_ADDED = ("pixels", "area_m2", "p_sum", "before_sum", "after_sum", "outline_edges", "hidden_edges")
+_SUMS = ("before_sum", "after_sum", "presence_sum")
+_ADDED = ("pixels", "area_m2", "p_sum", *_SUMS, "outline_edges", "hidden_edges")
 _PER_ROW = (*_ADDED, "p_max", "bbox")
 
 
@@ -83,6 +84,7 @@ def band_record(
     pixel_areas: PixelAreas,
     before: ImageArray | None = None,
     after: ImageArray | None = None,
+    presence: ByteArray | None = None,
     read_errors: Sequence[str] = (),
 ) -> BandRecord:
     """Label a band and measure its components.
@@ -100,17 +102,19 @@ def band_record(
         before: What the before image shows of the changed pixels, in reading order, shape (bands, pixels), for
             the table's sums.
         after: Likewise of the after image.
+        presence: Presence values before and after of all pixels, shape (2, height, width); None without such.
         read_errors: Messages of input blocks that could not be decoded.
     """
     height = len(probability)
     runs = changed_runs(probability, threshold)
     over = overlaps(runs)
     runs = labelled(runs, over)
-    table = _measured(row, probability, runs, pixel_areas, (before, after))
+    there = None if presence is None else presence[:, *pixels_of(runs)]
+    table = _measured(row, probability, runs, pixel_areas, (before, after, there))
     seams = row > 0, row + height < grid_shape[0]
     table = replace(table, outline_edges=_outline_edges(runs, over, len(table), seams=seams, height=height))
     digest = record_digest(index, row, probability)
-    return BandRecord(index, row, probability, threshold, runs, table, tuple(read_errors), digest)
+    return BandRecord(index, row, probability, threshold, runs, table, tuple(read_errors), digest, presence)
 
 
 def _measured(
@@ -118,7 +122,7 @@ def _measured(
     probability: ByteArray,
     runs: Runs,
     pixel_areas: PixelAreas,
-    colours: tuple[ImageArray | None, ImageArray | None],
+    pixels: tuple[ImageArray | None, ImageArray | None, ImageArray | None],
 ) -> ComponentTable:
     """The table of a band's components but for ``outline_edges``; some rows at a time, to save memory."""
     tables: list[ComponentTable] = []
@@ -128,13 +132,13 @@ def _measured(
     slabs = [(start, stop) for start, stop in pairwise([*first, len(runs.row)]) if start < stop]
     for start, stop in slabs or [(0, 0)]:
         some = Runs(*(part[start:stop] for part in runs))
-        pixels = int((some.stop - some.start).sum())
-        part = slice(done, done + pixels)
-        seen = (None if image is None else image[:, part] for image in colours)
+        count = int((some.stop - some.start).sum())
+        part = slice(done, done + count)
+        sums = [None if image is None else image[:, part] for image in pixels]
         labels, of_run = np.unique(some.label, return_inverse=True)
-        tables.append(_table(row, probability, some, of_run, len(labels), pixel_areas, *seen))
+        tables.append(_table(row, probability, some, of_run, len(labels), pixel_areas, sums))
         groups.append(labels.astype(np.int64) - 1)
-        done += pixels
+        done += count
     return merge(reduce(concatenate, tables), np.concatenate(groups))
 
 
@@ -145,10 +149,9 @@ def _table(
     of_run: LongArray,
     n: int,
     pixel_areas: PixelAreas,
-    before: ImageArray | None,
-    after: ImageArray | None,
+    images: Sequence[ImageArray | None],
 ) -> ComponentTable:
-    """Measure n components, each run being of one of them."""
+    """Measure n components, each run being of one of them; ``images`` are what ``_SUMS`` are of."""
     of = np.repeat(of_run, runs.stop - runs.start)
     rows, cols = pixels_of(runs)
     values = probability[rows, cols]
@@ -163,8 +166,7 @@ def _table(
         hist_start=start,
         hist_value=value,
         hist_count=count,
-        before_sum=_image_sums(before, of, n),
-        after_sum=_image_sums(after, of, n),
+        **{name: _image_sums(image, of, n) for name, image in zip(_SUMS, images, strict=True)},
         bbox=np.column_stack([_reduce(which, of_run, side, n) for which, side in box]),
         outline_edges=np.zeros(n, dtype=np.int64),
         hidden_edges=_hidden_edges(probability, (rows, cols), of, n),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,6 +39,8 @@ class Digest:
     """Sum of mean probability times area, m2."""
     on_edge: int = 0
     """How many touch the grid's border."""
+    directions: Counter[str] = field(default_factory=Counter)
+    """How many appeared, vanished, were replaced, or are unclear; none of a model that does not tell."""
     areas: LongArray = field(default_factory=lambda: np.zeros(len(AREA_BINS) - 1, dtype=np.int64))
     """Counts in ``AREA_BINS``."""
     probabilities: LongArray = field(default_factory=lambda: np.zeros(len(PROBABILITY_BINS) - 1, dtype=np.int64))
@@ -55,6 +58,7 @@ class Digest:
         self.area_m2 += float(area.sum())
         self.weighted_p += float((area * p).sum())
         self.on_edge += int(features["touches_edge"].to_numpy(zero_copy_only=False).sum())
+        self.directions.update(way for way in features["direction"].to_pylist() if way)
         self.areas += np.histogram(np.clip(area, AREA_BINS[0], AREA_BINS[-1]), AREA_BINS)[0]
         self.probabilities += np.histogram(p, PROBABILITY_BINS)[0]
         large = np.flatnonzero(area > self._least_m2)

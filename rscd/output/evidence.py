@@ -5,6 +5,7 @@ The columns are told once, in ``columns``: the GeoPackage's data dictionary and 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,12 @@ Residual = Callable[[DoubleArray, DoubleArray], DoubleArray]
 
 REVIEW_STATES = {"": "not looked at", "accepted": "a change", "rejected": "no change", "unsure": "look again"}
 """What ``review`` may hold, and what it means; rscd leaves it empty."""
+DIRECTIONS = "appeared", "vanished", "replaced", "unclear"
+"""What ``direction`` may hold."""
+CLEAR = 0.25
+"""Presence that differs by at least this tells on which date a thing was there."""
+THERE = 0.5
+"""Presence from which a thing is there."""
 GEOMETRY_METADATA = {"ARROW:extension:name": "geoarrow.wkb"}
 
 
@@ -54,14 +61,19 @@ def _real(name: str, title: str, unit: str, meaning: str) -> Column:
     return Column(name, pa.float64(), title, unit, meaning)
 
 
+_DIRECTION = "appeared, vanished, replaced (there on both dates) or unclear; null of a model that does not tell"
+_PRESENT = "Mean probability that the thing is there on the {} date; null of a model that does not tell"
 _SHAPE = (
     Column("id", pa.int64(), "Number", "", "Counts from 1, in the order in which polygons are complete"),
+    Column("direction", pa.string(), "Direction", "", _DIRECTION),
     _real("area_m2", "Area", "m2", "Geodesic area of the changed pixels, whatever was done to the outline"),
     _real("perimeter_m", "Perimeter", "m", "Geodesic length of all rings of the outline as drawn"),
     _real("compactness", "Compactness", "1", "4 pi area / perimeter^2: 1 is a disc, 0.785 a square"),
     _real("mean_probability", "Mean probability", "0..1", "Mean calibrated probability of its pixels"),
     _real("max_probability", "Largest probability", "0..1", "Largest calibrated probability of its pixels"),
     _real("p90_probability", "90th percentile", "0..1", "Least probability that 90 % of its pixels do not exceed"),
+    _real("presence_before", "Presence before", "0..1", _PRESENT.format("before")),
+    _real("presence_after", "Presence after", "0..1", _PRESENT.format("after")),
     _real("valid_fraction", "Seen outline", "0..1", "Share of its pixel outline that faces observable ground"),
     Column("touches_edge", pa.bool_(), "Touches the edge", "", "It reaches the grid's border and may be cut there"),
 )
@@ -154,14 +166,17 @@ class Evidence:
         perimeter = perimeters_m(polygons, self._ellipsoid)
         low, high = table.bbox[:, :2], table.bbox[:, 2:]
         lon, lat = self._centroids(polygons)
+        there = self._presence(table)
         made: list[object] = [
             np.arange(first_id, first_id + len(table)),
+            pa.array([direction(before, after) for before, after in there], pa.string()),
             table.area_m2,
             perimeter,
             4 * np.pi * table.area_m2 / perimeter**2,
             table.p_sum / table.pixels / P_SCALE,
             table.p_max / P_SCALE,
             percentile(table, 90) / P_SCALE,
+            *there.T,
             1 - table.hidden_edges / table.outline_edges,
             (low == 0).any(axis=1) | (high == self._grid.shape).any(axis=1),
             *self._colours(table),
@@ -192,6 +207,12 @@ class Evidence:
         brighter = (after - before)[:, : self._seen].mean(axis=1) if self._one_scale else unknown
         return [*before.T, *after.T, brighter, ndvi[1] - ndvi[0]]
 
+    def _presence(self, table: ComponentTable) -> DoubleArray:
+        """Mean presence before and after, shape (n, 2); NaN where the model does not tell it."""
+        if table.presence_sum.shape[1] == 0:
+            return np.full((len(table), 2), np.nan)
+        return np.asarray(table.presence_sum / table.pixels[:, None] / P_SCALE)
+
     def _residuals(self, table: ComponentTable) -> DoubleArray:
         """Shift left at the middle of each bounding box, px; NaN where it was not measured."""
         if self._residual is None:
@@ -203,6 +224,15 @@ class Evidence:
         points = shapely.get_coordinates(shapely.centroid(polygons))
         lon, lat = self._to_lonlat.transform(points[:, 0], points[:, 1])
         return within_180(np.asarray(lon)), np.asarray(lat)
+
+
+def direction(before: float, after: float) -> str | None:
+    """Whether a thing appeared, vanished or was replaced, by its presence before and after, 0..1; NaN: not told."""
+    if not math.isfinite(before + after):
+        return None
+    if abs(after - before) >= CLEAR:
+        return "appeared" if after > before else "vanished"
+    return "replaced" if min(before, after) >= THERE else "unclear"
 
 
 def drawn_values(shape: Any, crs: str) -> dict[str, float]:  # noqa: ANN401 - shapely has no types

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -51,6 +51,8 @@ class Written:
     """Components smaller than this were dropped, m2."""
     outside_aoi_km2: float = 0.0
     """What lies outside the area of interest, geodesic km2."""
+    directions: Mapping[str, int] = field(default_factory=dict)
+    """How many polygons appeared, vanished, were replaced or are unclear; empty of a model that does not tell."""
     reviews: Carried = NONE
     """What became of the reviews in the file that was replaced."""
     read_errors: tuple[str, ...] = ()
@@ -191,6 +193,7 @@ class Outputs:
             not_observable_km2=extent.not_observable_m2 / 1e6,
             outside_aoi_km2=extent.outside_aoi_m2 / 1e6,
             min_area_m2=min_area,
+            directions=dict(report.digest.directions),
             read_errors=tuple(read_errors),
         )
 

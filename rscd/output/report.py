@@ -89,7 +89,7 @@ def report_html(grid: Grid, previews: Previews, digest: Digest, facts: Facts) ->
         "before": before,
         "after": after,
         "probability": previews.probability(),
-        "legend": sections.legend(),
+        "legend": sections.legend(digest),
         "drawn": escape(sections.drawn(len(data["paths"]), digest.polygons)),
         "hint": escape(data["hint"]),
         "shift_toggle": sections.shift_toggle(facts.pair),
@@ -138,6 +138,7 @@ def _map_data(grid: Grid, previews: Previews, digest: Digest, facts: Facts) -> d
             if swatches
         ],
         "mean": index["mean_probability"],
+        "direction": index["direction"],
         "steps": [[low, colour] for low, _, colour in STEPS],
         "shifts": [[value / previews.factor for value in shift] for shift in facts.pair.shifts],
         "hint": "Point at a polygon to see its evidence." if paths else "There is no polygon to show.",

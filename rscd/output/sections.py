@@ -12,7 +12,7 @@ from typing import Any
 from rscd.output import template
 from rscd.output.chart import histogram
 from rscd.output.digest import AREA_BINS, AREA_STEPS, PROBABILITY_BINS, Digest, nice_m2
-from rscd.output.evidence import Column
+from rscd.output.evidence import DIRECTIONS, Column
 from rscd.output.facts import Facts, PairFacts
 from rscd.output.style import STEPS
 
@@ -45,7 +45,16 @@ def lead(digest: Digest, facts: Facts, seen: float) -> str:
         told += f" {area} ({hidden:.1%}) could not be compared; it is hatched grey."
     if facts.written.outside_aoi_km2:
         told += f" {nice_m2(facts.written.outside_aoi_km2 * 1e6)} of the picture lie outside the area of interest."
-    return told + " A polygon says that something changed there, not what it was or became: look before you act."
+    if digest.directions:
+        told += f" {directions(digest)}."
+    else:
+        told += " A polygon says that something changed there, not what it was or became."
+    return told + " Look before you act."
+
+
+def directions(digest: Digest) -> str:
+    """How many polygons appeared, vanished, were replaced or are unclear: ``12 appeared, 3 vanished``."""
+    return ", ".join(f"{digest.directions[way]:,} {way}" for way in DIRECTIONS if digest.directions[way])
 
 
 def cards(digest: Digest, facts: Facts) -> str:
@@ -69,13 +78,15 @@ def plain_unit(unit: str) -> str:
     return {"1": "", "0..1": "", "-2..2": "", "degree": "°", "m2": "m²"}.get(unit, unit)
 
 
-def legend() -> str:
+def legend(digest: Digest) -> str:
     """What the colours on the map mean."""
     keys = "".join(
         f'<span class="key" style="background:rgb({colour})"></span>{low:.2f} to {high:.2f}'
         for low, high, colour in STEPS
     )
-    return f'Mean probability:{keys}<span class="key unseen"></span>not shown by that date.'
+    ways = "".join(f'<span class="key {way}"></span>{way}' for way in DIRECTIONS if digest.directions[way])
+    outlines = f" Outline:{ways}." if ways else ""
+    return f'Mean probability:{keys}<span class="key unseen"></span>not shown by that date.{outlines}'
 
 
 def drawn(drawn: int, polygons: int) -> str:
@@ -126,7 +137,16 @@ def table(data: dict[str, Any]) -> str:
     """The largest polygons, each with a button that shows it on the map."""
     if not data["rows"]:
         return "<p>There is none.</p>"
-    wanted = ("id", "area_m2", "mean_probability", "max_probability", "brightness_change", "lon", "lat")
+    wanted = (
+        "id",
+        "direction",
+        "area_m2",
+        "mean_probability",
+        "max_probability",
+        "brightness_change",
+        "lon",
+        "lat",
+    )
     index = {column.name: k for k, column in enumerate(data["all_columns"])}
     head = "".join(f"<th>{escape(_head(data['all_columns'][index[name]]))}</th>" for name in wanted)
     body = []
@@ -143,9 +163,9 @@ def _head(column: Column) -> str:
     return f"{column.title} ({unit})" if unit and unit != "°" else column.title
 
 
-def _cell(name: str, value: float | None) -> str:
-    if value is None:
-        return "-"
+def _cell(name: str, value: float | str | None) -> str:
+    if value is None or isinstance(value, str):
+        return value or "-"
     digits = {"id": 0, "area_m2": 1, "lon": 6, "lat": 6, "brightness_change": 1}.get(name, 3)
     return f"{value:,.{digits}f}"
 

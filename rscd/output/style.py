@@ -33,6 +33,15 @@ _FILL_ALPHA = 140
 _OUTLINE = "90,0,20,255"
 REVIEWED = {"accepted": "0,110,60,255", "rejected": "110,110,110,255", "unsure": "30,80,200,255"}
 """Outline colour of each state of ``review`` as red,green,blue,alpha (0..255); ``_OUTLINE`` where there is none."""
+_CASES = " ".join(f"WHEN \"review\" = '{state}' THEN '{colour}'" for state, colour in REVIEWED.items())
+OUTLINE_BY_REVIEW = {
+    "outlineColor": f"CASE {_CASES} ELSE '{_OUTLINE}' END",
+    "outlineStyle": "if(\"review\" = 'rejected', 'dash', 'solid')",
+    "outlineWidth": "if(coalesce(\"review\", '') = '', 0.26, 0.6)",
+}
+"""Property of an outline in QGIS -> expression."""
+HATCHED = {"vanished": "b_diagonal", "replaced": "diagonal_x"}
+"""``direction`` -> hatching of a polygon, in place of a fill."""
 STATES = {"done": "60,150,90", "failed": "200,30,50", "pending": "140,140,140"}
 """Colour of each state of an archive's pair as red,green,blue (0..255)."""
 
@@ -84,7 +93,7 @@ def changes_qml(columns: Sequence[Column] = (), answers: Mapping[str, str] | Non
         bounds = {"lower": f"{lower:.6f}", "upper": f"{upper:.6f}"}
         ET.SubElement(ranges, "range", {**bounds, "symbol": name, "label": label, "render": "true"})
         symbols.append(_fill_symbol(name, f"{colour},{_FILL_ALPHA}", _OUTLINE))
-        symbols[-1][0].append(_by_review())
+        symbols[-1][0].append(_by_direction_too())
     if columns:
         _add_form(qgis, columns, answers or {})
     return _text(qgis)
@@ -180,12 +189,16 @@ def _fill_symbol(name: str, colour: str, outline: str, *, fill: str = "solid", l
 
 def _by_review() -> ET.Element:
     """Data-defined outline: colour by ``review``, and dashed where a polygon was rejected."""
-    cases = " ".join(f"WHEN \"review\" = '{state}' THEN '{colour}'" for state, colour in REVIEWED.items())
-    expressions = {
-        "outlineColor": f"CASE {cases} ELSE '{_OUTLINE}' END",
-        "outlineStyle": "if(\"review\" = 'rejected', 'dash', 'solid')",
-        "outlineWidth": "if(coalesce(\"review\", '') = '', 0.26, 0.6)",
-    }
+    return _data_defined(OUTLINE_BY_REVIEW)
+
+
+def _by_direction_too() -> ET.Element:
+    """Data-defined outline as above, and hatching of what vanished or was replaced."""
+    cases = " ".join(f"WHEN \"direction\" = '{way}' THEN '{pattern}'" for way, pattern in HATCHED.items())
+    return _data_defined({**OUTLINE_BY_REVIEW, "fillStyle": f"CASE {cases} ELSE 'solid' END"})
+
+
+def _data_defined(expressions: Mapping[str, str]) -> ET.Element:
     defined = ET.Element("data_defined_properties")
     top = ET.SubElement(defined, "Option", type="Map")
     ET.SubElement(top, "Option", {"name": "name", "value": "", "type": "QString"})

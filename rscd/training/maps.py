@@ -87,6 +87,7 @@ class Mapper:
             fit_to(predictor, self.window, factor),
             batch_size=predictor.batch_size,
             lanes=predictor.lanes,
+            presence=predictor.presence,
             threshold=self.threshold,
             grid=grid,
             areas=PixelAreas(grid),

@@ -43,7 +43,7 @@
 
   const colour = (p) => data.steps.reduce((found, [low, rgb]) => (p >= low ? rgb : found), data.steps[0][1]);
   const number = (value, unit) => {
-    if (value === null) return "not measured";
+    if (value === null) return "not known";
     if (typeof value === "boolean") return value ? "yes" : "no";
     if (typeof value === "string") return value === "" ? "none yet" : value;
     if (unit === "°") return value.toFixed(6);
@@ -80,6 +80,8 @@
   };
   const paths = data.paths.map((d, i) => {
     const path = document.createElementNS(svgNS, "path");
+    const way = data.rows[i][data.direction];
+    if (way) path.classList.add(way);
     path.setAttribute("d", d); path.dataset.i = i; path.setAttribute("fill", `rgb(${colour(data.rows[i][data.mean])})`);
     path.addEventListener("pointerenter", () => tell(i));
     path.addEventListener("pointerleave", clear);
