@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rscd.training.objects import ObjectCounts, match_objects
+from rscd.training.objects import ObjectCounts, match_objects, near_edges
 
 
 def mask(*boxes):
@@ -37,3 +37,14 @@ def test_what_is_below_the_minimum_mapping_unit_is_left_out_on_both_sides():
 def test_counts_add_up_and_nothing_is_no_error():
     assert match_objects(mask(), mask()) + ObjectCounts(1, 2, 1) == ObjectCounts(1, 2, 1)
     assert ObjectCounts().scores.f1 == 0
+
+
+def test_pixels_near_edges_are_those_within_the_distance_on_both_sides():
+    changed = np.zeros((20, 20), bool)
+    changed[5:15, 5:15] = True
+    near = near_edges(changed, 2)
+    assert near[5:15, 4].all() and near[5:15, 3].all() and not near[5:15, 2].any()
+    assert near[5:15, 5:7].all() and not near[8:12, 8:12].any()
+    assert near[4, 4] and not near[3, 3]  # 1.41 and 2.83 px from the corner's pixel
+    for none in (np.zeros((4, 4), bool), np.ones((4, 4), bool)):
+        assert not near_edges(none, 2).any()

@@ -79,11 +79,12 @@ def evaluate(
             least = "-".join(map(str, sorted(set(told.minimum_px))))
             say(
                 f"model {told.model}, p >= {told.threshold:.4g}; average precision {told.average_precision:.4f}; "
-                f"objects: 4-connected, IoU >= 0.5, those below {least} px left out on both sides"
+                f"edge F1: of pixels within 2 px of the label's edges; objects: 4-connected, IoU >= 0.5, those below "
+                f"{least} px left out on both sides"
             )
 
 
-HEADER = ("", "Mpx", "P", "R", "F1", "IoU", "OA", "ECE", "objects", "found", "P", "R", "F1")
+HEADER = ("", "Mpx", "P", "R", "F1", "IoU", "OA", "ECE", "edge F1", "objects", "found", "P", "R", "F1")
 
 
 def rows(told: Evaluation) -> list[tuple[str, ...]]:
@@ -95,7 +96,7 @@ def rows(told: Evaluation) -> list[tuple[str, ...]]:
     table = []
     for s in (*scenes, told.total):
         name = s.name if s is told.total else os.path.relpath(s.name, folder) if folder else s.name
-        pixels = (s.precision, s.recall, s.f1, s.iou, s.accuracy, s.ece)
+        pixels = (s.precision, s.recall, s.f1, s.iou, s.accuracy, s.ece, s.edge_f1_2px)
         things = (s.object_precision, s.object_recall, s.object_f1)
         table.append(
             (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,15 +20,19 @@ from rscd.scene.prepare import prepare
 from rscd.training.labels import open_label
 from rscd.training.maps import Mapper
 from rscd.training.metrics import PixelCounts
-from rscd.training.objects import ObjectCounts, match_objects
+from rscd.training.objects import ObjectCounts, match_objects, near_edges
 from rscd.training.pictures import write_pictures
 from rscd.training.sources import PARTS, PairSource, find_sources
 from rscd.training.survey import raise_refused
 from rscd.training.tiles import CHANGED, IGNORED, FolderTile, find_part, find_tiles, has_layout
-from rscd.types import NOT_OBSERVABLE, P_SCALE, ByteArray
+from rscd.types import NOT_OBSERVABLE, P_SCALE, BoolArray, ByteArray
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+EDGES_PX = 2, 4
+"""Distances from an edge of the label within which pixels are judged by themselves, too, px."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,11 @@ class SceneScore:
     """Overall accuracy: pixels called right."""
     ece: float
     """Expected calibration error of p, 15 bins."""
+    edge_f1_2px: float
+    """F1 of the pixels within 2 px of an edge of the label: how sharply outlines are drawn. Objects that are wrong
+    altogether do not count. (A trimap, as in Kohli et al. 2009.)"""
+    edge_f1_4px: float
+    """Likewise within 4 px."""
     objects_there: int
     """4-connected objects of the label, of the minimum mapping unit or larger."""
     objects_found: int
@@ -126,15 +135,15 @@ def evaluate(
     """
     mapper = _mapper(config, model or load_model(config.model))
     tiles, pairs = _find(config)
-    counts, scenes, objects, least = PixelCounts.of_values(), list[SceneScore](), ObjectCounts(), set[int]()
+    total, scenes, objects, least = _Counts(), list[SceneScore](), ObjectCounts(), set[int]()
     for case in _cases(config, mapper, tiles, pairs):
         judged = (case.label != IGNORED) & (case.values != NOT_OBSERVABLE)
         changed = judged & (case.label == CHANGED)
-        own = PixelCounts.of_values()
-        own.add_values(case.values[judged], changed[judged])
+        own = _Counts()
+        own.add(case.values, judged, changed)
         matched = match_objects(changed, judged & is_changed(case.values, mapper.threshold), case.least_px)
         scenes.append(_score(case.name, own, matched, mapper.threshold))
-        counts.merge(own)
+        total.merge(own)
         objects += matched
         least.add(case.least_px)
         progress(len(scenes), len(tiles) + len(pairs))
@@ -142,13 +151,31 @@ def evaluate(
         model=f"{mapper.contract.name} {mapper.contract.version}",
         threshold=mapper.contract.threshold if config.threshold is None else config.threshold,
         minimum_px=(min(least), max(least)),
-        average_precision=round(counts.average_precision(), 4),
-        total=_score("all", counts, objects, mapper.threshold),
+        average_precision=round(total.everywhere.average_precision(), 4),
+        total=_score("all", total, objects, mapper.threshold),
         scenes=tuple(scenes),
     )
     if config.output is not None:
-        write_pictures(config.output, counts, told)
+        write_pictures(config.output, total.everywhere, told)
     return told
+
+
+@dataclass
+class _Counts:
+    """Pixels by what they are and what p they have: all of them, and those near edges of the label."""
+
+    everywhere: PixelCounts = field(default_factory=PixelCounts.of_values)
+    near: tuple[PixelCounts, ...] = field(default_factory=lambda: tuple(PixelCounts.of_values() for _ in EDGES_PX))
+
+    def add(self, values: ByteArray, judged: BoolArray, changed: BoolArray) -> None:
+        self.everywhere.add_values(values[judged], changed[judged])
+        for px, counts in zip(EDGES_PX, self.near, strict=True):
+            part = judged & near_edges(changed, px)
+            counts.add_values(values[part], changed[part])
+
+    def merge(self, other: _Counts) -> None:
+        for mine, theirs in zip((self.everywhere, *self.near), (other.everywhere, *other.near), strict=True):
+            mine.merge(theirs)
 
 
 def _mapper(config: EvaluateConfig, model: tuple[nn.Module, Contract]) -> Mapper:
@@ -204,8 +231,9 @@ def _cases(
             yield Case(source.name, mapper.of_pair(prepared), label, least)
 
 
-def _score(name: str, counts: PixelCounts, objects: ObjectCounts, threshold: int) -> SceneScore:
-    pixels, things = counts.confusion(threshold / P_SCALE), objects.scores
+def _score(name: str, found: _Counts, objects: ObjectCounts, threshold: int) -> SceneScore:
+    counts, things = found.everywhere, objects.scores
+    pixels, near = counts.confusion(threshold / P_SCALE), [c.at(threshold / P_SCALE).f1 for c in found.near]
     of = pixels.scores
     return SceneScore(
         name=name,
@@ -220,6 +248,8 @@ def _score(name: str, counts: PixelCounts, objects: ObjectCounts, threshold: int
         iou=round(of.iou, 4),
         accuracy=round(pixels.accuracy, 4),
         ece=round(counts.calibration_error(), 4),
+        edge_f1_2px=round(near[0], 4),
+        edge_f1_4px=round(near[1], 4),
         objects_there=objects.there,
         objects_found=objects.found,
         objects_matched=objects.matched,

@@ -1,11 +1,11 @@
-"""Changed objects found against those that are there: 4-connected components matched one to one."""
+"""Changed objects, 4-connected: those found against those that are there, matched one to one; and their edges."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import label
+from scipy.ndimage import distance_transform_edt, label
 
 from rscd.training.metrics import Scores, scores
 from rscd.types import BoolArray, IntArray, LongArray
@@ -56,6 +56,15 @@ def match_objects(there: BoolArray, found: BoolArray, least_px: int = 1) -> Obje
             used_there.add(a)
             used_found.add(b)
     return ObjectCounts(n, m, len(used_there))
+
+
+def near_edges(changed: BoolArray, px: float) -> BoolArray:
+    """Pixels of a mask (rows, columns) within ``px`` of one that is the other way, centre to centre."""
+    near = np.zeros(changed.shape, np.bool_)
+    if changed.any() and not changed.all():
+        for side in (changed, ~changed):
+            near |= side & (distance_transform_edt(side) <= px)
+    return near
 
 
 def _components(mask: BoolArray, least_px: int) -> tuple[IntArray, LongArray]:
