@@ -79,7 +79,7 @@ def evaluate(
             least = "-".join(map(str, sorted(set(told.minimum_px))))
             say(
                 f"model {told.model}, p >= {told.threshold:.4g}; average precision {told.average_precision:.4f}; "
-                f"edge F1: of pixels within 2 px of the label's edges; objects: 4-connected, IoU >= 0.5, those below "
+                f"edge F1: of pixels within 2 px of the label's edges; objects: 4-connected, IoU >= 0.5, below "
                 f"{least} px left out on both sides"
             )
 
