@@ -346,6 +346,8 @@ class DetectConfig(PairConfig):
     """``auto`` is bf16 on CUDA and fp32 on the CPU."""
     batch_size: int | None = None
     """Windows a forward pass; None: one on a CPU, found by a short search on CUDA."""
+    tta: bool = False
+    """Test-time augmentation: forward each window in the eight ways to turn and flip it, and take the mean."""
     overwrite: bool = False
     """Replace existing outputs."""
     resume: bool = True
@@ -412,6 +414,8 @@ class EvaluateConfig(LabelledConfig):
     """``auto`` is bf16 on CUDA and fp32 on the CPU."""
     batch_size: int = 8
     """Windows a forward pass."""
+    tta: bool = False
+    """Test-time augmentation: forward each window in the eight ways to turn and flip it, and take the mean."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

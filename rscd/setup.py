@@ -66,6 +66,7 @@ class Run:
         return (
             f"device {device}, {self.predictor.precision}" + idle_gpu(device),
             f"model {contract.name} {contract.version}, {contract.encoder}; licence: {contract.licence}",
+            *([f"each window is forwarded in {views} ways"] if (views := len(self.predictor.views)) > 1 else []),
             self.prepared.inspection.line,
         )
 
@@ -96,11 +97,11 @@ class Settings:
 
     def __init__(self, config: DetectConfig, model: Model | None = None) -> None:
         self.config = config
-        device = choose_device(config.device)
+        choose_device(config.device)  # one that is not there is said before a model is read
         network, self.contract = model or load_model(config.model or DEFAULT)
         self.window, self.overlap = choose_window(config.window, config.overlap, self.contract)
         self.threshold = threshold_value(self.contract.threshold if config.threshold is None else config.threshold)
-        self.predictor = Predictor(network, self.contract.temperature, device, config.precision, config.batch_size)
+        self.predictor = Predictor.of(network, self.contract, config)
 
     @contextmanager
     def open(self) -> Iterator[Run]:

@@ -92,3 +92,26 @@ def test_a_device_that_is_gone_interrupts_the_run(error):
 def test_other_errors_are_ours():
     with pytest.raises(RuntimeError, match="shapes"):
         Predictor(Limited(0, RuntimeError("shapes do not match")))(BEFORE, AFTER)
+
+
+class Leaning(Pointwise):
+    """Sees a pixel and its neighbour to the right: turning a window changes what it says."""
+
+    def forward(self, before, after):
+        change = super().forward(before, after)
+        return change + torch.roll(change, -1, -1)
+
+
+def test_tta_is_the_mean_over_all_ways_to_turn_and_flip():
+    plain, averaged = (Predictor(Leaning(), batch_size=4, tta=tta) for tta in (False, True))
+    expected = np.zeros((len(BEFORE), *BEFORE.shape[-2:]))
+    for flipped in (False, True):
+        for turns in range(4):
+            seen = [np.rot90(i[..., ::-1] if flipped else i, turns, (-2, -1)).copy() for i in (BEFORE, AFTER)]
+            back = np.rot90(plain(*seen), -turns, (-2, -1))
+            expected += (back[..., ::-1] if flipped else back) / 8
+    found = averaged(BEFORE, AFTER)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert np.abs(found - plain(BEFORE, AFTER)).max() > 0.01
+    turned = [np.rot90(i, 1, (-2, -1)).copy() for i in (BEFORE, AFTER)]
+    np.testing.assert_allclose(averaged(*turned), np.rot90(found, 1, (-2, -1)), atol=1e-6)

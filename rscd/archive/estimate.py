@@ -13,7 +13,7 @@ import numpy as np
 from rscd.archive.job import PairJob
 from rscd.config import DetectConfig
 from rscd.errors import RscdError
-from rscd.inference.predictor import Predictor, choose_device, choose_window
+from rscd.inference.predictor import Predictor, choose_window
 from rscd.inference.rescale import window_on_grid
 from rscd.model.catalog import DEFAULT
 from rscd.model.checkpoint import read_contract
@@ -78,8 +78,7 @@ def estimate_pair(job: PairJob) -> PairEstimate:
 def seconds_per_window(config: DetectConfig) -> tuple[float, str]:
     """Time one batch on this machine: s a window, and the device. Reading and writing mostly overlap with it."""
     network, contract = load_model(config.model or DEFAULT)
-    device = choose_device(config.device)
-    predictor = Predictor(network, contract.temperature, device, config.precision, config.batch_size)
+    predictor = Predictor.of(network, contract, config)
     side, _ = choose_window(config.window, config.overlap, contract)
     shape = predictor.batch_size, len(contract.bands), side, side
     images = np.random.default_rng(0).integers(0, 256, (2, *shape), dtype=np.uint8)
@@ -88,4 +87,4 @@ def seconds_per_window(config: DetectConfig) -> tuple[float, str]:
         start = perf_counter()
         predictor(images[0], images[1])
         taken.append(perf_counter() - start)
-    return min(taken[1:]) / predictor.batch_size, str(device)
+    return min(taken[1:]) / predictor.batch_size, str(predictor.device)

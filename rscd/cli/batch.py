@@ -70,6 +70,7 @@ def batch(
     device: options.Device = "auto",
     precision: options.ForwardPrecision = "auto",
     batch_size: options.BatchSize = "auto",
+    tta: options.Tta = False,
     force_gsd: options.ForceGsd = False,
     discard_reviews: options.DiscardReviews = False,
     as_json: options.Json = False,
@@ -105,6 +106,7 @@ def batch(
             device=device,
             precision=precision,
             batch_size=options.auto_or_number("--batch-size", batch_size),
+            tta=tta,
             force_gsd=force_gsd,
             discard_reviews=discard_reviews,
         )

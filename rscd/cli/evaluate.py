@@ -40,6 +40,7 @@ def evaluate(
     device: options.Device = "auto",
     precision: options.ForwardPrecision = "auto",
     batch_size: Annotated[int, typer.Option(help="Windows a forward pass.")] = 8,
+    tta: options.Tta = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -66,6 +67,7 @@ def evaluate(
             device=device,
             precision=precision,
             batch_size=batch_size,
+            tta=tta,
         )
         refuse_early(config)
         from rscd.training.evaluate import evaluate as run

@@ -46,6 +46,9 @@ ForwardPrecision = Annotated[
     config.Precision,
     one_of(config.Precision, "auto is bf16 on a GPU, fp32 on a CPU.", "--precision"),
 ]
+Tta = Annotated[
+    bool, typer.Option("--tta", help="Average over eight turns and flips of each window: 8 x the time.")
+]
 BatchSize = Annotated[str, typer.Option(metavar="[auto|N]", help="Windows a forward pass.")]
 
 Bands = Annotated[

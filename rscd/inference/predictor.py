@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-from rscd.config import Precision
+from rscd.config import DetectConfig, EvaluateConfig, Precision
 from rscd.errors import Interrupted, ModelError, UsageError
 from rscd.inference.heap import keep_memory
 from rscd.inference.lanes import lanes_on
@@ -54,6 +55,26 @@ class Faults:
     """Batches that gave NaN or Inf in bf16 and were forwarded again in fp32."""
 
 
+class View(NamedTuple):
+    """A way to turn and flip the last two axes of a tensor."""
+
+    turns: int
+    """Quarter turns, against the clock."""
+    flipped: bool
+    """Whether columns are mirrored first."""
+
+    def of(self, images: torch.Tensor) -> torch.Tensor:
+        """The images so seen."""
+        return torch.rot90(images.flip(-1) if self.flipped else images, self.turns, (-2, -1))
+
+    def back(self, maps: torch.Tensor) -> torch.Tensor:
+        """Maps of images so seen, as of the images themselves."""
+        turned = torch.rot90(maps, -self.turns, (-2, -1))
+        return turned.flip(-1) if self.flipped else turned
+
+
+VIEWS = tuple(View(turns, flipped) for flipped in (False, True) for turns in range(4))
+"""All eight, the first of which changes nothing."""
 _OUT_OF_MEMORY = re.compile(
     "CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED"
     "|DefaultCPUAllocator|can't allocate memory|could not create a memory|std::bad_alloc"
@@ -68,6 +89,7 @@ class Predictor:
         temperature: Divides the logits before the sigmoid.
         device: Where to run.
         precision: ``auto`` is bf16 on CUDA, fp32 elsewhere.
+        tta: Test-time augmentation: the mean over the eight ways to turn and flip a square window, each forwarded.
         batch_size: Windows a forward pass; short batches are padded to it, so shapes never change and a
             window's result does not depend on how many came with it. None is one, until ``tune`` finds better.
     """
@@ -79,6 +101,8 @@ class Predictor:
         device: torch.device | None = None,
         precision: Precision = "auto",
         batch_size: int | None = None,
+        *,
+        tta: bool = False,
     ) -> None:
         self.device = device or torch.device("cpu")
         if self.device.type == "cpu":
@@ -91,9 +115,20 @@ class Predictor:
             self.precision = "bf16" if self.device.type == "cuda" else "fp32"
         self.batch_size, self.batch_chosen = batch_size or 1, batch_size is not None
         self.lanes = lanes_on(self.device)
+        self.views = VIEWS if tta else VIEWS[:1]
         self.presence = getattr(network, "presence", None) is not None
         """Whether the network tells presence."""
         self.faults = Faults()
+
+    @classmethod
+    def of(cls, network: torch.nn.Module, contract: Contract, config: DetectConfig | EvaluateConfig) -> Predictor:
+        """A model on the device, and in the way, that the options ask for.
+
+        Raises:
+            UsageError: No such device on this machine.
+        """
+        device = choose_device(config.device)
+        return cls(network, contract.temperature, device, config.precision, config.batch_size, tta=config.tta)
 
     def __call__(self, before: ByteArray, after: ByteArray) -> FloatArray:
         """Probabilities 0..1 of window pairs (n, 3, H, W) on the 0..255 scale.
@@ -147,6 +182,15 @@ class Predictor:
     @torch.inference_mode()
     def _forward(self, before: ByteArray, after: ByteArray) -> FloatArray:
         pair = [self._to_device(images) for images in (before, after)]
+        p = self._probabilities(*pair)
+        if len(self.views) > 1:
+            for view in self.views[1:]:
+                p = p + view.back(self._probabilities(*(view.of(images).contiguous() for images in pair)))
+            p = p / len(self.views)
+        found: FloatArray = p.cpu().numpy()
+        return found[: len(before)]
+
+    def _probabilities(self, *pair: torch.Tensor) -> torch.Tensor:
         logits = self._logits(pair, self.precision)
         if self.precision == "bf16" and not _finite(logits):
             self.faults.fp32_batches += 1
@@ -158,10 +202,9 @@ class Predictor:
             size = p.shape[-2:]
             there = interpolate(logits.presence.sigmoid(), size=size, mode="bilinear", align_corners=False)
             p = torch.cat([p[:, None], there], dim=1)
-        found: FloatArray = p.cpu().numpy()
-        return found[: len(before)]
+        return p
 
-    def _logits(self, pair: list[torch.Tensor], precision: Precision) -> Logits:
+    def _logits(self, pair: tuple[torch.Tensor, ...], precision: Precision) -> Logits:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16"):
             found: Logits | torch.Tensor = self.network(*pair)
         change, presence = found if isinstance(found, Logits) else (found, None)

@@ -10,7 +10,7 @@ import numpy as np
 
 from rscd.config import EvaluateConfig, PairConfig
 from rscd.errors import DataError
-from rscd.inference.predictor import Predictor, choose_device, choose_window
+from rscd.inference.predictor import Predictor, choose_window
 from rscd.model.contract import Contract
 from rscd.model.registry import load_model
 from rscd.output.components import is_changed, threshold_value
@@ -181,8 +181,7 @@ class _Counts:
 def _mapper(config: EvaluateConfig, model: tuple[nn.Module, Contract]) -> Mapper:
     network, contract = model
     threshold = threshold_value(contract.threshold if config.threshold is None else config.threshold)
-    device = choose_device(config.device)
-    predictor = Predictor(network, contract.temperature, device, config.precision, config.batch_size)
+    predictor = Predictor.of(network, contract, config)
     return Mapper(predictor, contract, *choose_window(config.window, config.overlap, contract), threshold)
 
 
