@@ -49,8 +49,9 @@ def kill_and_resume(pair, whole: Case, folder, hold: str, nth: int, *, overwrite
         state = path.read_bytes() if path.exists() else None
         if state != old.get(path):
             assert hold in ("replace", "replaced", "placed"), f"{path.name} was put in place before all were ready"
-    if (state := whole.outputs[1]) and case.outputs[1].exists() and raster_of(case) != old.get(case.outputs[1]):
-        assert raster_of(case) == state.read_bytes()
+    raster = case.outputs[1]
+    if raster.exists() and raster.read_bytes() != old.get(raster):
+        assert raster_of(case) == raster_of(whole)
     if case.output.exists() and case.output.read_bytes() != old.get(case.output):
         assert features_of(case) == features_of(whole)
     result = case.run()
