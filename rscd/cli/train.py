@@ -63,6 +63,20 @@ def train(
     layer_decay: Annotated[float, typer.Option(help="SAM encoders: factor on the rate from block to block.")] = 1.0,
     ema: Annotated[float, typer.Option(help="Decay of the moving average of weights; 0 takes the last.")] = 0.998,
     simulated: Annotated[float, typer.Option(help="Share of crops from rendered scenes, 0..1.")] = 0.0,
+    one_date: Annotated[
+        list[Path] | None, typer.Option(help="Folder image/, label/ of one date, all things outlined; in pairs.")
+    ] = None,
+    one_date_share: Annotated[float, typer.Option(help="Share of crops from --one-date, 0..1.")] = 0.0,
+    fine: Annotated[
+        int | None, typer.Option(help="lite: channels of the fine scales; default: as --init's, else 24.")
+    ] = None,
+    presence: Annotated[
+        bool | None,
+        typer.Option(
+            "--presence/--no-presence",
+            help="Tell what is there on each date; default: as --init, else if --simulated or --one-date teach it.",
+        ),
+    ] = None,
     class_name: Annotated[
         str | None, typer.Option(help="What a polygon means; default: as --init's, else change.")
     ] = None,
@@ -117,6 +131,10 @@ def train(
             layer_decay=layer_decay,
             ema=ema,
             simulated=simulated,
+            one_date=tuple(one_date or ()),
+            one_date_share=one_date_share,
+            fine=fine,
+            presence=presence,
             class_name=class_name,
             minimum_mapping_m2=smallest,
             licence=licence,

@@ -25,7 +25,7 @@ from rscd.training.learner import Learner
 from rscd.training.optimiser import rate_factor
 from rscd.training.parallel import Group, joined
 from rscd.training.record import describe, licence_of, run_identity
-from rscd.training.start import check_output, start_network
+from rscd.training.start import check_output, start_network, starting_model
 from rscd.training.state import Progress, load_state, remove_litter, remove_state, save_state, state_path
 from rscd.training.survey import labelled_tiles, with_pixel_sizes
 from rscd.training.validation import Verdict, is_little, judge, validate
@@ -251,8 +251,9 @@ class Run:
             self.tell.notice(f"no epoch beat the starting model's validation F1, {start:.4f}: its weights are kept")
 
     def _write_start(self) -> None:
-        """Write the weights that training started from."""
-        network, start = start_network(self.config)
+        """Write the model that training started from, without parts that have learnt nothing."""
+        assert self.config.init is not None
+        network, start = starting_model(self.config.init, self.config.encoder)
         contract = dataclasses.replace(start, name=self.config.name, licence=licence_of(start, self.config))
         save_checkpoint(self.config.output, network, contract, half=True)
 

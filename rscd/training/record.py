@@ -12,6 +12,7 @@ import torch
 import rscd
 from rscd.config import TrainConfig
 from rscd.model.contract import Contract
+from rscd.training.one_date import OneDate
 from rscd.training.tiles import Tile
 from rscd.training.validation import Verdict
 
@@ -29,6 +30,7 @@ def run_identity(config: TrainConfig, tiles: Sequence[Tile], held_out: Sequence[
     return {
         **{name: list(value) if isinstance(value, tuple) else value for name, value in options.items()},
         "init": config.init.name if config.init else None,
+        "one_date": [[path.name, path.stat().st_size] for pair in OneDate(config.one_date).files for path in pair],
         "data_sha256": data_sha256(tiles),
         "validation_sha256": data_sha256(held_out),
     }
@@ -65,7 +67,10 @@ def describe(start: Contract, config: TrainConfig, verdict: Verdict, identity: d
     figures["validation_ece"] = round(verdict.ece, 4)
     given = (*config.data, *(config.pair or ())[2:], *config.reviews)
     folders = ", ".join(f"{p.parent.name}/{p.name}" for p in given)
-    rendered = f" and {config.simulated:.0%} rendered scenes" if config.simulated else ""
+    beside = f" and {config.simulated:.0%} rendered scenes" if config.simulated else ""
+    if config.one_date_share:
+        names = ", ".join(path.name for path in config.one_date)
+        beside += f" and {config.one_date_share:.0%} pairs of single images ({names})"
     versions = {"rscd": rscd.__version__, "torch": torch.__version__}
     return dataclasses.replace(
         start,
@@ -76,7 +81,7 @@ def describe(start: Contract, config: TrainConfig, verdict: Verdict, identity: d
         class_name=class_name,
         minimum_mapping_m2=minimum,
         licence=licence_of(start, config),
-        trained_on=(config.trained_on or folders) + rendered,
+        trained_on=(config.trained_on or folders) + beside,
         figures=figures,
         training={**identity, "versions": versions},
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from rscd.config import TrainConfig
 from rscd.errors import UsageError
@@ -27,6 +28,24 @@ def check_output(config: TrainConfig) -> None:
         raise UsageError("output is the checkpoint to start from", path=config.output, remedy="name another file")
 
 
+def starting_model(init: Path, encoder: str) -> tuple[ChangeNetwork, Contract]:
+    """The model that training starts from, as it is.
+
+    Args:
+        init: Checkpoint, or name of an embedded model.
+        encoder: The encoder that is asked for.
+
+    Raises:
+        ModelError: It cannot be used.
+        UsageError: It holds another encoder.
+    """
+    network, contract = load_checkpoint(find_model(str(init)))
+    if contract.encoder != encoder:
+        problem = f"holds a {contract.encoder} network, not {encoder}"
+        raise UsageError(problem, path=init, remedy=f"add --encoder {contract.encoder}")
+    return network, contract
+
+
 def start_network(config: TrainConfig) -> tuple[ChangeNetwork, Contract]:
     """The network to train: from a checkpoint, or fresh (``lite`` from ImageNet where the extra is there).
 
@@ -35,11 +54,7 @@ def start_network(config: TrainConfig) -> tuple[ChangeNetwork, Contract]:
         UsageError: It holds another encoder, or the ImageNet weights are not installed.
     """
     if config.init is not None:
-        network, contract = load_checkpoint(find_model(str(config.init)))
-        if contract.encoder != config.encoder:
-            problem = f"holds a {contract.encoder} network, not {config.encoder}"
-            raise UsageError(problem, path=config.init, remedy=f"add --encoder {contract.encoder}")
-        return _grown(network, contract, config)
+        return _grown(*starting_model(config.init, config.encoder), config)
     mean, std = normalisation(config.encoder)
     contract = Contract(
         name=config.name,
@@ -67,6 +82,9 @@ def _grown(network: ChangeNetwork, contract: Contract, config: TrainConfig) -> t
     presence = contract.presence if config.presence is None else config.presence
     if (fine, presence) == (contract.fine, contract.presence):
         return network, contract
+    if fine and contract.fine and fine != contract.fine:
+        remedy = f"leave --fine out, or give {contract.fine}"
+        raise UsageError(f"--fine {fine}: the starting model has {contract.fine} channels", remedy=remedy)
     contract = replace(contract, fine=fine, presence=presence)
     grown = build_network(contract)
     own = grown.state_dict()
