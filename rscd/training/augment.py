@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from typing import NamedTuple
 
 import numpy as np
 from numpy.random import Generator
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from rscd.training.tiles import CHANGED, IGNORED
 from rscd.types import BoolArray, ByteArray, FloatArray
@@ -110,6 +111,24 @@ def augment(crop: Crop, rng: Generator) -> Crop:
     shared = _light(rng, 0.5)
     lit = [_relight(i.astype(np.float32), _light(rng, 1.0), shared, rng) for i in images]
     return Crop(lit[0], lit[1], turned(crop.label), built)
+
+
+def other_sensor(image: ByteArray, rng: Generator) -> ByteArray:
+    """An image (3, H, W) as another sensor and another way of processing might have given it.
+
+    Sharper or softer, lighter or darker, with more or less contrast, and compressed anew as JPEG.
+    """
+    pixels = Image.fromarray(np.ascontiguousarray(np.moveaxis(image, 0, 2)))
+    if rng.random() < 0.5:
+        pixels = pixels.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 0.9)))
+    else:
+        pixels = pixels.filter(ImageFilter.UnsharpMask(radius=1, percent=int(rng.uniform(40, 120)), threshold=0))
+    gain, offset = np.exp(rng.normal(0, 0.12)), rng.normal(0, 10)
+    lit = np.clip((np.asarray(pixels, np.float32) - 128) * gain + 128 + offset, 0, 255).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(lit).save(file, "JPEG", quality=int(rng.integers(60, 93)))
+    with Image.open(file) as decoded:
+        return np.moveaxis(np.asarray(decoded), 2, 0)
 
 
 def _light(rng: Generator, strength: float) -> tuple[FloatArray, FloatArray, float, float]:

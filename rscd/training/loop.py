@@ -20,6 +20,7 @@ from rscd.model.contract import Contract
 from rscd.model.lora import merged
 from rscd.output.targets import check_target
 from rscd.training.batches import Batches
+from rscd.training.calibrate import calibrate
 from rscd.training.history import Epoch, write_history
 from rscd.training.learner import Learner
 from rscd.training.optimiser import rate_factor
@@ -144,7 +145,9 @@ class Run:
                 if late:
                     return self._stop_early()
         if self.group.leads:
-            self._compare_with_start()
+            if self._compare_with_start() and math.isinf(deadline):
+                where = self.group.device, self.learner.bf16
+                calibrate(self.config.output, self.held_out, *where, self.tell.validating)
             remove_state(self.config.output)
         return None
 
@@ -239,16 +242,17 @@ class Run:
         self.progress.best = self.progress.start_f1 = verdict.scores.f1
         self.tell.notice(f"the starting model has validation F1 {verdict.scores.f1:.4f}")
 
-    def _compare_with_start(self) -> None:
-        """Say whether training was of use."""
+    def _compare_with_start(self) -> bool:
+        """Say whether training was of use; whether it was."""
         start, best = self.progress.start_f1, self.progress.best
         if start is None:
-            return
+            return True
         if best > start:
             self.tell.notice(f"validation F1 {best:.4f}, {best - start:+.4f} against the starting model")
-        else:
-            self._write_start()
-            self.tell.notice(f"no epoch beat the starting model's validation F1, {start:.4f}: its weights are kept")
+            return True
+        self._write_start()
+        self.tell.notice(f"no epoch beat the starting model's validation F1, {start:.4f}: its weights are kept")
+        return False
 
     def _write_start(self) -> None:
         """Write the model that training started from, without parts that have learnt nothing."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from rscd.model.network import ChangeNetwork
+from rscd.training.augment import other_sensor
 from rscd.training.metrics import (
     PixelCounts,
     Scores,
@@ -80,6 +81,7 @@ def validate(
     device: torch.device,
     bf16: bool,
     *,
+    shifted: bool = False,
     deadline: float = math.inf,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Validated:
@@ -93,6 +95,7 @@ def validate(
         tiles: The held-out tiles.
         device: Where it runs.
         bf16: Forward in bfloat16.
+        shifted: Show each date as another sensor might have given it (``augment.other_sensor``), by a fixed seed.
         deadline: ``time.monotonic()`` after which no further tile is begun; one is done in any case.
         progress: Called with tiles done and in all.
     """
@@ -105,6 +108,9 @@ def validate(
         progress(done, len(tiles))
         tile = tiles[which]
         before, after, label = tile.read()
+        if shifted:
+            rng = np.random.default_rng((ORDER_SEED, int(which)))
+            before, after = other_sensor(before, rng), other_sensor(after, rng)
         for row in range(0, label.shape[0], CHUNK):
             for col in range(0, label.shape[1], CHUNK):
                 part = np.s_[row : row + CHUNK, col : col + CHUNK]
