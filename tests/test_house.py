@@ -102,6 +102,13 @@ def test_top_level_holds_what_it_should():
         "Dockerfile",
         "LICENSE",
         ".ci",
+        ".github",
         ".gitignore",
+        ".pre-commit-config.yaml",
+        "CHANGELOG.md",
+        "CITATION.cff",
+        "CONTRIBUTING.md",
+        "docs",
+        "mkdocs.yml",
     }
     assert {name.split("/")[0] for name in tracked} <= allowed

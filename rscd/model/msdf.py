@@ -1,6 +1,6 @@
 """Multi-scale decoder fusion (MSDF): four scales of change features become one logit map.
 
-The name is from arXiv 2508.10568, of which only the abstract's level of detail is public. Ours is a top-down
+The name is from arXiv 2508.10568. We worked from its abstract alone; ours is a top-down
 decoder whose outputs at all four scales meet at stride 4, where a softmax over scales, pixel by pixel, decides
 how much each counts.
 """

@@ -1,6 +1,6 @@
 """Spatial-temporal feature enhancement (STFE): what two dates' features at one scale say of change.
 
-The name is from arXiv 2508.10568, of which only the abstract's level of detail is public. The layers here are
+The name is from arXiv 2508.10568. We worked from its abstract alone; the layers here are
 our own choice: a symmetric join, so that swapping the dates changes nothing, and CBAM-like gates
 (Woo et al. 2018) over channels and space.
 """
