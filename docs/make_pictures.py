@@ -56,17 +56,17 @@ def main() -> None:
         folder = Path(name)
         demo = folder / "demo"
         subprocess.run([*RSCD, "demo", "-o", str(demo), "--quiet"], check=True)
-        save(Image.open(demo / "quicklook.png"), "demo.png")
+        save(Image.open(demo / "quicklook.png"), "demo.jpg")
         report(demo / "report.html")
         qgis(demo, folder)
         curves(folder)
 
 
 def save(image: Image.Image, name: str) -> None:
-    """Write a picture, no wider than WIDE, in few colours."""
+    """Write a picture, no wider than WIDE."""
     image = image.convert("RGB")
     image.thumbnail((WIDE, WIDE))
-    image.quantize(256, method=Image.Quantize.MEDIANCUT).save(PICTURES / name, optimize=True)
+    image.save(PICTURES / name, quality=88, optimize=True)
     print(PICTURES / name)  # noqa: T201
 
 
@@ -102,7 +102,7 @@ def qgis(demo: Path, folder: Path) -> None:
     command = ["xvfb-run", "-a", "-s", "-screen 0 1400x900x24", "qgis", "--nologo", "--noversioncheck"]
     command += ["--noplugins", "--profiles-path", str(folder / "profile"), "--code", str(script)]
     subprocess.run(command, timeout=180, capture_output=True)
-    save(Image.open(shot), "qgis.png")
+    save(Image.open(shot), "qgis.jpg")
 
 
 def curves(folder: Path) -> None:
