@@ -11,11 +11,12 @@ Four stages, each from the best epoch of the one before:
 4. fine scales and presence: natural sizes (zoom 0.7 to 1.4), most crops at 0.5 m, 20 % rendered scenes, 10 % pairs
    of images of a single date; 1,400 steps of 16 crops on two processes.
 
-Stages 1 to 3 took some three hours of one CPU core, stage 4 two hours of two cores that had other work too. Weights
-were first averaged, and tiles first drawn by their area, in stage 3; rendered scenes are more varied since stage 4. The
-code does so in all stages now, so a rerun gives similar weights, not these. No scene of the validation folders is
-trained on, and nothing was chosen by ``scenes/vhr_austin_0.5m``. Images of Austin of a single date are left out, because
-they may show the same ground; so are those of Tyrol, Vienna, New Zealand and SpaceNet, which guard other places.
+Stages 1 to 3 took some three hours of one CPU core, stage 4 two hours of two cores that had other work too.
+Weights were first averaged, and tiles first drawn by their area, in stage 3; rendered scenes are more varied
+since stage 4. The code does so in all stages now, so a rerun gives similar weights, not these. No scene of the
+validation folders is trained on, and nothing was chosen by ``scenes/vhr_austin_0.5m``. Images of Austin of a
+single date are left out, because they may show the same ground; so are those of Tyrol, Vienna, New Zealand and
+SpaceNet, which guard other places.
 """
 
 import os
