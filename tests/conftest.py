@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Iterator
@@ -77,6 +78,21 @@ def pointwise_probability(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """What Pointwise gives for whole images (bands, rows, columns)."""
     logit = (after[0].astype(np.float64) - before[0]) / 16
     return 1 / (1 + np.exp(-logit))
+
+
+def contents_of_raster(path: Path) -> tuple:
+    """All of a probability raster but where its inputs lie, seen from its folder: tags, layout, values a level."""
+    levels = []
+    with rasterio.open(path) as dataset:
+        run = json.loads(dataset.tags()["RSCD_RUN"])
+        for file in run["inputs"].values():
+            file["path"] = Path(file["path"]).name
+        layout = str(dataset.profile), dataset.tags(ns="IMAGE_STRUCTURE"), dataset.scales
+        count = len(dataset.overviews(1))
+    for level in range(-1, count):
+        with rasterio.open(path, **({} if level < 0 else {"overview_level": level})) as dataset:
+            levels.append(dataset.read(1).tobytes())
+    return run, layout, levels
 
 
 @pytest.fixture(scope="session")

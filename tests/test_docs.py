@@ -23,7 +23,9 @@ def test_the_site_builds_strictly(tmp_path):
 
 def test_every_message_that_the_docs_quote_is_in_the_code():
     source = "\n".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "rscd").rglob("*.py"))
-    rows = [line for line in (DOCS / "errors.md").read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    rows = [
+        line for line in (DOCS / "errors.md").read_text(encoding="utf-8").splitlines() if line.startswith("| `")
+    ]
     quoted = [span for row in rows for span in re.findall(r"`([^`]+)`", row.split("|")[1])]
     assert len(quoted) > 15
     assert [span for span in quoted if span not in source] == []
@@ -37,7 +39,15 @@ def test_every_option_that_the_docs_name_exists():
         for command in commands
     )
     known = set(re.findall(r"--[a-z][a-z-]+", help_text)) | {"--install-completion", "--version"}
-    elsewhere = {"--nproc-per-node", "--nthreads", "--memory-limit", "--resources", "--no-dashboard", "--val", "--strict"}
+    elsewhere = {
+        "--nproc-per-node",
+        "--nthreads",
+        "--memory-limit",
+        "--resources",
+        "--no-dashboard",
+        "--val",
+        "--strict",
+    }
     pages = [REPOSITORY / "README.md", *DOCS.glob("*.md")]
     for page in pages:
         named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text(encoding="utf-8")))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import multiprocessing
 import os
 import signal
@@ -17,7 +16,7 @@ import numpy as np
 import pyogrio
 import rasterio
 import torch
-from conftest import Pointwise, utm_grid, write_image
+from conftest import Pointwise, contents_of_raster, utm_grid, write_image
 
 from rscd import DetectConfig, detect
 from rscd.model.contract import Contract
@@ -174,18 +173,8 @@ class Victim:
 
 
 def raster_of(case: Case) -> tuple:
-    """All of the raster but where its inputs lie, seen from its folder: values of each level, layout and tags."""
-    path, levels = case.outputs[1], []
-    with rasterio.open(path) as dataset:
-        run = json.loads(dataset.tags()["RSCD_RUN"])
-        for file in run["inputs"].values():
-            file["path"] = Path(file["path"]).name
-        layout = str(dataset.profile), dataset.tags(ns="IMAGE_STRUCTURE"), dataset.scales
-        count = len(dataset.overviews(1))
-    for level in range(-1, count):
-        with rasterio.open(path, **({} if level < 0 else {"overview_level": level})) as dataset:
-            levels.append(dataset.read(1).tobytes())
-    return run, layout, levels
+    """All of the case's raster but where its inputs lie."""
+    return contents_of_raster(case.outputs[1])
 
 
 def features_of(case: Case) -> list[tuple]:
