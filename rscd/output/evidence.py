@@ -29,8 +29,8 @@ REVIEW_STATES = {"": "not looked at", "accepted": "a change", "rejected": "no ch
 """What ``review`` may hold, and what it means; rscd leaves it empty."""
 DIRECTIONS = "appeared", "vanished", "replaced", "unclear"
 """What ``direction`` may hold."""
-CLEAR = 0.25
-"""Presence that differs by at least this tells on which date a thing was there."""
+CLEAR = 0.15
+"""Presence that differs by at least this tells on which date a thing was there (chosen on rendered layouts)."""
 THERE = 0.5
 """Presence from which a thing is there."""
 GEOMETRY_METADATA = {"ARROW:extension:name": "geoarrow.wkb"}
