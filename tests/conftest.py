@@ -146,7 +146,7 @@ def place() -> Any:
     from rscd.simulate import Scene, SceneSpec
     from rscd.types import Window
 
-    return Scene(SceneSpec(seed=11, width=512, height=512, layout="suburb")).render(Window(0, 0, 512, 512))
+    return Scene(SceneSpec(seed=12, width=512, height=512, layout="suburb")).render(Window(0, 0, 512, 512))
 
 
 def write_pair(folder: Path, name: str, place: Any, row: int, col: int, side: int = 128) -> str:
