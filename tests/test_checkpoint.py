@@ -139,3 +139,15 @@ def test_an_untrained_head_is_refused(tmp_path):
     save_checkpoint(path, build_network(contract()), dataclasses.replace(contract(), trained_on=""))
     with pytest.raises(ModelError, match="no trained change head"):
         load_model(str(path))
+
+
+def test_a_header_whose_length_begins_like_a_pickle_is_read(saved):
+    """0x80 opens a pickle, and may be the first byte of a length."""
+    path, contract = saved
+    raw = path.read_bytes()
+    size = struct.unpack("<Q", raw[:8])[0]
+    spaces = (0x80 - size) % 256
+    header = raw[8 : 8 + size] + b" " * spaces
+    path.write_bytes(struct.pack("<Q", size + spaces) + header + raw[8 + size :])
+    assert path.read_bytes()[0] == 0x80
+    assert load_checkpoint(path)[1] == contract

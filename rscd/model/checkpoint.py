@@ -85,18 +85,24 @@ def _read_header(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             prefix = file.read(8)
             size = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
-            # 'PK' opens a zip, which is what torch.save writes; 0x80 opens a bare pickle
-            if prefix[:2] == b"PK" or prefix[:1] == b"\x80" or not 2 <= size <= MAX_HEADER:
-                raise ValueError("not a safetensors file" + _pickle_hint(prefix))
+            if not 2 <= size <= MAX_HEADER:
+                raise ValueError("its first bytes are no length of a header")
             header = json.loads(file.read(size))
         if not isinstance(header, dict):
-            raise ValueError("not a safetensors file: its header is no JSON object")
-    except (OSError, ValueError, RecursionError) as error:
+            raise ValueError("its header is no JSON object")
+    except OSError as error:
         raise ModelError(str(error), path=path, remedy=REMEDY) from error
+    except (ValueError, RecursionError) as error:
+        what = _pickle_hint(prefix) or f": {error}"
+        raise ModelError(f"not a safetensors file{what}", path=path, remedy=REMEDY) from error
     return header
 
 
 def _pickle_hint(prefix: bytes) -> str:
+    """Words on a file that is no safetensors, where its first bytes are a zip's (of torch.save) or a pickle's.
+
+    A header's length may begin with the same byte, so this is asked only of what could not be read.
+    """
     pickled = prefix[:2] == b"PK" or prefix[:1] == b"\x80"
     return " but a pickle, which rscd never opens" if pickled else ""
 
