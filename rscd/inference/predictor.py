@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.nn.functional import interpolate
 
 from rscd.config import DetectConfig, EvaluateConfig, Precision
 from rscd.errors import Interrupted, ModelError, UsageError
@@ -17,6 +16,7 @@ from rscd.inference.heap import keep_memory
 from rscd.inference.lanes import lanes_on
 from rscd.model.contract import Contract
 from rscd.model.fold import folded
+from rscd.model.msdf import resize
 from rscd.model.network import Logits
 from rscd.types import ByteArray, FloatArray
 
@@ -199,9 +199,7 @@ class Predictor:
             raise ModelError("gives NaN or Inf instead of probabilities", remedy="use another checkpoint")
         p = (logits.change / self.temperature).sigmoid()
         if logits.presence is not None:
-            size = p.shape[-2:]
-            there = interpolate(logits.presence.sigmoid(), size=size, mode="bilinear", align_corners=False)
-            p = torch.cat([p[:, None], there], dim=1)
+            p = torch.cat([p[:, None], resize(logits.presence.sigmoid(), p.shape[-2:])], dim=1)
         return p
 
     def _logits(self, pair: tuple[torch.Tensor, ...], precision: Precision) -> Logits:

@@ -55,7 +55,9 @@ def calibrate(
     clean, shifted = counted(shifted=False), counted(shifted=True)
     if is_little(len(tiles), clean):
         return contract
-    both = PixelCounts(clean.p, clean.changed + shifted.changed, clean.unchanged + shifted.unchanged)
+    both = PixelCounts.of_bins(clean.p)
+    both.merge(clean)
+    both.merge(shifted)
     verdict = judge(both)
     figures = dict(contract.figures)
     for name, part in (("validation", clean), ("shifted", shifted)):

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rscd.errors import UsageError
+from rscd.model.msdf import resize
 from rscd.training.tiles import CHANGED, IGNORED
 
 
@@ -120,7 +121,7 @@ def presence_loss(logits: Tensor, label: Tensor, built: Tensor | None) -> Tensor
         label: (N, H, W), as in ``tiles``.
         built: (N, 2, H, W), as in ``Crop``, or None.
     """
-    full = F.interpolate(logits, size=label.shape[-2:], mode="bilinear", align_corners=False)
+    full = resize(logits, label.shape[-2:])
     yes, no = F.logsigmoid(full), F.logsigmoid(-full)
     one = torch.logaddexp(yes[:, 0] + no[:, 1], no[:, 0] + yes[:, 1])
     alike = torch.logaddexp(yes[:, 0] + yes[:, 1], no[:, 0] + no[:, 1])
