@@ -77,7 +77,7 @@ VIEWS = tuple(View(turns, flipped) for flipped in (False, True) for turns in ran
 """All eight, the first of which changes nothing."""
 _OUT_OF_MEMORY = re.compile(
     "CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED"
-    "|DefaultCPUAllocator|can't allocate memory|could not create a memory|std::bad_alloc"
+    "|DefaultCPUAllocator|can't allocate memory|could not create a (?:memory|primitive)|std::bad_alloc"
 )
 
 
