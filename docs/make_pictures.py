@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rscd.simulate import Scene, SceneSpec
-from rscd.types import Window
+from rscd.core.types import Window
+from rscd.simulate.scene import Scene
+from rscd.simulate.spec import SceneSpec
 
 PICTURES = Path(__file__).parent / "pictures"
 RSCD = [sys.executable, "-m", "rscd"]

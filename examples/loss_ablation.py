@@ -10,8 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from rscd.config import TrainConfig
-from rscd.training.loop import train
+from rscd.options.config import TrainConfig
+from rscd.workflows.train import train
 
 LOSSES = ("cem", "bce", "focal", "ohem", "dice")
 SEEDS = (0, 1, 2)

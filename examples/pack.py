@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rscd.training.augment import Crop, random_crop
-from rscd.training.tiles import find_tiles
+from rscd.training.data.augmentation import Crop, random_crop
+from rscd.training.data.tiles import find_tiles
 
 MIB = 1 << 20
 OVERHEAD = 2048

@@ -23,9 +23,9 @@ import os
 import sys
 from pathlib import Path
 
-from rscd.config import TrainConfig
-from rscd.training.loop import train
-from rscd.training.state import state_path
+from rscd.options.config import TrainConfig
+from rscd.training.run_state import state_path
+from rscd.workflows.train import train
 
 FOLDERS = ("1m_512_a", "1m_512_b", "0.5m_256", "0.5m_256_jittered", "0.5m_1024_jittered")
 SHARP = ("0.5m_256", "0.5m_256_b", "0.5m_256_jittered", "0.5m_256_jittered_b", "0.5m_1024_jittered", "1m_512_a")

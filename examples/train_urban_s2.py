@@ -17,8 +17,8 @@ import numpy as np
 import rasterio
 from PIL import Image
 
-from rscd.config import TrainConfig
-from rscd.training.loop import train
+from rscd.options.config import TrainConfig
+from rscd.workflows.train import train
 
 LEFT_OUT = ("beirut", "mumbai", "paris", "saclay_e")
 CHOOSE = ("hongkong", "rennes")

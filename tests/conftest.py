@@ -16,7 +16,7 @@ import torch
 from affine import Affine
 from rasterio.crs import CRS
 
-from rscd.types import Grid
+from rscd.core.types import Grid
 
 UTM = CRS.from_epsg(32614).to_wkt()
 REPOSITORY = Path(__file__).parent.parent
@@ -143,8 +143,9 @@ def cluster() -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def place() -> Any:
     """A rendered place of 512 px, to cut pairs from: its ``before`` and ``after`` are (3, 512, 512)."""
-    from rscd.simulate import Scene, SceneSpec
-    from rscd.types import Window
+    from rscd.core.types import Window
+    from rscd.simulate.scene import Scene
+    from rscd.simulate.spec import SceneSpec
 
     return Scene(SceneSpec(seed=12, width=512, height=512, layout="suburb")).render(Window(0, 0, 512, 512))
 

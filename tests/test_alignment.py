@@ -8,12 +8,13 @@ from scipy.ndimage import gaussian_filter
 from scipy.ndimage import shift as move
 
 from rscd import DetectConfig, detect, load_model
-from rscd.config import InspectConfig
-from rscd.inspect import inspect
+from rscd.core.types import Window
+from rscd.options.config import InspectConfig
 from rscd.scene.sample import SampleBlock
 from rscd.scene.shift import measure_shift
-from rscd.simulate import Scene, SceneSpec
-from rscd.types import Window
+from rscd.simulate.scene import Scene
+from rscd.simulate.spec import SceneSpec
+from rscd.workflows.inspect import inspect
 
 SIDE = 800
 

@@ -142,7 +142,7 @@ def test_a_scheduler_or_workers_of_our_own(tmp_path):
 
 def test_a_scheduler_without_a_worker_is_waited_for_and_then_given_up(tmp_path, monkeypatch):
     distributed = pytest.importorskip("distributed")
-    monkeypatch.setattr("rscd.archive.schedule.SAY_S", 0.5)
+    monkeypatch.setattr("rscd.jobs.schedule.SAY_S", 0.5)
     (tmp_path / "m.csv").write_text("id,before,after\n" + two_dates(tmp_path, "a"))
     options = {"n_workers": 0, "processes": False, "dashboard_address": "127.0.0.1:0", "host": "127.0.0.1"}
     with distributed.LocalCluster(**options, protocol="tcp") as empty:

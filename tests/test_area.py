@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from pyproj import CRS, Geod, Transformer
 
-from rscd.errors import DataError
-from rscd.output.area import Ellipsoid, PixelAreas
-from rscd.types import Grid
+from rscd.core.errors import DataError
+from rscd.core.pixel_area import Ellipsoid, PixelAreas
+from rscd.core.types import Grid
 
 GRIDS = {
     "utm far from its meridian": Grid("EPSG:32633", (10.0, 0, 900_000.0, 0, -10.0, 6_700_000.0), 700, 500),

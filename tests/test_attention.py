@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from rscd.model import attention
-from rscd.model.sam import SamEncoder, sam_modeling
+from rscd.model.encoders import attention
+from rscd.model.encoders.sam import SamEncoder, sam_modeling
 
 
 @pytest.fixture(scope="module")

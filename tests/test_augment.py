@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from rscd.training.augment import Crop, augment, random_crop
-from rscd.training.tiles import CHANGED, IGNORED
+from rscd.training.data.augmentation import Crop, augment, random_crop
+from rscd.training.data.tiles import CHANGED, IGNORED
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from conftest import utm_grid
 
-from rscd.inference.bands import Tally, _batches, band_records
-from rscd.inference.work import Work, plan_work
-from rscd.output.area import PixelAreas
-from rscd.scene.reader import windows_in_memory
+from rscd.core.pixel_area import PixelAreas
+from rscd.core.types import NOT_OBSERVABLE
+from rscd.inference.journal import Work, plan_work
+from rscd.inference.strips import Tally, _batches, band_records
+from rscd.scene.window_stream import windows_in_memory
 from rscd.scene.windows import WindowPlan
-from rscd.types import NOT_OBSERVABLE
 
 GRID = utm_grid(32, 32 * 60)
 PLAN = WindowPlan.over(*GRID.shape, 32, 0)

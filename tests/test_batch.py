@@ -13,12 +13,12 @@ import pytest
 from conftest import write_pair
 from typer.testing import CliRunner
 
-from rscd.archive.batch import run_batch
-from rscd.archive.job import worker_model
-from rscd.archive.schedule import workers
 from rscd.cli.app import app
-from rscd.config import BatchConfig, DetectConfig
-from rscd.errors import UsageError
+from rscd.core.errors import UsageError
+from rscd.jobs.schedule import workers
+from rscd.options.config import BatchConfig, DetectConfig
+from rscd.workflows.batch import batch
+from rscd.workflows.pair import worker_model
 
 SMALL = {"window": 64, "overlap": 16, "batch_size": 2, "threshold": 0.02}
 OPTIONS = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()] + ["--no-report"]
@@ -147,7 +147,7 @@ def test_a_killed_worker_costs_nothing(tmp_path, place, cluster):
     lines = [write_pair(tmp_path, f"k{i}", place, 0, 0, side=side) for i, side in enumerate(sides)]
     manifest = tmp_path / "m.csv"
     manifest.write_text("\n".join(["id,before,after", *lines]))
-    run_batch(batch_config(tmp_path / "calm", cluster, manifest))
+    batch(batch_config(tmp_path / "calm", cluster, manifest))
     killed = []
 
     def kill(outcome, number, total):
@@ -158,7 +158,7 @@ def test_a_killed_worker_costs_nothing(tmp_path, place, cluster):
             killed.append(nanny.pid)
             os.kill(nanny.pid, signal.SIGKILL)
 
-    result = run_batch(batch_config(tmp_path / "killed", cluster, manifest), on_pair=kill)
+    result = batch(batch_config(tmp_path / "killed", cluster, manifest), on_pair=kill)
     assert killed
     assert (result.done, result.failed, result.left) == (5, (), 0)
     for name in ("k0", "k1", "k2", "k3", "k4"):
@@ -269,12 +269,12 @@ def test_a_cluster_without_slots_is_refused():
 
 
 def test_one_run_at_a_time(tmp_path):
-    from rscd.archive.ledger import Ledger
+    from rscd.jobs.ledger import Ledger
 
     with Ledger(tmp_path), pytest.raises(UsageError, match="another rscd batch"):
         Ledger(tmp_path)
     (tmp_path / "ledger.sqlite").write_text("no ledger, but text that is long enough to be one")
-    from rscd.errors import OutputError
+    from rscd.core.errors import OutputError
 
     with pytest.raises(OutputError, match="no ledger"):
         Ledger(tmp_path)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from test_loop import config
 
-from rscd.training.batches import Batches
-from rscd.training.tiles import find_tiles
+from rscd.training.data.batches import Batches
+from rscd.training.data.tiles import find_tiles
 
 
 @pytest.fixture

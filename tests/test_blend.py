@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rscd.inference.blend import Blender, to_values
+from rscd.inference.strips import Blender, to_values
 from rscd.scene.windows import WindowPlan
 
 

@@ -8,11 +8,10 @@ import torch
 from test_loop import config
 
 from rscd.model.checkpoint import load_checkpoint, read_contract
-from rscd.training.augment import other_sensor
-from rscd.training.calibrate import calibrate
-from rscd.training.loop import train
-from rscd.training.tiles import find_tiles
-from rscd.training.validation import judge, validate
+from rscd.training.data.augmentation import other_sensor
+from rscd.training.data.tiles import find_tiles
+from rscd.training.validation import calibrate, judge, validate
+from rscd.workflows.train import train
 
 CPU = torch.device("cpu")
 

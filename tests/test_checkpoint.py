@@ -6,10 +6,10 @@ import struct
 import pytest
 import torch
 
-from rscd.errors import ModelError
+from rscd.core.contract import Contract
+from rscd.core.errors import ModelError
 from rscd.model.catalog import embedded, find_model
 from rscd.model.checkpoint import KEY, build_network, load_checkpoint, read_contract, save_checkpoint
-from rscd.model.contract import Contract
 from rscd.model.network import normalisation
 from rscd.model.registry import import_sam, load_model
 

@@ -10,8 +10,9 @@ from rasterio.features import shapes
 from scipy.ndimage import distance_transform_edt
 
 from rscd import DetectConfig, detect, load_model
-from rscd.simulate import Scene, SceneSpec
-from rscd.types import Window
+from rscd.core.types import Window
+from rscd.simulate.scene import Scene
+from rscd.simulate.spec import SceneSpec
 
 HEIGHT, WIDTH = 448, 640
 

@@ -12,11 +12,11 @@ from rasterio.enums import ColorInterp
 from typer.testing import CliRunner
 
 from rscd.cli.app import app
-from rscd.config import InspectConfig, PairConfig
-from rscd.errors import DataError, UsageError
-from rscd.inspect import inspect
-from rscd.scene.colours import meaning
+from rscd.core.errors import DataError, UsageError
+from rscd.options.config import InspectConfig, PairConfig
+from rscd.scene.bands import meaning
 from rscd.scene.pair import open_pair
+from rscd.workflows.inspect import inspect
 
 SIDE = 192
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage.measure import label
 
-from rscd.output.area import PixelAreas
-from rscd.output.components import ComponentJoiner, band_record, is_changed, label_changes, record_digest
-from rscd.types import NOT_OBSERVABLE, BandRecord, ComponentTable, Grid
+from rscd.core.pixel_area import PixelAreas
+from rscd.core.types import NOT_OBSERVABLE, BandRecord, ComponentTable, Grid
+from rscd.inference.components import ComponentJoiner, band_record, is_changed, label_changes, record_digest
 
 THRESHOLD = 128
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from rscd.config import BatchConfig, DetectConfig, EvaluateConfig, PolygonsConfig, TrainConfig
-from rscd.errors import UsageError
+from rscd.core.errors import UsageError
+from rscd.options.config import BatchConfig, DetectConfig, EvaluateConfig, PolygonsConfig, TrainConfig
 
 PAIR = {"before": Path("b.tif"), "after": Path("a.tif"), "output": Path("c.gpkg")}
 

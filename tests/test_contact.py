@@ -5,9 +5,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from rscd.cli.app import app
-from rscd.config import TrainConfig
-from rscd.training.contact import LINE, SHOWN, SIDE, choose, write_sheet
-from rscd.training.survey import TileFacts, survey
+from rscd.options.config import TrainConfig
+from rscd.training.data.survey import TileFacts, survey
+from rscd.training.evaluation.figures import LINE, SHOWN, SIDE, choose, write_sheet
 
 
 def rscd(*arguments):

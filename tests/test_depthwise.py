@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from rscd.model.depthwise import DepthwiseConv2d
+from rscd.model.encoders.lite import DepthwiseConv2d
 
 
 @pytest.mark.parametrize(("kernel", "stride", "size"), [(5, 2, 19), (3, 2, 17), (5, 1, 12), (3, 1, 9)])

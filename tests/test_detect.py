@@ -14,12 +14,13 @@ from typer.testing import CliRunner
 
 from rscd import DetectConfig, detect
 from rscd.cli.app import app
-from rscd.errors import DataError, OutputError, UsageError
-from rscd.model.contract import Contract
+from rscd.core.contract import Contract
+from rscd.core.errors import DataError, OutputError, UsageError
+from rscd.core.types import Window
 from rscd.model.network import Logits
-from rscd.simulate import Scene, SceneSpec
+from rscd.simulate.scene import Scene
 from rscd.simulate.score import match_objects
-from rscd.types import Window
+from rscd.simulate.spec import SceneSpec
 
 TERMS = {"window": 96, "overlap": 32, "threshold": 0.6, "trained_on": "nothing"}
 STAND_IN = Pointwise(), Contract("stand-in", "1", "lite", 8, (0.0,) * 3, (1.0,) * 3, **TERMS)

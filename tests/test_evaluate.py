@@ -9,10 +9,10 @@ from typer.testing import CliRunner
 
 from rscd import DetectConfig, detect
 from rscd.cli.app import app
-from rscd.config import EvaluateConfig
-from rscd.errors import DataError, UsageError
-from rscd.model.contract import Contract
-from rscd.training.evaluate import evaluate
+from rscd.core.contract import Contract
+from rscd.core.errors import DataError, UsageError
+from rscd.options.config import EvaluateConfig
+from rscd.workflows.evaluate import evaluate
 
 TERMS = {"window": 96, "overlap": 32, "threshold": 0.6, "trained_on": "nothing", "minimum_mapping_px": 5}
 STAND_IN = Pointwise(), Contract("stand-in", "1", "lite", 8, (0.0,) * 3, (1.0,) * 3, **TERMS)

@@ -20,15 +20,16 @@ from rasterio.enums import Resampling
 from rasterio.features import geometry_mask
 from rasterio.warp import reproject
 
-from rscd.config import DetectConfig
-from rscd.detection import detect
-from rscd.model.contract import Contract
-from rscd.output.area import PixelAreas
-from rscd.output.components import band_record
-from rscd.output.evidence import REVIEW_STATES, Evidence, band_names, columns, feature_schema
-from rscd.output.polygons import PolygonTracer
-from rscd.simulate import Scene, SceneSpec
-from rscd.types import Grid, Window
+from rscd.core.contract import Contract
+from rscd.core.pixel_area import PixelAreas
+from rscd.core.types import Grid, Window
+from rscd.inference.components import band_record
+from rscd.options.config import DetectConfig
+from rscd.simulate.scene import Scene
+from rscd.simulate.spec import SceneSpec
+from rscd.vectorize.attributes import REVIEW_STATES, Evidence, band_names, columns, feature_schema
+from rscd.vectorize.polygons import PolygonTracer
+from rscd.workflows.detect import detect
 
 CONTRACT = Contract(
     name="pointwise", version="1", encoder="lite", width=8, mean=(0,) * 3, std=(1,) * 3, window=128, overlap=32

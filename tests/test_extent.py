@@ -10,12 +10,13 @@ import shapely
 from conftest import Pointwise, utm_grid, write_image
 
 from rscd import DetectConfig, detect, load_model
-from rscd.errors import DataError
-from rscd.model.contract import Contract
-from rscd.scene.fingerprint import fingerprint
-from rscd.scene.grid import moved
-from rscd.simulate import Scene, SceneSpec
-from rscd.types import Grid, Window
+from rscd.core.contract import Contract
+from rscd.core.errors import DataError
+from rscd.core.grid import moved
+from rscd.core.types import Grid, Window
+from rscd.scene.sources import fingerprint
+from rscd.simulate.scene import Scene
+from rscd.simulate.spec import SceneSpec
 
 HEIGHT, WIDTH = 900, 820
 STAND_IN = (

@@ -12,12 +12,12 @@ from conftest import Pointwise
 from test_evidence import CONTRACT
 from test_formats import pair
 
-from rscd.config import DetectConfig
-from rscd.detection import detect
-from rscd.errors import Interrupted
-from rscd.output.features import BATCH_FEATURES, FeatureStream
-from rscd.output.geopackage import write_layer
-from rscd.output.targets import SUFFIXES
+from rscd.core.errors import Interrupted
+from rscd.core.paths import SUFFIXES
+from rscd.options.config import DetectConfig
+from rscd.output.vector.features import BATCH_FEATURES, FeatureStream
+from rscd.output.vector.geopackage import write_layer
+from rscd.workflows.detect import detect
 
 SCHEMA = pa.schema([pa.field("n", pa.int64()), pa.field("geometry", pa.binary())])
 

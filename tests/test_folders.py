@@ -8,10 +8,10 @@ import shapely
 from affine import Affine
 from conftest import write_image
 
-from rscd.archive.folders import folder_pairs, named
-from rscd.archive.matching import Image, match
-from rscd.errors import DataError
-from rscd.scene.footprint import Footprint, read_footprint
+from rscd.core.errors import DataError
+from rscd.jobs.folders import Image, folder_pairs, match
+from rscd.jobs.pairs import named
+from rscd.scene.metadata import Footprint, read_footprint
 
 PIXELS = np.random.default_rng(0).integers(1, 255, (3, 64, 64), dtype=np.uint8)
 

@@ -13,10 +13,10 @@ import shapely
 from conftest import Pointwise, utm_grid, write_image
 from test_evidence import CONTRACT
 
-from rscd.config import DetectConfig
-from rscd.detection import detect
-from rscd.errors import OutputError, UsageError
-from rscd.output.targets import SUFFIXES, siblings
+from rscd.core.errors import OutputError, UsageError
+from rscd.core.paths import SUFFIXES, siblings
+from rscd.options.config import DetectConfig
+from rscd.workflows.detect import detect
 
 OTHERS = [suffix for suffix in SUFFIXES if suffix != ".gpkg"]
 

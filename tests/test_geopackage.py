@@ -21,16 +21,16 @@ import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 
-from rscd.errors import OutputError
-from rscd.output.area import PixelAreas
-from rscd.output.components import band_record
-from rscd.output.evidence import REVIEW_STATES, columns
-from rscd.output.features import FeatureStream
-from rscd.output.geopackage import ObservedExtent, write_geopackage
-from rscd.output.polygons import FEATURE_SCHEMA, PolygonTracer
-from rscd.output.publish import Publication
-from rscd.output.style import DRAWN, SHOWN, STEPS, changes_qml, extent_qml
-from rscd.types import NOT_OBSERVABLE, Grid
+from rscd.core.errors import OutputError
+from rscd.core.pixel_area import PixelAreas
+from rscd.core.publish import Publication
+from rscd.core.types import NOT_OBSERVABLE, Grid
+from rscd.inference.components import band_record
+from rscd.output.vector.features import FeatureStream
+from rscd.output.vector.geopackage import ObservedExtent, write_geopackage
+from rscd.output.vector.style import DRAWN, SHOWN, STEPS, changes_qml, extent_qml
+from rscd.vectorize.attributes import REVIEW_STATES, columns
+from rscd.vectorize.polygons import FEATURE_SCHEMA, PolygonTracer
 
 PROVENANCE = {
     "rscd_version": "0.1",
@@ -217,7 +217,7 @@ FULL_DISK = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from rscd.errors import OutputError
+from rscd.core.errors import OutputError
 from tests.test_geopackage import speckles, write
 limit = int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

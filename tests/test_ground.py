@@ -16,15 +16,15 @@ from test_cli import rscd
 from test_evidence import CONTRACT
 from test_formats import pair
 
-from rscd.config import DetectConfig, InspectConfig, PolygonsConfig
-from rscd.detection import detect
-from rscd.errors import DataError
-from rscd.inspect import inspect
-from rscd.output.evidence import drawn_values
-from rscd.polygons import polygons
-from rscd.scene.grid import gsd_m
-from rscd.scene.sensors import named_sensor, unseen
-from rscd.types import Grid
+from rscd.core.errors import DataError
+from rscd.core.grid import gsd_m
+from rscd.core.types import Grid
+from rscd.options.config import DetectConfig, InspectConfig, PolygonsConfig
+from rscd.scene.metadata import named_sensor, unseen
+from rscd.vectorize.attributes import drawn_values
+from rscd.workflows.detect import detect
+from rscd.workflows.inspect import inspect
+from rscd.workflows.polygons import polygons
 
 
 def noise(seed, bands=3, side=160):

@@ -16,11 +16,11 @@ from test_cli import rscd
 from test_evidence import CONTRACT
 from test_formats import pair
 
-from rscd.config import DetectConfig
-from rscd.detection import detect
-from rscd.errors import DataError
+from rscd.core.errors import DataError
 from rscd.inference.journal import _unpack
+from rscd.options.config import DetectConfig
 from rscd.scene.aoi import read_vectors
+from rscd.workflows.detect import detect
 
 VIEW = """
 CREATE VIEW endless AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)
@@ -127,7 +127,7 @@ def test_gml_leaves_nothing_beside_it(tmp_path):
 CODE = """
 import json, resource, sys
 import torch
-import rscd.detection
+import rscd.workflows.detect
 from rscd.cli.app import app
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[1]), -1))

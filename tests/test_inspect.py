@@ -18,13 +18,13 @@ from typer.testing import CliRunner
 
 from rscd import DetectConfig, detect
 from rscd.cli.app import app
-from rscd.config import InspectConfig, PairConfig
-from rscd.inspect import inspect
-from rscd.model.contract import Contract
+from rscd.core.contract import Contract
+from rscd.core.types import Window
+from rscd.options.config import InspectConfig, PairConfig
+from rscd.scene.aligned import WarpReader
 from rscd.scene.pair import open_pair
 from rscd.scene.prepare import prepare
-from rscd.scene.readers import WarpReader
-from rscd.types import Window
+from rscd.workflows.inspect import inspect
 
 CONTRACT = Contract("stand-in", "1", "lite", 8, (110.0,) * 3, (50.0,) * 3, window=96, overlap=32, trained_on="-")
 STAND_IN = Pointwise(), CONTRACT

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 from conftest import utm_grid
 
-from rscd.inference.bands import IN_FLIGHT, Tally, band_records
-from rscd.inference.journal import Journal, differences, open_journal
-from rscd.inference.work import plan_work
-from rscd.output.area import PixelAreas
-from rscd.output.components import label_changes
-from rscd.output.targets import KEY_NAME
-from rscd.scene.reader import windows_in_memory
+from rscd.core.paths import KEY_NAME
+from rscd.core.pixel_area import PixelAreas
+from rscd.inference.components import label_changes
+from rscd.inference.journal import Journal, differences, open_journal, plan_work
+from rscd.inference.strips import IN_FLIGHT, Tally, band_records
+from rscd.scene.window_stream import windows_in_memory
 from rscd.scene.windows import WindowPlan
 
 SHAPES = [(32, 8), (32, 0), (32, 24), (32, 28)]  # window and overlap: reach of 1, 0, 3 and 7 windows

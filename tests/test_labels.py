@@ -5,14 +5,13 @@ import rasterio
 from conftest import CHANGED_BOXES, Pointwise, utm_grid, write_image, write_polygons
 
 from rscd import DetectConfig, detect
-from rscd.config import PairConfig
-from rscd.errors import DataError
-from rscd.model.contract import Contract
-from rscd.training.labels import COLLAR_PX, open_label
-from rscd.training.reviewed import detected_from
-from rscd.training.sources import PairSource
-from rscd.training.tiles import CHANGED, IGNORED, UNCHANGED
-from rscd.types import Window
+from rscd.core.contract import Contract
+from rscd.core.errors import DataError
+from rscd.core.types import Window
+from rscd.options.config import PairConfig
+from rscd.training.data.labels import COLLAR_PX, PairSource, open_label
+from rscd.training.data.reviews import detected_from
+from rscd.training.data.tiles import CHANGED, IGNORED, UNCHANGED
 
 GRID = utm_grid(320, 420)
 WHOLE = Window(0, 0, 320, 420)

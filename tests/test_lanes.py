@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from rscd.inference.lanes import in_lanes
 from rscd.inference.predictor import Predictor
+from rscd.inference.workers import in_lanes
 from rscd.model.registry import load_model
 
 
@@ -76,7 +76,7 @@ def test_probabilities_do_not_depend_on_the_lanes():
 FAULTS = """
 import resource, sys
 import numpy as np
-from rscd.inference.heap import give_back_memory, keep_memory
+from rscd.core.memory import give_back_memory, keep_memory
 if sys.argv[1] == "kept":
     keep_memory()
 def touch():

@@ -4,14 +4,14 @@ import pytest
 import torch
 from test_loop import config
 
-from rscd.errors import DataError, UsageError
+from rscd.core.errors import DataError, UsageError
+from rscd.model.encoders.sam import MEAN, STD
 from rscd.model.lora import is_low_rank
 from rscd.model.network import ChangeNetwork
-from rscd.model.sam import MEAN, STD
-from rscd.training.batches import Batch, Batches
+from rscd.training.data.batches import Batch, Batches
+from rscd.training.data.tiles import find_tiles
 from rscd.training.learner import Learner
 from rscd.training.parallel import Group
-from rscd.training.tiles import find_tiles
 
 CPU = Group(torch.device("cpu"))
 

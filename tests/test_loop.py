@@ -18,15 +18,15 @@ from safetensors.torch import load_file, save_file
 
 import rscd
 from rscd import DetectConfig, detect
-from rscd.config import TrainConfig
-from rscd.errors import DataError, UsageError
+from rscd.core.errors import DataError, UsageError
 from rscd.model.checkpoint import load_checkpoint, read_contract, save_checkpoint
 from rscd.model.registry import import_sam
-from rscd.training.loop import train
-from rscd.training.record import data_sha256
+from rscd.options.config import TrainConfig
+from rscd.training.data.tiles import find_tiles
+from rscd.training.run_state import data_sha256
 from rscd.training.start import start_network
-from rscd.training.tiles import find_tiles
 from rscd.training.validation import validate
+from rscd.workflows.train import train
 
 
 def config(tiles, output, **changes):
@@ -90,7 +90,7 @@ def test_lite_starts_from_imagenet_and_goes_on_from_a_checkpoint(tiny_tiles, tmp
 @pytest.fixture(scope="module")
 def sam_vit_b(tmp_path_factory):
     """An official-style file of random weights, imported."""
-    from rscd.model.sam import SHAPES, image_encoder
+    from rscd.model.encoders.sam import SHAPES, image_encoder
 
     folder = tmp_path_factory.mktemp("sam")
     torch.manual_seed(0)
@@ -164,7 +164,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny_tiles, tmp_path):
 
 def test_training_on_folders_needs_no_gdal(tiny_tiles, tmp_path):
     code = (
-        "import sys\nfrom pathlib import Path\nfrom rscd.config import TrainConfig\n"
+        "import sys\nfrom pathlib import Path\nfrom rscd.options.config import TrainConfig\n"
         "from rscd.training.loop import train\n"
         f"train(TrainConfig((Path({str(tiny_tiles)!r}),), Path({str(tmp_path / 'm.safetensors')!r}), crops=2,"
         " crop=64, epochs=1, batch_size=2, threads=1, device='cpu', encoder='vit_t'))\n"

@@ -2,9 +2,9 @@
 
 import torch
 
+from rscd.model.encoders.sam import MEAN, STD
 from rscd.model.lora import add_lora, is_low_rank, merged
 from rscd.model.network import ChangeNetwork
-from rscd.model.sam import MEAN, STD
 
 
 def adapted(seed=0):

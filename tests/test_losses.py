@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from rscd.errors import UsageError
+from rscd.core.errors import UsageError
+from rscd.training.data.tiles import IGNORED
 from rscd.training.losses import CemOptions, bce, cem, cem_mask, dice, focal, make_loss, ohem
-from rscd.training.tiles import IGNORED
 
 # p:            0.9  0.5  0.1  0.01 | 0.9  0.5  0.1  0.01
 P = torch.tensor([[0.9, 0.5, 0.1, 0.01, 0.9, 0.5, 0.1, 0.01]])

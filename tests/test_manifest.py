@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 import shapely
 
-from rscd.archive.hrefs import Root
-from rscd.archive.manifest import ManifestPair, read_manifest, safe_id, write_manifest
-from rscd.errors import DataError
+from rscd.core.errors import DataError
+from rscd.jobs.manifest import read_manifest, write_manifest
+from rscd.jobs.pairs import ManifestPair, Root, safe_id
 
 HEAD = "id,before,after,aoi,threshold\n"
 

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 from conftest import Pointwise, pointwise_probability
 
-from rscd.config import EvaluateConfig
-from rscd.errors import DataError, UsageError
+from rscd.core.contract import Contract
+from rscd.core.errors import DataError, UsageError
 from rscd.inference.predictor import Predictor
-from rscd.model.contract import Contract
-from rscd.training.evaluate import evaluate
-from rscd.training.maps import Mapper
+from rscd.options.config import EvaluateConfig
+from rscd.training.evaluation.maps import Mapper
+from rscd.workflows.evaluate import evaluate
 
 CONTRACT = Contract("stand-in", "1", "lite", 8, (0.0,) * 3, (1.0,) * 3, window=96, overlap=32, threshold=0.6)
 STAND_IN = Pointwise(), CONTRACT

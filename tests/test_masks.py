@@ -17,12 +17,12 @@ from typer.testing import CliRunner
 
 from rscd import detect
 from rscd.cli.app import app
-from rscd.config import DetectConfig, InspectConfig, PairConfig
-from rscd.inspect import inspect
+from rscd.core.types import Window
+from rscd.options.config import DetectConfig, InspectConfig, PairConfig
 from rscd.scene.pair import open_pair
 from rscd.scene.prepare import prepare
-from rscd.training.reviewed import detected_from
-from rscd.types import Window
+from rscd.training.data.reviews import detected_from
+from rscd.workflows.inspect import inspect
 
 SHAPE = 300, 340
 STAND_IN = Pointwise(), CONTRACT

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rscd.training.metrics import PixelCounts, calibrated, fit_temperature, logit_bins, logit_centres
+from rscd.training.evaluation.metrics import PixelCounts, calibrated, fit_temperature, logit_bins, logit_centres
 
 
 def test_scores_count_pixels_and_leave_out_what_was_not_observed():

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from rscd.model.lite import LiteEncoder, imagenet_state
+from rscd.model.encoders.lite import LiteEncoder, imagenet_state
 from rscd.model.network import ChangeNetwork, normalisation
 
 

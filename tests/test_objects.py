@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rscd.training.objects import ObjectCounts, match_objects, near_edges
+from rscd.training.evaluation.metrics import ObjectCounts, match_objects, near_edges
 
 
 def mask(*boxes):

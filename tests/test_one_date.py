@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rscd.errors import DataError
-from rscd.training.one_date import OneDate
-from rscd.training.tiles import CHANGED, IGNORED
+from rscd.core.errors import DataError
+from rscd.training.data.batches import OneDate
+from rscd.training.data.tiles import CHANGED, IGNORED
 
 
 @pytest.fixture

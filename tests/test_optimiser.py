@@ -4,9 +4,9 @@ import pytest
 import torch
 from test_loop import config
 
+from rscd.model.encoders.sam import MEAN, STD
 from rscd.model.network import ChangeNetwork
-from rscd.model.sam import MEAN, STD
-from rscd.training.optimiser import make_optimiser, prepare_tuning, rate_factor, set_rates
+from rscd.training.learner import make_optimiser, prepare_tuning, rate_factor, set_rates
 
 
 def peaks(tiles, tmp_path, **changes):

@@ -22,8 +22,8 @@ from test_polygons import (
     whole_shapes,
 )
 
-from rscd.output.regularize import LEAST_IOU, check_regularizer
-from rscd.types import NOT_OBSERVABLE, Grid
+from rscd.core.types import NOT_OBSERVABLE, Grid
+from rscd.vectorize.regularize import LEAST_IOU, check_regularizer
 
 
 def ring(hole: int) -> NDArray[np.bool_]:
@@ -119,7 +119,7 @@ def test_a_shape_that_has_no_right_angles_keeps_its_pixels() -> None:
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rscd.errors import UsageError
+    from rscd.core.errors import UsageError
 
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.setattr(sys, "meta_path", [])

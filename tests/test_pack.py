@@ -8,7 +8,7 @@ import numpy as np
 from conftest import REPOSITORY
 from PIL import Image
 
-from rscd.training.tiles import CHANGED, find_tiles
+from rscd.training.data.tiles import CHANGED, find_tiles
 
 
 def pack(*arguments):

@@ -3,11 +3,11 @@ import pytest
 import rasterio
 from conftest import CHANGED_BOXES, utm_grid, write_image, write_polygons
 
-from rscd.config import PairConfig
-from rscd.errors import DataError
-from rscd.training.pairs import pair_tiles
-from rscd.training.sources import PairSource
-from rscd.training.tiles import CHANGED, IGNORED
+from rscd.core.errors import DataError
+from rscd.options.config import PairConfig
+from rscd.training.data.labels import PairSource
+from rscd.training.data.pairs import pair_tiles
+from rscd.training.data.tiles import CHANGED, IGNORED
 
 
 def tiles_of(folder, labels="drawn.gpkg", whole=False, **options):

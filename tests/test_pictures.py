@@ -4,10 +4,10 @@ import numpy as np
 from conftest import Pointwise
 from PIL import Image
 
-from rscd.config import EvaluateConfig
-from rscd.model.contract import Contract
-from rscd.training.evaluate import evaluate
-from rscd.training.pictures import PRECISION_RECALL, RELIABILITY, SCENES
+from rscd.core.contract import Contract
+from rscd.options.config import EvaluateConfig
+from rscd.training.evaluation.figures import PRECISION_RECALL, RELIABILITY, SCENES
+from rscd.workflows.evaluate import evaluate
 
 STAND_IN = Pointwise(), Contract("stand-in", "1", "lite", 8, (0.0,) * 3, (1.0,) * 3, window=96, threshold=0.6)
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from rasterio.features import shapes
 from shapely.geometry import shape
 
-from rscd.output.area import PixelAreas
-from rscd.output.components import band_record
-from rscd.output.polygons import FEATURE_SCHEMA, PolygonTracer
-from rscd.types import NOT_OBSERVABLE, Grid
+from rscd.core.pixel_area import PixelAreas
+from rscd.core.types import NOT_OBSERVABLE, Grid
+from rscd.inference.components import band_record
+from rscd.vectorize.polygons import FEATURE_SCHEMA, PolygonTracer
 
 THRESHOLD = 128
 UTM = Grid("EPSG:32633", (10.0, 0, 700_000.0, 0, -10.0, 6_700_000.0), 1, 1)

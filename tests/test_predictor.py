@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import Pointwise
 
-from rscd.errors import Interrupted, ModelError, UsageError
+from rscd.core.errors import Interrupted, ModelError, UsageError
 from rscd.inference.predictor import Predictor
 
 BEFORE, AFTER = np.random.default_rng(0).integers(0, 255, (2, 8, 3, 32, 32), dtype=np.uint8)

@@ -3,10 +3,10 @@ import pytest
 import rasterio
 from conftest import utm_grid, write_image
 
-from rscd.errors import DataError, OutputError
-from rscd.output.area import PixelAreas
-from rscd.output.components import band_record
-from rscd.output.overviews import halved
+from rscd.core.errors import DataError, OutputError
+from rscd.core.pixel_area import PixelAreas
+from rscd.inference.components import band_record
+from rscd.output.geotiff import halved
 from rscd.output.probability import KeptProbability, ProbabilityRaster, _compare, verify
 
 

@@ -3,9 +3,9 @@ import subprocess
 
 import pytest
 
-from rscd.errors import OutputError, UsageError
-from rscd.output.publish import Publication, publishing
-from rscd.output.targets import check_target, placed_by_dead_run
+from rscd.core.errors import OutputError, UsageError
+from rscd.core.paths import check_target, placed_by_dead_run
+from rscd.core.publish import Publication, publishing
 
 
 @pytest.mark.parametrize("name", ["out.txt", "it's #1? [ü] 100%.txt"])

@@ -11,7 +11,7 @@ import pyogrio
 import pytest
 from test_reviews import draw, run, square
 
-from rscd.errors import OutputError
+from rscd.core.errors import OutputError
 
 PYTHON = "/usr/bin/python3"
 START = """

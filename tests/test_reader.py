@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from conftest import write_image
 
-from rscd.config import PairConfig
-from rscd.errors import DataError
+from rscd.core.errors import DataError
+from rscd.core.types import Window
+from rscd.options.config import PairConfig
 from rscd.scene.pair import open_pair
-from rscd.scene.reader import DateWindows, read_windows
-from rscd.scene.validity import fill_invalid
+from rscd.scene.raster import fill_invalid
+from rscd.scene.window_stream import DateWindows, read_windows
 from rscd.scene.windows import WindowPlan
-from rscd.types import Window
 
 
 class Counting:
@@ -44,7 +44,7 @@ def test_windows_are_those_of_the_file_and_each_pixel_is_read_once(tmp_path, pai
         layout = {"tiled": True, "blockxsize": 64, "blockysize": 128}
         paths = [write_image(tmp_path / f"tiled{i}.tif", images[i], **layout) for i in range(2)]
     plan = WindowPlan.over(700, 300, window, overlap)
-    with open_pair(PairConfig(*paths)) as pair, patch("rscd.scene.readers.PIECE", 64):
+    with open_pair(PairConfig(*paths)) as pair, patch("rscd.scene.aligned.PIECE", 64):
         counting = [Counting(date) for date in (pair.before, pair.after)]
         pair = dataclasses.replace(pair, before=counting[0], after=counting[1])
         for read in read_windows(pair, plan):
@@ -59,7 +59,7 @@ def test_what_no_later_window_needs_is_dropped(tmp_path, pair_paths):
     images, _ = pair_paths
     path = write_image(tmp_path / "t.tif", images[0][:, :640], tiled=True, blockxsize=64, blockysize=64)
     plan = WindowPlan.over(640, 300, 64, 0)
-    with open_pair(PairConfig(path, path)) as pair, patch("rscd.scene.readers.PIECE", 64):
+    with open_pair(PairConfig(path, path)) as pair, patch("rscd.scene.aligned.PIECE", 64):
         reader = DateWindows(pair.before, pair.crop)
         for k, j in np.ndindex(plan.rows.count, plan.cols.count):
             reader.read(plan.place(k, j), 64 * (k + 1))
@@ -158,7 +158,7 @@ def test_validity_of_other_pixels_than_bytes(tmp_path, kind):
     if kind == "one value a band":  # GDAL's GeoTIFF keeps one value a file; a VRT's or sidecar's may differ
         pixels = np.stack([np.full((2, 2), v) for v in (1, 2, 3)]).astype(np.uint16)
         pixels[:, 0, 0] = 1
-        from rscd.scene.validity import holds_nodata
+        from rscd.scene.raster import holds_nodata
 
         assert holds_nodata(pixels, [1.0, 2.0, 3.0]).tolist() == [[False, True], [True, True]]
         assert not holds_nodata(pixels, [1.0, None, 3.0]).any()

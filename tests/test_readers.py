@@ -12,11 +12,11 @@ from rasterio.crs import CRS
 from rasterio.warp import calculate_default_transform, reproject
 from scipy.ndimage import gaussian_filter
 
-from rscd.config import PairConfig
-from rscd.errors import DataError
+from rscd.core.errors import DataError
+from rscd.core.types import Grid, Window
+from rscd.options.config import PairConfig
+from rscd.scene.aligned import PlainReader, WarpReader
 from rscd.scene.pair import open_pair
-from rscd.scene.readers import PlainReader, WarpReader
-from rscd.types import Grid, Window
 
 
 def picture(height, width, seed=0, smooth=4.0):

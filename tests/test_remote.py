@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 from conftest import write_image
 
-from rscd.config import PairConfig
-from rscd.errors import DataError
-from rscd.scene.fingerprint import fingerprint
+from rscd.core.errors import DataError
+from rscd.core.types import Window
+from rscd.options.config import PairConfig
 from rscd.scene.pair import open_pair
-from rscd.scene.remote import gdal_name
-from rscd.types import Window
+from rscd.scene.sources import fingerprint, gdal_name
 
 IMAGE = np.random.default_rng(0).integers(1, 255, (3, 256, 256), dtype=np.uint8)
 

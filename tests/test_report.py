@@ -23,22 +23,22 @@ from test_evidence import CONTRACT
 from test_formats import pair
 from test_summary import entry
 
-from rscd.archive.index import index_html
-from rscd.config import DetectConfig
-from rscd.detection import detect
-from rscd.errors import OutputError, UsageError
+from rscd.core.errors import OutputError, UsageError
+from rscd.core.telemetry import Telemetry
+from rscd.core.types import Window
+from rscd.jobs.index import index_html
 from rscd.model.catalog import embedded
-from rscd.output import sections
-from rscd.output.digest import AREA_BINS, Digest, nice_m2
-from rscd.output.facts import Facts, PairFacts
-from rscd.output.preview import SIDE, Previews
-from rscd.output.report import report_html
-from rscd.scene.reader import WindowInput
-from rscd.scene.sensors import date_taken
+from rscd.options.config import DetectConfig
+from rscd.output.report import sections
+from rscd.output.report.page import report_html
+from rscd.output.report.pictures import SIDE, Previews
+from rscd.output.report.statistics import AREA_BINS, Digest, nice_m2
+from rscd.output.results import Facts, PairFacts
+from rscd.scene.metadata import date_taken
+from rscd.scene.window_stream import WindowInput
 from rscd.scene.windows import Axis, WindowPlan
-from rscd.telemetry import Telemetry
-from rscd.training.reviewed import detected_from
-from rscd.types import Window
+from rscd.training.data.reviews import detected_from
+from rscd.workflows.detect import detect
 
 WAYS = ["appeared", "vanished", None, "appeared", None, None, "unclear"]
 NASTY = "<img src=x onerror=alert(1)>&\"'{{data}}</script>"
@@ -101,7 +101,7 @@ def test_nothing_and_everything_changed(tmp_path: Path, kind: str, headline: str
 
 
 def facts(**more: Any) -> Facts:
-    from rscd.output.outputs import Written
+    from rscd.output.results import Written
 
     written = Written(Path("c.gpkg"), None, 0, 0.0, 1.0, 0.0, 1.0)
     file = {"path": f"/x/{NASTY}", "bytes": 1, "sampled_sha256": NASTY}
@@ -188,7 +188,7 @@ def test_sixteen_bit_pictures_are_stretched_alike() -> None:
 
 @pytest.mark.parametrize("drawn", [True, False])
 def test_the_digest_counts_all_and_keeps_the_largest(monkeypatch: pytest.MonkeyPatch, drawn: bool) -> None:
-    monkeypatch.setattr("rscd.output.digest.MOST_DRAWN", 5)
+    monkeypatch.setattr("rscd.output.report.statistics.MOST_DRAWN", 5)
     digest = Digest(drawn)
     assert digest.largest() is None
     rng = np.random.default_rng(1)

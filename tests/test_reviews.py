@@ -17,14 +17,15 @@ from conftest import Pointwise, utm_grid, write_image
 from test_evidence import CONTRACT
 from test_formats import pair
 
-from rscd.config import DetectConfig, PolygonsConfig, TrainConfig
-from rscd.detection import detect
-from rscd.errors import OutputError, UsageError
-from rscd.output.reviews import Carried, blob_of, open_geopackage
-from rscd.polygons import polygons
-from rscd.training.labels import CHANGED, open_label
-from rscd.training.sources import find_sources
-from rscd.types import Window
+from rscd.core.errors import OutputError, UsageError
+from rscd.core.types import Window
+from rscd.options.config import DetectConfig, PolygonsConfig, TrainConfig
+from rscd.output.vector.reviews import Carried, blob_of, open_geopackage
+from rscd.training.data.labels import open_label
+from rscd.training.data.sources import find_sources
+from rscd.training.data.tiles import CHANGED
+from rscd.workflows.detect import detect
+from rscd.workflows.polygons import polygons
 
 GSD = 0.5
 
@@ -180,7 +181,7 @@ def test_reviews_in_other_formats_are_not_dropped_silently(tmp_path):
 
 HOLD = """
 import sys
-from rscd.output.reviews import open_geopackage
+from rscd.output.vector.reviews import open_geopackage
 database = open_geopackage(sys.argv[1])
 database.isolation_level = None
 for line in sys.argv[2].split(";"):

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from rscd.cli.app import app
 from rscd.model.checkpoint import load_checkpoint
-from rscd.model.sam import SHAPES, sam_modeling, variant_of
+from rscd.model.encoders.sam import SHAPES, sam_modeling, variant_of
 
 
 def official_sam_vit_b():
@@ -88,7 +88,7 @@ def test_detect_refuses_an_import_whose_head_is_untrained(imported, tmp_path):
 
 def test_modeling_is_imported_without_torchvision():
     code = (
-        "import sys; from rscd.model.sam import sam_modeling; sam_modeling();"
+        "import sys; from rscd.model.encoders.sam import sam_modeling; sam_modeling();"
         "assert 'torchvision' not in sys.modules; assert 'segment_anything' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rscd.scene.grid import moved, pixel, place
+from rscd.core.grid import moved, pixel, place
+from rscd.core.types import Window
 from rscd.scene.sample import LEAST_BLOCKS, MOST_BLOCKS, every_block, plan_sample
-from rscd.types import Window
 
 regions = st.builds(
     Window, st.integers(0, 900), st.integers(0, 900), st.integers(1, 60_000), st.integers(1, 60_000)

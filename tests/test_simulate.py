@@ -11,9 +11,10 @@ from rasterio.features import rasterize
 from rasterio.transform import Affine, array_bounds
 from scipy import ndimage
 
-from rscd.errors import UsageError
-from rscd.simulate import LAYOUTS, Rendered, Scene, SceneSpec
-from rscd.types import Window
+from rscd.core.errors import UsageError
+from rscd.core.types import Window
+from rscd.simulate.scene import Scene
+from rscd.simulate.spec import LAYOUTS, Rendered, SceneSpec
 
 FIELDS = ("before", "after", "label", "before_valid", "after_valid", "before_built", "after_built")
 SPEC = SceneSpec(seed=5, width=1100, height=900, collar=True)

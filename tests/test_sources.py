@@ -2,9 +2,9 @@ import shutil
 
 import pytest
 
-from rscd.config import LabelledConfig
-from rscd.errors import DataError, UsageError
-from rscd.training.sources import find_sources
+from rscd.core.errors import DataError, UsageError
+from rscd.options.config import LabelledConfig
+from rscd.training.data.sources import find_sources
 
 
 def touch(folder, *names):

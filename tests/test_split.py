@@ -13,11 +13,11 @@ import torch
 from conftest import contents_of_raster, write_pair
 
 from rscd import DetectConfig, detect
-from rscd.archive.split import Scene, Stretch, begin, cut, detect_split, finish
-from rscd.errors import Interrupted, UsageError
+from rscd.core.errors import Interrupted, UsageError
+from rscd.core.paths import run_folder
 from rscd.inference.predictor import Predictor
 from rscd.model.registry import trained_model
-from rscd.output.targets import run_folder
+from rscd.workflows.split import Scene, Stretch, begin, cut, detect_split, finish
 
 SMALL = {"window": 64, "overlap": 16, "batch_size": 2, "threshold": 0.3}
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from rscd.archive.manifest import read_manifest
-from rscd.errors import DataError
+from rscd.core.errors import DataError
+from rscd.jobs.manifest import read_manifest
 
 TIFF = "image/tiff; application=geotiff"
 

@@ -12,10 +12,10 @@ from conftest import REPOSITORY
 from safetensors import safe_open
 from test_loop import config
 
-from rscd.errors import OutputError, UsageError
+from rscd.core.errors import OutputError, UsageError
 from rscd.model.checkpoint import load_checkpoint
-from rscd.training.loop import train
-from rscd.training.state import KEY, state_path
+from rscd.training.run_state import KEY, state_path
+from rscd.workflows.train import train
 
 CHILD = """
 import sys
@@ -23,7 +23,7 @@ from pathlib import Path
 sys.path.insert(0, "tests")
 from test_loop import config
 from test_state import LONG
-from rscd.training.loop import train
+from rscd.workflows.train import train
 train(config(Path(sys.argv[1]), Path(sys.argv[2]), **LONG), on_step=lambda step, *_: print(step, flush=True))
 """
 LONG = dict(epochs=2, crops=12, save_every=4, rate=3e-3)

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from rscd.inference.stream import ahead, drawn_from
+from rscd.inference.workers import ahead, drawn_from
 
 
 def test_items_come_in_order():

@@ -16,18 +16,18 @@ from conftest import Pointwise, write_image
 from rasterio.crs import CRS
 
 from rscd import DetectConfig, detect
-from rscd.archive.index import index_html
-from rscd.archive.ledger import Entry
-from rscd.archive.summary import write_summary
-from rscd.config import TrainConfig
-from rscd.errors import DataError, OutputError
-from rscd.model.contract import Contract
-from rscd.output.reviews import Carried, blob_of, open_geopackage
-from rscd.scene.grid import grid_of
-from rscd.training.labels import open_label
-from rscd.training.sources import find_sources
-from rscd.training.tiles import CHANGED, IGNORED
-from rscd.types import Window
+from rscd.core.contract import Contract
+from rscd.core.errors import DataError, OutputError
+from rscd.core.grid import grid_of
+from rscd.core.types import Window
+from rscd.jobs.index import index_html
+from rscd.jobs.ledger import Entry
+from rscd.jobs.summary import write_summary
+from rscd.options.config import TrainConfig
+from rscd.output.vector.reviews import Carried, blob_of, open_geopackage
+from rscd.training.data.labels import open_label
+from rscd.training.data.sources import find_sources
+from rscd.training.data.tiles import CHANGED, IGNORED
 
 TERMS = {"window": 96, "overlap": 32, "threshold": 0.6, "trained_on": "nothing"}
 STAND_IN = Pointwise(), Contract("stand-in", "1", "lite", 8, (0.0,) * 3, (1.0,) * 3, **TERMS)

@@ -9,14 +9,14 @@ from conftest import Pointwise, utm_grid, write_image, write_polygons
 from PIL import Image
 
 from rscd import DetectConfig, detect
-from rscd.config import TrainConfig
-from rscd.errors import DataError
+from rscd.core.contract import Contract
+from rscd.core.errors import DataError
 from rscd.model.checkpoint import read_contract
-from rscd.model.contract import Contract
-from rscd.training.labels import COLLAR_PX
-from rscd.training.loop import train
-from rscd.training.survey import TileFacts, hold_out, survey
-from rscd.training.tiles import FolderTile
+from rscd.options.config import TrainConfig
+from rscd.training.data.labels import COLLAR_PX
+from rscd.training.data.survey import TileFacts, hold_out, survey
+from rscd.training.data.tiles import FolderTile
+from rscd.workflows.train import train
 
 
 def save(folder, stem, changed, side=64):

@@ -15,13 +15,13 @@ from conftest import Pointwise
 from test_evidence import CONTRACT
 from test_formats import pair
 
-from rscd.config import DetectConfig
-from rscd.detection import detect
-from rscd.inference.idle import idle_gpu
+from rscd.core.contract import Contract
+from rscd.core.telemetry import STAGES, Stopwatch, telemetry
+from rscd.inference.device import idle_gpu
 from rscd.model.checkpoint import build_network, save_checkpoint
-from rscd.model.contract import Contract
 from rscd.model.network import normalisation
-from rscd.telemetry import STAGES, Stopwatch, telemetry
+from rscd.options.config import DetectConfig
+from rscd.workflows.detect import detect
 
 
 def test_each_stage_is_charged_its_own_time() -> None:

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rscd.errors import DataError
-from rscd.training.tiles import CHANGED, UNCHANGED, find_part, find_tiles, scene_of
+from rscd.core.errors import DataError
+from rscd.training.data.tiles import CHANGED, UNCHANGED, find_part, find_tiles, scene_of
 
 
 def save(folder, part, name, pixels):

@@ -2,8 +2,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rscd.core.types import Grid, Window
 from rscd.scene.windows import Axis, WindowPlan
-from rscd.types import Grid, Window
 
 
 @st.composite

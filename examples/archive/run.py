@@ -13,9 +13,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from rscd.core.types import Window
 from rscd.output.geotiff import write_geotiff
-from rscd.simulate import Scene, SceneSpec
-from rscd.types import Window
+from rscd.simulate.scene import Scene
+from rscd.simulate.spec import SceneSpec
 
 
 def main() -> None:

@@ -7,11 +7,10 @@ from typing import Annotated
 
 import typer
 
-import rscd
 from rscd.cli import batch, demo, detect, evaluate, inspect, models, polygons, train
-from rscd.cli.console import cannot_print, say
-from rscd.cli.streams import flush_all, open_all
-from rscd.errors import OutputError
+from rscd.cli.console import cannot_print, flush_all, open_all, say
+from rscd.core.errors import OutputError
+from rscd.core.version import VERSION
 
 app = typer.Typer(
     name="rscd",
@@ -20,19 +19,27 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
+
 app.command("detect")(detect.detect)
+
 app.command("inspect")(inspect.inspect)
+
 app.command("polygons")(polygons.polygons)
+
 app.command("batch")(batch.batch)
+
 app.command("train")(train.train)
+
 app.command("evaluate")(evaluate.evaluate)
+
 app.add_typer(models.app, name="models")
+
 app.command("demo")(demo.demo)
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(rscd.__version__)
+        typer.echo(VERSION)
         raise typer.Exit
 
 

@@ -10,15 +10,17 @@ import typer
 from rscd.cli import options
 from rscd.cli.console import exit_codes, print_json, print_table, say
 from rscd.cli.progress import Bar
-from rscd.config import MatchBy
-from rscd.words import several
+from rscd.core.errors import several
+from rscd.options.config import MatchBy
 
 if TYPE_CHECKING:
-    from rscd.archive.batch import BatchPlan, BatchResult
-    from rscd.archive.job import PairOutcome
-    from rscd.config import BatchConfig
+    from rscd.jobs.job import PairOutcome
+    from rscd.options.config import BatchConfig
+    from rscd.workflows.batch import BatchPlan, BatchResult
+
 
 SOME_FAILED = 6
+
 MOST_LISTED = 50
 """So many pairs are listed on the screen; all of them are in the ledger, and with --json."""
 
@@ -79,7 +81,7 @@ def batch(
     """Map what changed in many pairs: what is missing is run, and one summary made of all."""
     with exit_codes():
         from rscd.cli.early import refuse_early
-        from rscd.config import BatchConfig, DetectConfig
+        from rscd.options.config import BatchConfig, DetectConfig
 
         shared = DetectConfig(
             before=Path(),
@@ -133,7 +135,7 @@ def batch(
 def _plan(config: BatchConfig, *, as_json: bool, quiet: bool) -> None:
     import dataclasses
 
-    from rscd.archive.batch import plan_batch
+    from rscd.workflows.batch import plan_batch
 
     found = plan_batch(config)
     if as_json:
@@ -163,7 +165,8 @@ def plan_rows(found: BatchPlan) -> list[tuple[str, str]]:
 
 
 def _run(config: BatchConfig, *, as_json: bool, quiet: bool) -> None:
-    from rscd.archive.batch import PAIR, run_batch
+    from rscd.workflows.batch import PAIR
+    from rscd.workflows.batch import batch as run
 
     def report(outcome: PairOutcome, number: int, total: int) -> None:
         what = several(outcome.polygons, "change") if outcome.state == "done" else f"FAILED: {outcome.error}"
@@ -172,7 +175,7 @@ def _run(config: BatchConfig, *, as_json: bool, quiet: bool) -> None:
 
     bar = Bar("batch", "pairs", scale=PAIR, quiet=quiet)
     try:
-        result = run_batch(config, on_pair=report, tell=lambda line: say(line, quiet=quiet), progress=bar)
+        result = run(config, on_pair=report, tell=lambda line: say(line, quiet=quiet), progress=bar)
     finally:
         bar.close()
     if as_json:

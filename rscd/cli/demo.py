@@ -10,7 +10,7 @@ import typer
 from rscd.cli import options
 from rscd.cli.console import exit_codes, print_json, print_table, say
 from rscd.cli.progress import megapixels
-from rscd.words import several
+from rscd.core.errors import several
 
 SEED = 7
 
@@ -25,9 +25,9 @@ def demo(
 ) -> None:
     """Render a before and an after image, detect the change, and compare with what was built."""
     with exit_codes():
-        from rscd.config import DetectConfig
-        from rscd.detection import detect
-        from rscd.simulate.demo import render_pair, score
+        from rscd.options.config import DetectConfig
+        from rscd.workflows.demo import render_pair, score
+        from rscd.workflows.detect import detect
 
         quiet = quiet or as_json
         say(f"rendering a place of seed {seed} into {output} ...", quiet=quiet)

@@ -11,15 +11,15 @@ from rscd.cli import options
 from rscd.cli.console import exit_codes, print_json, print_table, say
 from rscd.cli.progress import megapixels
 from rscd.cli.signals import stopping
-from rscd.words import several
+from rscd.core.errors import several
+
+if TYPE_CHECKING:
+    from rscd.options.config import DetectConfig
+    from rscd.output.results import Result, Written
+
 
 SHOWN = 10
 """So many of the blocks that could not be read are listed."""
-
-if TYPE_CHECKING:
-    from rscd.config import DetectConfig
-    from rscd.output.outputs import Written
-    from rscd.result import Result
 
 
 def detect(
@@ -70,7 +70,7 @@ def detect(
     """Map what changed between two GeoTIFFs into a GeoPackage."""
     with exit_codes():
         from rscd.cli.early import refuse_early
-        from rscd.config import DetectConfig
+        from rscd.options.config import DetectConfig
 
         config = DetectConfig(
             before=before,
@@ -139,14 +139,10 @@ def _run(config: DetectConfig, scheduler: str | None, *, quiet: bool) -> Result:
         say(line, quiet=quiet)
 
     with megapixels("detect", quiet=quiet) as progress:
-        if scheduler is not None:
-            from rscd.archive.split import detect_split
-
-            return detect_split(config, scheduler, progress=progress, on_start=told)
-        from rscd.detection import detect as run
+        from rscd.workflows.detect import detect as run
 
         with stopping() as interrupt:
-            return run(config, progress=progress, on_start=told, interrupt=interrupt)
+            return run(config, scheduler=scheduler, progress=progress, on_start=told, interrupt=interrupt)
 
 
 def cost_rows(result: Result) -> list[tuple[str, str]]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rscd.config import BatchConfig, DetectConfig, InspectConfig, LabelledConfig, PairConfig, PolygonsConfig
-from rscd.files import GEOTIFF, MANIFEST, VECTORS, require_file
+from rscd.core.paths import GEOTIFF, MANIFEST, VECTORS, Targets, require_file
 from rscd.model.catalog import find_model
-from rscd.output.targets import Targets
+from rscd.options.config import BatchConfig, DetectConfig, InspectConfig, LabelledConfig, PairConfig, PolygonsConfig
 
 Config = DetectConfig | InspectConfig | PolygonsConfig | BatchConfig | LabelledConfig
 

@@ -11,10 +11,11 @@ import typer
 from rscd.cli import options
 from rscd.cli.console import exit_codes, print_columns, print_json, say
 from rscd.cli.progress import counted
-from rscd.config import Split
+from rscd.options.config import Split
 
 if TYPE_CHECKING:
-    from rscd.training.evaluate import Evaluation
+    from rscd.training.evaluation.scores import Evaluation
+
 
 MOST_ROWS = 40
 """Scenes in the printed table, at most."""
@@ -47,7 +48,7 @@ def evaluate(
     """Measure a model on labelled tiles and scenes, mapped as detect maps them."""
     with exit_codes():
         from rscd.cli.early import refuse_early
-        from rscd.config import EvaluateConfig
+        from rscd.options.config import EvaluateConfig
 
         config = EvaluateConfig(
             data=tuple(data or ()),
@@ -70,7 +71,7 @@ def evaluate(
             tta=tta,
         )
         refuse_early(config)
-        from rscd.training.evaluate import evaluate as run
+        from rscd.workflows.evaluate import evaluate as run
 
         with counted("evaluate", "scene", quiet=quiet or as_json) as progress:
             told = run(config, progress=progress)

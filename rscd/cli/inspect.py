@@ -9,10 +9,11 @@ import typer
 
 from rscd.cli import options
 from rscd.cli.console import exit_codes, print_json, print_table
-from rscd.words import several
+from rscd.core.errors import several
 
 if TYPE_CHECKING:
     from rscd.scene.inspection import DateFacts, Inspection, ShiftFacts
+
 
 REFUSED = 3
 
@@ -39,7 +40,7 @@ def inspect(
     """Say whether two GeoTIFFs are fit to compare, and why; exit code 3 where they are not."""
     with exit_codes():
         from rscd.cli.early import refuse_early
-        from rscd.config import InspectConfig
+        from rscd.options.config import InspectConfig
 
         config = InspectConfig(
             before,
@@ -61,7 +62,7 @@ def inspect(
         )
         if not as_json:  # where a missing file is a verdict
             refuse_early(config)
-        from rscd.inspect import inspect as run
+        from rscd.workflows.inspect import inspect as run
 
         found = run(config)
         if as_json:

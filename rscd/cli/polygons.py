@@ -33,7 +33,7 @@ def polygons(
     """Make polygons anew from a kept probability raster, without a forward pass."""
     with exit_codes():
         from rscd.cli.early import refuse_early
-        from rscd.config import PolygonsConfig
+        from rscd.options.config import PolygonsConfig
 
         config = PolygonsConfig(
             probability=probability,
@@ -48,8 +48,8 @@ def polygons(
         )
         refuse_early(config)
         from rscd.output.probability import KeptProbability
-        from rscd.polygons import polygons as run
-        from rscd.polygons import threshold_of
+        from rscd.workflows.polygons import polygons as run
+        from rscd.workflows.polygons import threshold_of
 
         with megapixels("polygons", quiet=quiet or as_json) as progress:
             written = run(config, progress=progress, on_start=partial(say, quiet=quiet or as_json))

@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rscd.cli.streams import messages
+from rscd.cli.console import messages
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+
 NARROW = 60
 """A terminal of fewer columns has room for label, bar and share alone."""
+
 SHOWN_A_SECOND = 8
 """How often the bar is drawn anew, Hz."""
 

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from rscd.errors import Interrupted
+from rscd.core.errors import Interrupted
 
 STOPPING = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+
 AGAIN_S = 0.05
 """So long after an interrupt was lost in a finaliser it is sent again, s."""
+
 Handler = Callable[[int, FrameType | None], None]
 
 

@@ -1,10 +1,4 @@
-"""The journal: finished bands on disk, so that a run that was killed goes on where it was.
-
-It lies in the run folder beside the output: ``journal.json`` says of which run it is, ``<k>.band`` is a band's
-record, and ``<k>.tail`` what blending had left for the next band (float32; only the newest is kept, and without it
-the windows above are forwarded again). Each file is one zstd stream behind the sha256 of it: what does not match is
-as good as missing. A band is on disk, synced, before anything downstream sees it.
-"""
+"""What a run has to do: which rows of windows are read, which are forwarded, given the bands that are finished."""
 
 from __future__ import annotations
 
@@ -13,24 +7,29 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
-from rscd.output.components import label_changes, record_digest
-from rscd.output.publish import write_durably, writing
-from rscd.output.targets import KEY_NAME, RECORD_NAME, SPLIT_NAME
+from rscd.core.errors import several
+from rscd.core.lock import clear
+from rscd.core.paths import KEY_NAME, RECORD_NAME
+from rscd.core.publish import write_durably, writing
+from rscd.core.types import BandRecord, ComponentTable, FloatArray
+from rscd.inference.components import label_changes, record_digest
 from rscd.scene.windows import WindowPlan
-from rscd.types import BandRecord, ComponentTable, FloatArray
-from rscd.words import several
 
 FORMAT = 2
 """Version of the files' layout."""
+
 _COLUMNS = tuple(field.name for field in dataclasses.fields(ComponentTable))
+
 _CODEC = pa.Codec("zstd", compression_level=1)
+
 _HEAD = 64 + 1 + 16 + 1  # the digest in hex, the size of the arrays in hex, a line each
 
 
@@ -173,14 +172,6 @@ def plain_key(key: Mapping[str, Any]) -> dict[str, Any]:
     return {"format": FORMAT, **json.loads(json.dumps(key))}
 
 
-def clear(folder: Path) -> None:
-    """Remove a journal's files from its folder, and last what lets the next run replace what this one published."""
-    with writing(folder):
-        for pattern in (KEY_NAME, SPLIT_NAME, "*.band", "*.tail", ".*.tmp", RECORD_NAME):
-            for path in folder.glob(pattern):
-                path.unlink(missing_ok=True)
-
-
 def read_key(folder: Path) -> dict[str, Any] | None:
     """The key of the run that a folder's journal is of; None if there is none."""
     try:
@@ -228,3 +219,93 @@ def _unpack(path: Path) -> dict[str, Any] | None:
             return dict(found)
     except (ValueError, OSError, KeyError, EOFError, MemoryError, zipfile.BadZipFile, pa.ArrowException):
         return None
+
+
+class Finished(Protocol):
+    """Bands that are finished, as a journal has them."""
+
+    def __contains__(self, index: object) -> bool:
+        """Whether a band is."""
+
+    def __getitem__(self, index: int) -> BandRecord:
+        """The record of one that is."""
+
+    def tail(self, index: int) -> FloatArray | None:
+        """What blending left below it, if that was kept."""
+
+    def keep(self, record: BandRecord, tail: FloatArray) -> None:
+        """Take one more."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """The way to the records of some bands."""
+
+    bands: range
+    """Bands whose records are wanted."""
+    forwarded: frozenset[int]
+    """Rows of windows to forward: those of bands that are not finished, and those above that reach into them."""
+    read: tuple[int, ...]
+    """Rows of windows whose pixels are needed, ascending."""
+    journal: Finished | None = None
+    """Holds finished bands, and takes others as they become so."""
+
+    def kept(self, band: int) -> BandRecord | None:
+        """The record of a band that is finished."""
+        return self.journal[band] if self.journal is not None and band in self.journal else None
+
+    def finished(self, start: int, stop: int) -> Iterator[BandRecord]:
+        """Records of bands [start, stop), of which nothing is read."""
+        for band in range(start, stop):
+            record = self.kept(band)
+            assert record is not None, "the rows of a band are missing"
+            yield record
+
+    def tail(self, band: int) -> FloatArray | None:
+        """What blending left below a finished band, if it was kept."""
+        return None if self.journal is None else self.journal.tail(band)
+
+    def keep(self, record: BandRecord, tail: FloatArray) -> None:
+        """Put a band just finished into the journal.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        if self.journal is not None:
+            self.journal.keep(record, tail)
+
+
+def plan_work(
+    plan: WindowPlan,
+    threshold: int,
+    *,
+    bands: range | None = None,
+    journal: Journal | None = None,
+    all_pixels: bool = False,
+) -> Work:
+    """Find out what to read and forward for a range of bands.
+
+    Args:
+        plan: The windows.
+        threshold: Smallest probability value (1..254) that counts as changed. Of finished bands with another one,
+            pixels are read again for the components' colours; nothing is forwarded.
+        bands: Bands whose records are wanted; default: all.
+        journal: Finished bands.
+        all_pixels: Somebody looks at the pixels of all bands.
+    """
+    bands = range(plan.rows.count) if bands is None else bands
+    if journal is None:
+        forwarded = plan.rows.completing(bands)
+        return Work(bands, forwarded, tuple(sorted(forwarded)))
+    forwarded = frozenset(_forwarded(plan, [k for k in bands if k not in journal], journal))
+    looked_at = {k for k in bands if all_pixels or (k in journal and journal.threshold(k) != threshold)}
+    return Work(bands, forwarded, tuple(sorted(forwarded | looked_at)), journal)
+
+
+def _forwarded(plan: WindowPlan, missing: list[int], journal: Journal) -> Iterable[int]:
+    """The missing bands' rows of windows, and above each those that reach into it and left no tail."""
+    for band in missing:
+        for k in range(band, max(-1, band - plan.rows.reach - 1), -1):
+            yield k
+            if k == 0 or k - 1 in missing or journal.tail(k - 1) is not None:
+                break

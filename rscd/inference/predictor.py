@@ -1,48 +1,28 @@
-"""One forward pass: device, precision, batch; pixels in, calibrated probabilities out."""
+"""Showing a network a scene at another pixel size than it has; probabilities come back on the scene's grid."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch.nn.functional import interpolate
 
-from rscd.config import DetectConfig, EvaluateConfig, Precision
-from rscd.errors import Interrupted, ModelError, UsageError
-from rscd.inference.heap import keep_memory
-from rscd.inference.lanes import lanes_on
-from rscd.model.contract import Contract
+from rscd.core.contract import STRIDE, Contract
+from rscd.core.errors import Interrupted, ModelError, UsageError
+from rscd.core.memory import keep_memory
+from rscd.core.types import ByteArray, FloatArray
+from rscd.inference.device import choose_device
+from rscd.inference.workers import lanes_on
 from rscd.model.fold import folded
-from rscd.model.msdf import resize
-from rscd.model.network import Logits
-from rscd.types import ByteArray, FloatArray
+from rscd.model.network import Logits, resize
+from rscd.options.config import DetectConfig, EvaluateConfig, Precision
 
-
-def choose_device(name: str) -> torch.device:
-    """Turn ``auto``, ``cpu`` or ``cuda:N`` into a device.
-
-    Raises:
-        UsageError: No such device on this machine.
-    """
-    if name == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        found = torch.cuda.device_count()
-        raise UsageError(f"--device {name}: torch sees {found} CUDA device(s)", remedy="use --device cpu")
-    return device
-
-
-def cpu_has_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 in hardware (AVX-512 BF16 or AMX), on Linux."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+Forward = Callable[[ByteArray, ByteArray], FloatArray]
+"""(n, bands, h, w) of both dates -> probabilities (n, h, w), or (n, 3, h, w) with presence, e.g. a Predictor."""
 
 
 @dataclass
@@ -75,6 +55,7 @@ class View(NamedTuple):
 
 VIEWS = tuple(View(turns, flipped) for flipped in (False, True) for turns in range(4))
 """All eight, the first of which changes nothing."""
+
 _OUT_OF_MEMORY = re.compile(
     "CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED"
     "|DefaultCPUAllocator|can't allocate memory|could not create a (?:memory|primitive)|std::bad_alloc"
@@ -234,3 +215,53 @@ def choose_window(window: int | None, overlap: int | None, contract: Contract) -
     if not 0 <= overlap < window:
         raise UsageError(f"--overlap {overlap}", remedy=f"use 0 to {window - 1} px")
     return window, overlap
+
+
+def window_on_grid(window: int, overlap: int, factor: float) -> tuple[int, int]:
+    """Window and overlap in px of the scene for those in px of the model.
+
+    Args:
+        window: Side of the model's window, px.
+        overlap: Its overlap, px.
+        factor: Model pixel size through scene pixel size: above 1 the scene is finer.
+    """
+    side = max(STRIDE, round(window * factor))
+    return side, min(round(overlap * factor), side - 1)
+
+
+def fit_to(predictor: Predictor, window: int, factor: float) -> Forward:
+    """The predictor for windows of the scene: itself, or wrapped where the scene has another pixel size."""
+    return predictor if factor == 1 else Rescaled(predictor, window)
+
+
+class Rescaled:
+    """A predictor that is shown windows of another size: resampled to its own, and its answer back.
+
+    Args:
+        predictor: The network.
+        window: Side of the network's window, px.
+    """
+
+    def __init__(self, predictor: Predictor, window: int) -> None:
+        self._predictor, self._window = predictor, window
+
+    def __call__(self, before: ByteArray, after: ByteArray) -> FloatArray:
+        """What the predictor says of window pairs (n, 3, H, W), all in px of the scene."""
+        side = before.shape[-1]
+        p = self._predictor(self._shrink(before), self._shrink(after))
+        maps = torch.from_numpy(p.reshape(len(p), -1, *p.shape[-2:]))
+        back = interpolate(maps, size=(side, side), mode="bilinear", align_corners=False)
+        found: FloatArray = back.numpy().reshape(*p.shape[:-2], side, side)
+        return found
+
+    def _shrink(self, images: ByteArray) -> ByteArray:
+        """Resample to the network's window; finer pixels are averaged (antialiased)."""
+        pixels = interpolate(
+            torch.from_numpy(images).float(),
+            size=(self._window, self._window),
+            mode="bilinear",
+            align_corners=False,
+            antialias=True,
+        )
+        done: ByteArray = pixels.round_().clamp_(0, 255).byte().numpy()
+        return done

@@ -9,13 +9,12 @@ from typing import Any
 
 import torch
 
-import rscd
-from rscd.config import DetectConfig
+from rscd.core.contract import Contract
+from rscd.core.version import VERSION
 from rscd.inference.predictor import Predictor
 from rscd.model.checkpoint import tensors_sha256
-from rscd.model.contract import Contract
-from rscd.scene.fingerprint import fingerprint
-from rscd.scene.sidecars import sidecars_of
+from rscd.options.config import DetectConfig
+from rscd.scene.sources import fingerprint, sidecars_of
 from rscd.scene.windows import WindowPlan
 
 NOT_IN_BANDS = (
@@ -64,7 +63,7 @@ def run_key(
         "precision": predictor.precision,
         "batch_size": predictor.batch_size,
         "threads": torch.get_num_threads(),
-        "versions": {"rscd": rscd.__version__, "torch": torch.__version__},
+        "versions": {"rscd": VERSION, "torch": torch.__version__},
     }
 
 

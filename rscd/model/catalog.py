@@ -5,10 +5,12 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from rscd.errors import ModelError
+from rscd.core.errors import ModelError
 
 WEIGHTS = Path(__file__).parent / "weights"
+
 SUFFIX = ".safetensors"
+
 DEFAULT = "buildings"
 """The model that is used where no other fits better."""
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from rscd.core.contract import Contract
+from rscd.core.grid import check_place, grid_of, gsd_m
 from rscd.model.catalog import DEFAULT, embedded
 from rscd.model.checkpoint import read_contract
-from rscd.scene.grid import check_place, grid_of, gsd_m
+from rscd.options.config import DetectConfig
 from rscd.scene.raster import open_raster
 
 
@@ -28,6 +31,11 @@ def choose_model(date: Path, *, remote: bool = False) -> str:
     return model_for(gsd)
 
 
+def embedded_contracts() -> tuple[Contract, ...]:
+    """The contracts of all embedded models."""
+    return tuple(read_contract(path) for path in embedded().values())
+
+
 def model_for(gsd: float) -> str:
     """Name of the embedded model that is nearest to a pixel size, m; the usual one of several.
 
@@ -41,3 +49,15 @@ def model_for(gsd: float) -> str:
     nearest = min(distances.values(), default=1.0)
     fitting = [name for name, distance in distances.items() if distance <= nearest * 1.001]
     return DEFAULT if DEFAULT in fitting or not fitting else fitting[0]
+
+
+def with_model(config: DetectConfig) -> DetectConfig:
+    """The options with a model named: where none is, the embedded one whose pixel sizes fit.
+
+    Raises:
+        DataError: The date whose grid is the common one is no GeoTIFF, or has no place on earth.
+    """
+    if config.model is not None:
+        return config
+    date = config.before if config.grid == "before" else config.after
+    return replace(config, model=choose_model(date, remote=config.remote))

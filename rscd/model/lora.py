@@ -7,8 +7,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from rscd.model.encoders.sam import SamEncoder
 from rscd.model.network import ChangeNetwork
-from rscd.model.sam import SamEncoder
 
 
 class LowRankLinear(nn.Linear):

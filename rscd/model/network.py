@@ -1,4 +1,4 @@
-"""The whole network: encoder shared by both dates -> STFE at four scales -> MSDF -> logits."""
+"""The network: encoder, STFE, MSDF, and the heads for fine scales and presence."""
 
 from __future__ import annotations
 
@@ -7,10 +7,131 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from rscd.model import lite, sam
-from rscd.model.heads import FineScale, Presence
-from rscd.model.msdf import MSDF, resize
-from rscd.model.stfe import STFE
+from rscd.model.encoders import lite, sam
+
+
+def conv_bn_relu(channels_in: int, channels_out: int, kernel: int) -> nn.Sequential:
+    """Convolution that keeps the size, batch norm, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(channels_out),
+        nn.ReLU(inplace=True),
+    )
+
+
+class STFE(nn.Module):
+    """Join the two dates' maps (N, channels, H, W) of one scale into one of (N, width, H, W)."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.reduce = conv_bn_relu(channels, width, 1)
+        self.join = conv_bn_relu(2 * width, width, 3)
+        self.channel_gate = nn.Sequential(
+            nn.Conv2d(width, width // 4, 1), nn.ReLU(inplace=True), nn.Conv2d(width // 4, width, 1)
+        )
+        self.space_gate = nn.Conv2d(2, 1, 7, padding=3)
+
+    def forward(self, both: Tensor) -> tuple[Tensor, Tensor]:
+        """Take (2N, channels, H, W), the before half first.
+
+        Returns:
+            The joined map (N, width, H, W), and what each date says by itself (2N, width, H, W).
+        """
+        reduced = self.reduce(both)
+        a, b = reduced.chunk(2)
+        x = self.join(torch.cat([(a - b).abs(), a + b], dim=1))
+        x = x * self.channel_gate(x.mean((2, 3), keepdim=True)).sigmoid()
+        summary = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1)
+        return x * self.space_gate(summary).sigmoid(), reduced
+
+
+def resize(x: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
+    """Bring maps (N, C, H, W) to another size, bilinearly."""
+    return nn.functional.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
+class MSDF(nn.Module):
+    """Four maps (N, width, H/s, W/s) at strides s = 4, 8, 16, 32 -> one of (N, width, H/4, W/4), and its logits."""
+
+    def __init__(self, width: int, scales: int = 4) -> None:
+        super().__init__()
+        self.decode = nn.ModuleList(conv_bn_relu(width, width, 3) for _ in range(scales))
+        self.weigh = nn.ModuleList(nn.Conv2d(width, 1, 1) for _ in range(scales))
+        self.head = nn.Sequential(conv_bn_relu(width, width // 2, 3), nn.Conv2d(width // 2, 1, 1))
+
+    def forward(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Fuse the maps, finest first.
+
+        Returns:
+            The fused map (N, width, H/4, W/4), and logits (N, 1, H/4, W/4) of it.
+        """
+        size = maps[0].shape[-2:]
+        above: Tensor | None = None
+        outputs, weights = [], []
+        for i in reversed(range(len(maps))):
+            joined = maps[i] if above is None else maps[i] + resize(above, maps[i].shape[-2:])
+            above = self.decode[i](joined)
+            outputs.append(resize(above, size))
+            weights.append(resize(self.weigh[i](above), size))
+        share = torch.cat(weights, dim=1).softmax(dim=1)
+        fused = cast(Tensor, sum(o * share[:, i : i + 1] for i, o in enumerate(outputs)))
+        return fused, self.head(fused)
+
+
+class FineScale(nn.Module):
+    """Correct coarse change logits where outlines run, at strides 2 and 1.
+
+    The encoder's map at stride 2 knows where edges are and not what they belong to; the fused map at stride 4 knows
+    the latter. Joined, they give four logits a pixel of stride 2, which are laid out as pixels of stride 1.
+    The last layer begins with zeros: a network that gets this branch later begins with the answers it had.
+
+    Args:
+        channels: Of the encoder's map at stride 2.
+        width: Of the fused map.
+        fine: Of this branch.
+    """
+
+    def __init__(self, channels: int, width: int, fine: int) -> None:
+        super().__init__()
+        self.join = conv_bn_relu(2 * channels, fine, 3)
+        self.bring = nn.Conv2d(width, fine, 1)
+        self.mix = nn.Sequential(conv_bn_relu(2 * fine, fine, 3), conv_bn_relu(fine, fine, 3))
+        self.head = nn.Conv2d(fine, 4, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+
+    def forward(self, both: Tensor, fused: Tensor) -> Tensor:
+        """Take (2N, channels, H/2, W/2), before first, and (N, width, H/4, W/4); give logits (N, 1, H, W)."""
+        a, b = both.chunk(2)
+        edges = self.join(torch.cat([(a - b).abs(), a + b], dim=1))
+        meaning = resize(self.bring(fused), edges.shape[-2:])
+        logits = self.head(self.mix(torch.cat([edges, meaning], dim=1)))
+        return nn.functional.pixel_shuffle(logits, 2)
+
+
+class Presence(nn.Module):
+    """Tell for each date by itself whether the thing is there, of which changes are mapped: two maps by one head.
+
+    Args:
+        width: Channels of what STFE has of each date.
+        scales: How many of them there are.
+    """
+
+    def __init__(self, width: int, scales: int = 4) -> None:
+        super().__init__()
+        inner = width // 2
+        self.bring = nn.ModuleList(nn.Conv2d(width, inner, 1) for _ in range(scales))
+        self.head = nn.Sequential(conv_bn_relu(inner, inner, 3), nn.Conv2d(inner, 1, 1))
+
+    def forward(self, dates: list[Tensor]) -> Tensor:
+        """Take maps (2N, width, H/s, W/s), finest first; give logits (2N, 1, H/4, W/4)."""
+        size = dates[0].shape[-2:]
+        x = self.bring[0](dates[0])
+        for bring, date in zip(list(self.bring)[1:], dates[1:], strict=True):
+            x = x + resize(bring(date), size)
+        logits: Tensor = self.head(x)
+        return logits
+
 
 ENCODERS = ("lite", *sam.SHAPES)
 

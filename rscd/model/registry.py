@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 
-from rscd.errors import ModelError, UsageError
-from rscd.model import sam
+from rscd.core.contract import Contract
+from rscd.core.errors import ModelError, UsageError
 from rscd.model.catalog import SUFFIX, find_model
 from rscd.model.checkpoint import build_network, load_checkpoint, read_contract, save_checkpoint
-from rscd.model.contract import Contract
+from rscd.model.encoders import sam
 from rscd.model.network import ChangeNetwork, normalisation
 
 

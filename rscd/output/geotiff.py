@@ -1,9 +1,11 @@
-"""Writing GeoTIFFs a block of rows at a time."""
+"""GeoTIFFs that are written a block of rows at a time, and their overviews."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,10 @@ from affine import Affine
 from rasterio.crs import CRS
 from rasterio.windows import Window as RasterWindow
 
-from rscd.types import Grid
+from rscd.core.types import NOT_OBSERVABLE, SLAB, ByteArray, Grid
 
 BLOCK = 512
 """Side of a tile in px."""
-SLAB = 64
-"""Rows that are worked on at once where that takes several times their own memory; even."""
 
 
 @contextmanager
@@ -64,3 +64,85 @@ def write_geotiff(
             write_rows(dataset, row, strip)
             row += strip.shape[1]
         assert row == grid.height
+
+
+class Level:
+    """Rows of one level, and of all coarser ones.
+
+    Args:
+        path: File to write.
+        grid: Its grid.
+        files: Closes it, and the coarser ones.
+    """
+
+    def __init__(self, path: Path, grid: Grid, files: ExitStack) -> None:
+        self.path, self._grid = path, grid
+        self.dataset: Any = files.enter_context(new_geotiff(path, grid, bands=1, nodata=NOT_OBSERVABLE))
+        self._strip: ByteArray = np.empty((min(BLOCK, grid.height), grid.width), np.uint8)
+        self._held = self._written = 0
+        self.digests: list[str] = []
+        """Of each strip that was written, from the top."""
+        self._coarser = None
+        if max(grid.shape) > BLOCK:
+            self._coarser = Level(path.with_name(path.name + ".ovr"), halved_grid(grid), files)
+
+    def add(self, rows: ByteArray) -> None:
+        """Take the next rows (n, columns); they are written in strips of BLOCK rows, the last one shorter."""
+        taken = 0
+        while taken < len(rows):
+            some = rows[taken : taken + len(self._strip) - self._held]
+            self._strip[self._held : self._held + len(some)] = some
+            self._held, taken = self._held + len(some), taken + len(some)
+            if self._held == len(self._strip) or self._written + self._held == self._grid.height:
+                self._flush()
+
+    def _flush(self) -> None:
+        """Write the rows that are held, here and halved to the coarser level."""
+        strip = self._strip[: self._held]
+        write_rows(self.dataset, self._written, strip[None])
+        self.digests.append(digest_of(strip))
+        self._written, self._held = self._written + len(strip), 0
+        if self._coarser is not None:
+            for row in range(0, len(strip), SLAB):  # in slabs, for means take several times the memory
+                self._coarser.add(halved(strip[row : row + SLAB]))
+
+    @property
+    def complete(self) -> bool:
+        """Whether all rows have come."""
+        return self._written == self._grid.height
+
+    def levels(self) -> Iterator[Level]:
+        """This level and the coarser ones."""
+        yield self
+        if self._coarser is not None:
+            yield from self._coarser.levels()
+
+
+def digest_of(strip: ByteArray) -> str:
+    """Hex sha256 of the values of a strip."""
+    return hashlib.sha256(np.ascontiguousarray(strip).data).hexdigest()
+
+
+def halved_grid(grid: Grid) -> Grid:
+    """The grid of twice the pixel size from the same corner; it covers the last odd row and column too."""
+    a, b, c, d, e, f = grid.transform
+    height, width = -(-grid.height // 2), -(-grid.width // 2)
+    return replace(grid, transform=(2 * a, 2 * b, c, 2 * d, 2 * e, f), height=height, width=width)
+
+
+def halved(values: ByteArray) -> ByteArray:
+    """Means of 2 x 2 values, halves up, of those that are observable; 255 where none is."""
+    values = np.pad(values, ((0, values.shape[0] % 2), (0, values.shape[1] % 2)), mode="edge")
+    four = [values[i::2, j::2] for i in (0, 1) for j in (0, 1)]
+    seen = None
+    if values.max(initial=0) == NOT_OBSERVABLE:
+        shown = [part != NOT_OBSERVABLE for part in four]
+        seen = np.sum(shown, axis=0, dtype=np.uint16)
+        four = [part * there for part, there in zip(four, shown, strict=True)]
+    total = four[0].astype(np.uint16)
+    for part in four[1:]:
+        total += part
+    if seen is None:
+        return np.asarray((total + 2) >> 2, dtype=np.uint8)
+    mean = (2 * total + seen) // np.maximum(2 * seen, 1)
+    return np.where(seen > 0, mean, NOT_OBSERVABLE).astype(np.uint8)

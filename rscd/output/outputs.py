@@ -6,57 +6,27 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
-from rscd.config import DetectConfig
-from rscd.output.area import PixelAreas
-from rscd.output.evidence import Evidence
-from rscd.output.features import FeatureStream
-from rscd.output.formats import write_vectors
-from rscd.output.geopackage import ObservedExtent, Outside, vector_writing
-from rscd.output.polygons import PolygonTracer
+from rscd.core.paths import Targets, legend_of
+from rscd.core.pixel_area import PixelAreas
+from rscd.core.publish import Publication, writing
+from rscd.core.telemetry import Stopwatch
+from rscd.core.types import BandRecord, Grid, Progress
+from rscd.options.config import DetectConfig
 from rscd.output.probability import ProbabilityRaster
-from rscd.output.publish import Publication, writing
-from rscd.output.report import Report
-from rscd.output.reviews import NONE, Carried, check_reviews, reviews_of
-from rscd.output.style import probability_qml
-from rscd.output.targets import Targets, legend_of
-from rscd.telemetry import Stopwatch
-from rscd.types import BandRecord, Grid
-
-Progress = Callable[[int, int], None]
-"""Called with pixels done and pixels in all, after each band."""
-
-
-@dataclass(frozen=True)
-class Written:
-    """What came out of a run."""
-
-    geopackage: Path
-    """The vector file: a GeoPackage, or another format by its suffix."""
-    probability: Path | None
-    """The probability raster, if one was asked for."""
-    polygons: int
-    """Features in the layer ``changes``."""
-    changed_m2: float
-    """Their area together, geodesic m2."""
-    observed_km2: float
-    """What both dates show, geodesic km2."""
-    not_observable_km2: float
-    """What at least one date does not show, geodesic km2."""
-    min_area_m2: float
-    """Components smaller than this were dropped, m2."""
-    outside_aoi_km2: float = 0.0
-    """What lies outside the area of interest, geodesic km2."""
-    directions: Mapping[str, int] = field(default_factory=dict)
-    """How many polygons appeared, vanished, were replaced or are unclear; empty of a model that does not tell."""
-    reviews: Carried = NONE
-    """What became of the reviews in the file that was replaced."""
-    read_errors: tuple[str, ...] = ()
-    """Input blocks that could not be decoded and were masked: file, rows, columns, and why."""
+from rscd.output.report.page import Report
+from rscd.output.results import Written
+from rscd.output.vector.features import FeatureStream
+from rscd.output.vector.formats import write_vectors
+from rscd.output.vector.geopackage import ObservedExtent, Outside, vector_writing
+from rscd.output.vector.reviews import check_reviews, reviews_of
+from rscd.output.vector.style import probability_qml
+from rscd.vectorize.attributes import Evidence
+from rscd.vectorize.polygons import PolygonTracer
 
 
 @dataclass(frozen=True)
@@ -94,7 +64,7 @@ class Outputs:
         Targets(self.geopackage, self.probability, self.report).check(inputs, overwrite=overwrite)
         check_reviews(self.geopackage, discard=discard_reviews)
         if self.regularize:
-            from rscd.output.regularize import check_regularizer
+            from rscd.vectorize.regularize import check_regularizer
 
             check_regularizer()
 

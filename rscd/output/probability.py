@@ -11,31 +11,33 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import rasterio
 import rasterio.shutil
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
-from rscd.errors import DataError, OutputError
-from rscd.output.geotiff import BLOCK
-from rscd.output.overviews import Level, digest_of
-from rscd.output.publish import REMEDY, writing
-from rscd.scene.blocks import find_blocks, words_of
-from rscd.scene.grid import check_place, grid_of
+from rscd.core.errors import DataError, OutputError
+from rscd.core.gdal import words_of
+from rscd.core.grid import check_place, grid_of
+from rscd.core.publish import REMEDY, writing
+from rscd.core.types import NOT_OBSERVABLE, P_SCALE, BandRecord, ByteArray, Grid
+from rscd.output.geotiff import BLOCK, Level, digest_of
+from rscd.scene.blocks import find_blocks
 from rscd.scene.raster import GDAL_OPTIONS, open_raster
-from rscd.types import NOT_OBSERVABLE, P_SCALE, BandRecord, ByteArray, Grid
 
 GDAL_ERRORS = RasterioError, CPLE_BaseError
 """What rasterio raises; on a full disk, the copy to a COG raises the second, which is not one of the first."""
 
 SIBLINGS = {"GDAL_DISABLE_READDIR_ON_OPEN": "FALSE"}
 """While the COG is made, GDAL may find the overviews that lie beside the rows."""
+
 RUN_TAG = "RSCD_RUN"
 """Name of the tag that says how the raster came about."""
+
 LEVEL = 1
 """Of DEFLATE, which older desktop and web clients read, and ZSTD they do not: the copy of 67 Mpx took 0.63 s, with
 ZSTD 0.56 s, and at level 6 twice as long for a tenth less of a file."""
+
 THREADS = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 """That make the COG and read it back; nothing is inferred by then."""
 

@@ -8,25 +8,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from rasterio._err import CPLE_BaseError
 from rasterio.enums import Interleaving
-from rasterio.errors import RasterioError
 
-from rscd.errors import DataError
-from rscd.types import BoolArray, Window, meet
+from rscd.core.errors import DataError
+from rscd.core.types import BoolArray, Window, meet
 
-GDAL_ERRORS = (RasterioError, CPLE_BaseError)
-"""What rasterio raises where GDAL does not like a file."""
 MOST_BYTES = 256 << 20
 """A block is decoded as a whole, of all bands that lie in it: larger ones are refused, bytes."""
+
 MOST_PIXELS = 1 << 36
 """A file that claims more pixels than this is refused, whatever part of it is wanted."""
+
 MOST_BLOCKS = 1 << 22
 """A file that claims more blocks than this is refused: each is looked up."""
 
@@ -154,29 +151,3 @@ class BadBlocks:
         met = tuple(self._met)
         self._met.clear()
         return met
-
-
-@contextmanager
-def gdal_errors(path: Path) -> Iterator[None]:
-    """Turn what GDAL says of a file's header into a DataError; rasterio does not wrap all of it.
-
-    Raises:
-        DataError: GDAL said something.
-    """
-    try:
-        yield
-    except GDAL_ERRORS as error:
-        problem = f"its header is broken: {words_of(error)}"
-        raise DataError(problem, path=path, remedy="fetch the file again") from error
-
-
-def words_of(error: BaseException) -> str:
-    """What GDAL said: the chain of causes from the last to the first, without repeating."""
-    told: list[str] = []
-    link: BaseException | None = error.__cause__ or error
-    while link is not None:
-        text = " ".join(str(link).split()).rstrip(".")
-        if text and not any(text in other for other in told):
-            told.append(text)
-        link = link.__cause__
-    return ": ".join(told) or type(error).__name__

@@ -15,17 +15,20 @@ from typing import Any
 
 import numpy as np
 
-from rscd.errors import DataError
-from rscd.scene.mapping import Mapping, outline_of
+from rscd.core.errors import DataError
+from rscd.core.mapping import Mapping, outline_of
+from rscd.core.types import BoolArray, DoubleArray, Grid, LongArray, Window
 from rscd.scene.raster import Raster
-from rscd.types import BoolArray, DoubleArray, Grid, LongArray, Window
 
 STEP = 32
 """Pixels of the common grid between nodes at which coordinates are exact."""
+
 TILE = 512
 """Side of what is looked up at once, px."""
+
 Axis = tuple[LongArray, DoubleArray]
 """Of pixels along an axis, the node before each centre, and how far on the way to the next it lies, 0..1."""
+
 MOST_FINER = 10.0
 """A mask's pixels may be smaller than those of the common grid by this factor at most."""
 

@@ -11,22 +11,25 @@ from typing import Any, Literal
 import numpy as np
 import rasterio
 
-from rscd.config import PairConfig
-from rscd.errors import DataError
+from rscd.core.errors import DataError
+from rscd.core.gdal import gdal_errors
+from rscd.core.grid import check_place, gsd_m, moved, name_of
+from rscd.core.mapping import Mapping, Overlap, unwrapped
+from rscd.core.types import BoolArray, Grid, Window, meet
+from rscd.options.config import PairConfig
+from rscd.scene.aligned import DateReader, PlainReader, WarpReader
 from rscd.scene.aoi import MARGIN, Aoi, read_aoi
-from rscd.scene.blocks import BadBlocks, find_blocks, gdal_errors
-from rscd.scene.colours import Bands, choose_bands
-from rscd.scene.grid import check_place, gsd_m, moved, name_of
-from rscd.scene.mapping import Mapping, Overlap, unwrapped
+from rscd.scene.bands import Bands, choose_bands
+from rscd.scene.blocks import BadBlocks, find_blocks
 from rscd.scene.masks import Mask, check_lies_on, check_mask, mask_error
 from rscd.scene.raster import GDAL_OPTIONS, WITH_SIDECARS, Raster, check_raster, open_raster
-from rscd.scene.readers import DateReader, PlainReader, WarpReader
-from rscd.scene.sidecars import check_sidecars
-from rscd.types import BoolArray, Grid, Window, meet
+from rscd.scene.sources import check_sidecars
 
 RGB = ("red", "green", "blue")
+
 MOST_COLUMNS, MOST_PIXELS = 1 << 17, 1 << 35
 """The common grid, or what the area of interest leaves of it, has at most so many: memory grows with its width."""
+
 MOST_RATIO = 10.0
 """Pixel sizes of the two dates may differ by this factor at most."""
 

@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rscd.config import PairConfig
-from rscd.errors import DataError
-from rscd.model.catalog import embedded
-from rscd.model.checkpoint import read_contract
-from rscd.model.choice import model_for
-from rscd.model.contract import Contract
-from rscd.scene.colours import band_notes
-from rscd.scene.grid import gsd_m, name_of
-from rscd.scene.hidden import alpha_words, mask_notes
-from rscd.scene.inspection import DateFacts, Difference, Inspection, ShiftFacts, Verdict, doubts
-from rscd.scene.mapping import Mapping
+from rscd.core.contract import Contract
+from rscd.core.errors import DataError
+from rscd.core.grid import gsd_m
+from rscd.core.types import DoubleArray, ImageArray
+from rscd.options.config import PairConfig
+from rscd.scene.aligned import WarpReader
+from rscd.scene.findings import LEAST_SHIFT_PX, dates_of, inspection_of
+from rscd.scene.inspection import Difference, Inspection
 from rscd.scene.pair import Pair
 from rscd.scene.radiometry import Radiometry, match, percentiles, stretch
-from rscd.scene.readers import DateReader, WarpReader
-from rscd.scene.sample import LEAST_BLOCKS, SamplePlan, plan_sample, read_sample
-from rscd.scene.sensors import date_taken, named_sensor, unseen
-from rscd.scene.shift import PATCH, SEARCH_PX, ShiftMap, measure_shift
-from rscd.scene.statistics import Statistics, check_area, look_everywhere
-from rscd.types import DoubleArray, ImageArray
+from rscd.scene.sample import (
+    LEAST_BLOCKS,
+    SamplePlan,
+    Statistics,
+    check_area,
+    look_everywhere,
+    plan_sample,
+    read_sample,
+)
+from rscd.scene.shift import PATCH, ShiftMap, measure_shift
 
-LEAST_SHIFT_PX = 0.3
-"""Shifts up to this are left alone, px of the common grid."""
 GAIN_PX = 0.1
 """A correction is kept if the shift measured again is shorter by at least this, px."""
+
 SIGMAS = 2.0
 """Where the model's imagery has its low and high percentile: so many standard deviations from its mean."""
 
@@ -65,11 +65,17 @@ class Prepared:
         return self.shift.residuals_px(rows + top, cols + left)
 
 
-def prepare(pair: Pair, contract: Contract, config: PairConfig) -> Prepared:
+def prepare(pair: Pair, contract: Contract, config: PairConfig, others: Sequence[Contract] = ()) -> Prepared:
     """Measure a pair on a sample of its blocks, and correct what can be corrected.
 
     The sample is of all that both dates cover: shift and scaling do not depend on the area of interest.
     The verdict may be ``refused``, by the model's pixel sizes; it is the caller who stops then.
+
+    Args:
+        pair: As it was opened.
+        contract: Of the model that is to see it.
+        config: How it is read.
+        others: Contracts of other models at hand: a refusal names those that take the pair's pixels.
 
     Raises:
         DataError: Nothing is valid in both dates, or a date is constant.
@@ -88,8 +94,8 @@ def prepare(pair: Pair, contract: Contract, config: PairConfig) -> Prepared:
     try:
         model_gsd_m = contract.working_gsd(gsd, config.before)
     except DataError as error:
-        refusal = _with_other_model(error, contract, gsd)
-    inspection = _inspect(pair, contract, plan, seen, difference, shift, residual)
+        refusal = _with_other_models(error, contract, gsd, others)
+    inspection = inspection_of(pair, contract, plan, seen, difference, shift, residual)
     if config.force_gsd and (refusal is not None or model_gsd_m is not None):
         inspection, refusal, model_gsd_m = _forced(inspection, contract, gsd), None, None
     if model_gsd_m is not None:
@@ -105,17 +111,13 @@ def prepare(pair: Pair, contract: Contract, config: PairConfig) -> Prepared:
     return Prepared(pair, inspection, shift if residual is None else residual, model_gsd_m, refusal)
 
 
-def _with_other_model(error: DataError, contract: Contract, gsd: float) -> DataError:
-    """The refusal, with the embedded model that takes such pixels, if there is one."""
-    name = model_for(gsd)
-    other = read_contract(embedded()[name]) if name in embedded() else contract
-    if other.name == contract.name:
+def _with_other_models(error: DataError, contract: Contract, gsd: float, others: Sequence[Contract]) -> DataError:
+    """The refusal, with the models that take such pixels, if there are any."""
+    fitting = [other for other in others if other.name != contract.name and other.takes(gsd)]
+    if not fitting:
         return error
-    try:
-        other.working_gsd(gsd, Path(str(error.path)))
-    except DataError:
-        return error
-    return DataError(error.problem, path=error.path, remedy=f"add --model {name}, which takes {other.gsd_words}")
+    named = " or ".join(f"--model {other.name}, which takes {other.gsd_words}" for other in fitting)
+    return DataError(error.problem, path=error.path, remedy=f"add {named}")
 
 
 def _forced(inspection: Inspection, contract: Contract, gsd: float) -> Inspection:
@@ -165,7 +167,7 @@ def _scaled(pair: Pair, seen: Statistics, contract: Contract, config: PairConfig
     raw = {"before": seen.before, "after": seen.after}
     values: dict[str, DoubleArray] = {}
     scaling: dict[str, Radiometry | None] = {}
-    plain = {name for name, date in _dates(pair).items() if date.raster.dtype == "uint8"}
+    plain = {name for name, date in dates_of(pair).items() if date.raster.dtype == "uint8"}
     mean, std = np.array(contract.mean), np.array(contract.std)
     usual = np.clip([mean - SIGMAS * std, mean + SIGMAS * std], 0, 255)
     for name, other in (("before", "after"), ("after", "before")):
@@ -186,10 +188,6 @@ def _scaled(pair: Pair, seen: Statistics, contract: Contract, config: PairConfig
     return pair, _difference(values["before"], values["after"])
 
 
-def _dates(pair: Pair) -> dict[str, DateReader]:
-    return {"before": pair.before, "after": pair.after}
-
-
 def _apply(radiometry: Radiometry | None, values: ImageArray) -> DoubleArray:
     """Scale sampled values (n, bands)."""
     if radiometry is None:
@@ -207,114 +205,3 @@ def _difference(before: DoubleArray, after: DoubleArray) -> Difference:
         contrast=round(spread[1] / spread[0], 3) if some else 1.0,
         correlation=round(covariance / (spread[0] * spread[1]), 3) if some else 0.0,
     )
-
-
-def _inspect(
-    pair: Pair,
-    contract: Contract,
-    plan: SamplePlan,
-    seen: Statistics,
-    difference: Difference,
-    shift: ShiftMap,
-    residual: ShiftMap | None,
-) -> Inspection:
-    """Put the figures together and judge them."""
-    valid_share = seen.both_valid / seen.pixels
-    sizes = gsd_m(pair.before.raster.grid), gsd_m(pair.after.raster.grid)
-    found = doubts(
-        valid_share=valid_share,
-        ratio=sizes[0] / sizes[1],
-        difference=difference,
-        shift=shift,
-        residual=residual,
-        least_shift_px=LEAST_SHIFT_PX,
-    )
-    alpha_doubts, alpha_notes = alpha_words(pair)
-    found += alpha_doubts
-    verdict: Verdict = "doubtful" if found else "fit" if residual is None else "fit after alignment"
-    gsd = gsd_m(pair.full)
-    return Inspection(
-        verdict=verdict,
-        reasons=tuple(reason for reason, _ in found),
-        remedies=tuple(remedy for _, remedy in found),
-        notes=(*_notes(pair, contract, plan, seen, shift, residual), *alpha_notes),
-        before=_facts(pair.before, seen.before_valid / seen.pixels),
-        after=_facts(pair.after, seen.after_valid / seen.pixels),
-        grid=pair.grid_from,
-        overlap_share=round(pair.overlap.share, 4),
-        origin_offset=_origin_offset(pair),
-        valid_share=round(valid_share, 4),
-        difference=difference,
-        shift=ShiftFacts.of(shift, gsd),
-        aligned=residual is not None,
-        residual=None if residual is None else ShiftFacts.of(residual, gsd),
-        search_radius_px=SEARCH_PX,
-        blocks_read=len(plan.blocks),
-        blocks=plan.total,
-        gsd_m=round(gsd, 4),
-    )
-
-
-def _notes(
-    pair: Pair,
-    contract: Contract,
-    plan: SamplePlan,
-    seen: Statistics,
-    shift: ShiftMap,
-    residual: ShiftMap | None,
-) -> tuple[str, ...]:
-    notes = band_notes({name: date.raster.notes for name, date in _dates(pair).items()})
-    notes += mask_notes(pair, plan)
-    if not pair.one_scale:
-        told = " and ".join(f"{name} {date.raster.dtype}" for name, date in _dates(pair).items())
-        notes.append(f"{told}: brightness_change stays empty")
-    notes += [f"{name} {_way(date)}" for name, date in _dates(pair).items() if isinstance(date, WarpReader)]
-    for name, date in _dates(pair).items():
-        sensor = named_sensor(date.raster.dataset.tags())
-        if unseen(sensor, contract.trained_on):
-            notes.append(f"{name} is of {sensor} by its tags, which model {contract.name} was not trained on")
-    if seen.same_pixels:
-        notes.append("both dates show the same pixels: nothing can have changed")
-    if residual is not None:
-        notes.append(f"shift of {shift.length_px:.2f} px corrected, {residual.length_px:.2f} px remain")
-    notes += [f"{name} scaled from {date.raster.dtype}" for name, date in _dates(pair).items() if date.radiometry]
-    for name, date in _dates(pair).items():
-        if blocks := date.raster.blocks.missing:
-            told = f"{blocks:,} of {date.raster.blocks.stored.size:,} blocks of {name} were never written"
-            notes.append(f"{told}: not observable")
-    if masked := pair.bad_blocks.take():
-        notes.append(f"{len(masked)} blocks of the sample cannot be read and are masked: {masked[0]}")
-    return tuple(notes)
-
-
-def _way(date: DateReader) -> str:
-    if not isinstance(date, WarpReader):
-        return "not resampled"
-    return f"warped, {date.kernel.name}"
-
-
-def _facts(date: DateReader, valid_share: float) -> DateFacts:
-    raster, grid = date.raster, date.raster.grid
-    return DateFacts(
-        path=str(raster.path),
-        crs=name_of(grid),
-        width=grid.width,
-        height=grid.height,
-        gsd_m=round(gsd_m(grid), 4),
-        transform=grid.transform,
-        dtype=raster.dtype,
-        bands=raster.bands,
-        nir=raster.nir,
-        taken=date_taken(raster.dataset.tags()),
-        valid_share=round(valid_share, 4),
-        read=_way(date),
-        scaling=None if date.radiometry is None else asdict(date.radiometry),
-    )
-
-
-def _origin_offset(pair: Pair) -> tuple[float, float] | None:
-    """Top left corner of the after file less that of the before file, CRS units; None across CRSs."""
-    one, other = pair.before.raster.grid, pair.after.raster.grid
-    if not Mapping(one, other).same_crs:
-        return None
-    return other.transform[2] - one.transform[2], other.transform[5] - one.transform[5]

@@ -1,4 +1,4 @@
-"""One date's file: opened as a GeoTIFF and nothing else, checked, its bands chosen, its pixels read."""
+"""Which pixels a date shows, and what the network sees where it shows none."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import rasterio
+from numpy.typing import NDArray
+from rasterio.enums import MaskFlags
 from rasterio.windows import Window as RasterWindow
+from scipy.ndimage import distance_transform_edt
 
-from rscd.errors import DataError
-from rscd.files import require_file
-from rscd.scene.blocks import GDAL_ERRORS, BadBlocks, Blocks, check_blocks, gdal_errors, words_of
-from rscd.scene.remote import REMOTE_OPTIONS, gdal_name, open_remote
-from rscd.scene.sidecars import told_beside
-from rscd.scene.validity import holds_nodata, read_validity
-from rscd.types import BoolArray, Grid, ImageArray, Window
+from rscd.core.errors import DataError
+from rscd.core.gdal import GDAL_ERRORS, gdal_errors, words_of
+from rscd.core.paths import require_file
+from rscd.core.types import BoolArray, Grid, ImageArray, Window
+from rscd.scene.blocks import BadBlocks, Blocks, check_blocks
+from rscd.scene.sources import REMOTE_OPTIONS, gdal_name, open_remote, told_beside
 
 GDAL_OPTIONS = {
     "GDAL_CACHEMAX": 64,  # MB, for the whole process: GDAL's default is a share of the machine
@@ -26,7 +28,9 @@ GDAL_OPTIONS = {
     "GDAL_PAM_ENABLED": "NO",  # nor are any written
     "GDAL_ENABLE_TIFF_SPLIT": "NO",  # a file in one strip would be decoded from its start for every row asked for
 }
+
 WITH_SIDECARS = {"GDAL_DISABLE_READDIR_ON_OPEN": "FALSE", "GDAL_PAM_ENABLED": "YES"}
+
 MOST_BANDS = 1024
 """A file that claims more bands than this is not asked for pixels."""
 
@@ -210,3 +214,68 @@ def _refuse_unplaced(path: Path, dataset: Any) -> None:  # noqa: ANN401
         raise DataError("is placed by RPCs only", path=path, remedy=remedy)
     remedy = "georeference it: gdal_edit.py -a_srs EPSG:CODE -a_ullr LEFT TOP RIGHT BOTTOM FILE"
     raise DataError("has no geotransform: nothing says where it lies" + told_beside(path), path=path, remedy=remedy)
+
+
+T = TypeVar("T", bound=np.generic)
+
+
+def read_validity(
+    dataset: Any,  # noqa: ANN401
+    bands: tuple[int, ...],
+    window: RasterWindow,
+    pixels: ImageArray,
+    alpha: int | None = None,
+) -> BoolArray:
+    """Validity (h, w) of a window just read: finite, and shown by nodata value, internal mask or alpha.
+
+    A nodata value goes before an alpha band, as in GDAL: near infrared is often called alpha by mistake.
+
+    Args:
+        dataset: The open file.
+        bands: Bands that were read, from 1.
+        window: What was read.
+        pixels: Shape (bands, h, w).
+        alpha: The band whose zeros are not valid, if there is one.
+    """
+    finite = np.isfinite(pixels).all(axis=0)
+    flags = dataset.mask_flag_enums[bands[0] - 1]
+    if MaskFlags.nodata in flags:
+        return np.asarray(finite & ~holds_nodata(pixels, [dataset.nodatavals[b - 1] for b in bands]))
+    if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
+        return np.asarray(finite & (dataset.read_masks(bands[0], window=window) > 0))
+    if alpha is not None:
+        return np.asarray(finite & (dataset.read(alpha, window=window) > 0))
+    return np.asarray(finite)
+
+
+def holds_nodata(pixels: ImageArray, values: list[float | None]) -> BoolArray:
+    """Where (h, w) pixels (bands, h, w) are nodata, each band having its own value, or None.
+
+    All bands must hold it where the value may be data too: one band that is 0 in a dark place is data. A negative
+    one, or one of floating point pixels, cannot be: any band that holds it hides the pixel.
+    """
+    held = np.stack([band == _as_pixel(value, pixels.dtype) for band, value in zip(pixels, values, strict=True)])
+    plain = pixels.dtype.kind == "u" or all(value is None or value >= 0 for value in values)
+    return np.asarray(held.all(axis=0) if plain and pixels.dtype.kind != "f" else held.any(axis=0))
+
+
+def _as_pixel(value: float | None, dtype: np.dtype[Any]) -> Any:  # noqa: ANN401
+    """The value as a pixel would hold it; NaN, which equals nothing, where no pixel can."""
+    if value is None or np.isnan(value):
+        return np.float64("nan")
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return np.asarray(value, dtype)[()]
+    held = np.iinfo(dtype).min <= value <= np.iinfo(dtype).max and value == int(value)
+    return np.asarray(int(value), dtype)[()] if held else np.float64("nan")
+
+
+def fill_invalid(pixels: NDArray[T], valid: BoolArray) -> NDArray[T]:
+    """Give each invalid pixel of (bands, h, w) the colour of its nearest valid one, if there is any.
+
+    So a nodata collar is no black cliff to the network.
+    """
+    if valid.all() or not valid.any():
+        return pixels
+    rows, cols = distance_transform_edt(~valid, return_distances=False, return_indices=True)
+    return pixels[:, rows, cols]

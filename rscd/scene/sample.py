@@ -1,25 +1,32 @@
-"""A seeded sample of the pair: few blocks, spread over what both dates cover, for statistics and for the shift."""
+"""A sample of a pair: which blocks are read, and the statistics of their values."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from rscd.errors import DataError
-from rscd.scene.readers import BLOCK, DateReader
-from rscd.types import BoolArray, ImageArray, Window, meet
+from rscd.core.errors import DataError
+from rscd.core.types import BoolArray, ImageArray, Window, meet
+from rscd.scene.aligned import BLOCK, DateReader
+from rscd.scene.pair import Pair
 
 MOST_SHARE = 0.01
 """Share of the blocks that is sampled, at most; the shift is measured twice, so at most twice as much is read."""
+
 LEAST_BLOCKS = 16
 """Blocks that are sampled even where they are a larger share: a small scene is read as a whole."""
+
 MOST_BLOCKS = 200
 """Blocks that are sampled at most, however large the scene."""
+
 STEP = 4
 """Every so many rows and columns of a block enter the statistics."""
+
 SEED = 20250810
 
 
@@ -111,3 +118,135 @@ def _cuts(start: int, stop: int) -> list[tuple[int, int]]:
     """[start, stop) cut at the borders of canonical blocks."""
     borders = [start, *range((start // BLOCK + 1) * BLOCK, stop, BLOCK), stop]
     return list(pairwise(borders))
+
+
+class Statistics:
+    """Counts and values, taken from the blocks of a sample as they pass by."""
+
+    def __init__(self) -> None:
+        self.pixels = 0
+        self.before_valid = 0
+        self.after_valid = 0
+        self.both_valid = 0
+        self._before: list[ImageArray] = []
+        self._after: list[ImageArray] = []
+        self._least: dict[str, list[ImageArray]] = {"before": [], "after": []}
+        self._most: dict[str, list[ImageArray]] = {"before": [], "after": []}
+
+    def watch(self, blocks: Iterable[SampleBlock]) -> Iterator[SampleBlock]:
+        """Pass blocks through and remember what they show."""
+        for block in blocks:
+            self.add(block)
+            yield block
+
+    def add(self, block: SampleBlock) -> None:
+        """Count a block, and keep every STEP-th row and column of what both dates show."""
+        both = block.before_valid & block.after_valid
+        self.pixels += both.size
+        self.before_valid += int(block.before_valid.sum())
+        self.after_valid += int(block.after_valid.sum())
+        self.both_valid += int(both.sum())
+        if both.any():
+            for name, image in (("before", block.before), ("after", block.after)):
+                self._least[name].append(image.min(axis=(1, 2), where=both, initial=_top(image)))
+                self._most[name].append(image.max(axis=(1, 2), where=both, initial=_bottom(image)))
+        step = STEP if both.sum() > 64 * STEP**2 else 1
+        thin = np.s_[step // 2 :: step, step // 2 :: step]
+        chosen = both[thin]
+        self._before.append(block.before[:, *thin][:, chosen].T)
+        self._after.append(block.after[:, *thin][:, chosen].T)
+
+    @property
+    def before(self) -> ImageArray:
+        """Values (n, bands) of the earlier date where both dates are valid."""
+        return np.concatenate(self._before)
+
+    @property
+    def after(self) -> ImageArray:
+        """Values (n, bands) of the later date at the same places."""
+        return np.concatenate(self._after)
+
+    @property
+    def same_pixels(self) -> bool:
+        """Whether both dates have the same values wherever both are valid."""
+        return np.array_equal(self.before, self.after)
+
+    def forget_values(self) -> None:
+        """Keep counts and extremes alone."""
+        self._before, self._after = [self.before[:1]], [self.after[:1]]
+
+    def lacks(self) -> str | None:
+        """Which of ``before``, ``after``, ``both`` shows nothing here; None where both do somewhere."""
+        if not self.before_valid:
+            return "before"
+        if not self.after_valid:
+            return "after"
+        return None if self.both_valid and len(self.before) else "both"
+
+    def constant(self) -> str | None:
+        """Which date has one and the same value at every pixel that both show, if one has."""
+        for name in ("before", "after"):
+            low, high = np.array(self._least[name]), np.array(self._most[name])
+            if self.both_valid > 1 and (low.min(axis=0) == high.max(axis=0)).all():
+                return name
+        return None
+
+
+def _bottom(image: NDArray[Any]) -> Any:  # noqa: ANN401
+    """The least value of an image's dtype."""
+    return np.iinfo(image.dtype).min if image.dtype.kind in "iub" else -np.inf
+
+
+def _top(image: NDArray[Any]) -> Any:  # noqa: ANN401
+    """The largest value of an image's dtype."""
+    return np.iinfo(image.dtype).max if image.dtype.kind in "iub" else np.inf
+
+
+def look_everywhere(pair: Pair) -> SamplePlan:
+    """Look for a block that shows something, where the sample had none: a scene is refused once all of it was read.
+
+    Returns:
+        A plan with that block.
+
+    Raises:
+        DataError: One date, or the two together, show no pixel, or one date is constant.
+    """
+    seen, plan = Statistics(), every_block(pair.overlap.window)
+    for block in read_sample(pair.before, pair.after, plan, pair.region):
+        seen.add(block)
+        if seen.lacks() is None:
+            if seen.constant() is None:
+                return SamplePlan((block.window,), plan.total)
+            seen.forget_values()
+    _refuse(pair, seen)
+    return plan
+
+
+def check_area(pair: Pair) -> None:
+    """Refuse an area of interest of which nothing is seen, though the rest of the scene shows something.
+
+    Raises:
+        DataError: One date, or the two together, show no pixel there.
+    """
+    seen = Statistics()
+    for block in read_sample(pair.before, pair.after, every_block(pair.region)):
+        seen.add(block)
+        if seen.lacks() is None:
+            return
+        seen.forget_values()
+    _refuse(pair, seen)
+
+
+def _refuse(pair: Pair, seen: Statistics) -> None:
+    lacking, constant = seen.lacks(), seen.constant() if seen.lacks() is None else None
+    paths = {"before": pair.before.raster.path, "after": pair.after.raster.path}
+    if lacking == "both":
+        problem = "no pixel is valid in both dates"
+        raise DataError(problem, path=paths["after"], remedy="use dates that show the same ground")
+    if lacking is not None:
+        problem = "has no valid pixel where the two dates overlap: all is nodata or masked"
+        raise DataError(problem, path=paths[lacking], remedy="check its nodata value and mask, or use another file")
+    if constant is not None:
+        value = (seen.before if constant == "before" else seen.after)[0]
+        problem = f"is constant: every valid pixel is {', '.join(f'{v:g}' for v in value)}"
+        raise DataError(problem, path=paths[constant], remedy="use a file that shows something")

@@ -24,8 +24,8 @@ from functools import cached_property
 
 import numpy as np
 
-from rscd.scene.grid import pixel
-from rscd.types import FloatArray, Grid, Window
+from rscd.core.grid import pixel
+from rscd.core.types import FloatArray, Grid, Window
 
 TIE = 0.37
 """Grids lie by any fraction of a pixel off the origin of their CRS; this one is rare, and parts up or down."""

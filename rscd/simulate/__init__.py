@@ -4,7 +4,6 @@
 bytes. Made for the demo, the tests, the benchmarks and for mixing into training.
 """
 
-from rscd.simulate.scene import Scene
-from rscd.simulate.spec import LAYOUTS, ChangedBuilding, Layout, Rendered, SceneSpec
+from __future__ import annotations
 
 __all__ = ["LAYOUTS", "ChangedBuilding", "Layout", "Rendered", "Scene", "SceneSpec"]

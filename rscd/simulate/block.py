@@ -1,4 +1,4 @@
-"""One block of land: its kind, its streets, and lists of what to paint and build on it."""
+"""The draws that homes and halls share: what changes, and the colour of a roof."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from rscd.core.types import DoubleArray
+from rscd.simulate.appearance import Season, Surface, draw_surface, stream
 from rscd.simulate.building import Building
-from rscd.simulate.frame import Frame
-from rscd.simulate.look import Season
-from rscd.simulate.noise import stream
+from rscd.simulate.canvas import Frame
 from rscd.simulate.spec import LAYOUTS, BlockKind, Layout, SceneSpec
-from rscd.simulate.surfaces import Surface, draw_surface
 
 BUILT: tuple[BlockKind, ...] = ("homes", "halls")
+
 BOTH, BEFORE, AFTER = (True, True), (True, False), (False, True)
 
 
@@ -161,3 +161,44 @@ def border_road(spec: SceneSpec, i: int, j: int, across_u: bool) -> str:
         return "asphalt"
     draw = stream(spec.seed, spec.layout, "border", i, j, int(across_u)).random()
     return "gravel" if draw < 0.25 else "hedge" if draw < 0.5 else "none"
+
+
+NEAR_M = 6.5
+"""From a block's border to its first plots, m."""
+
+ROOFS = {
+    "grey": (122.0, 119.0, 114.0),
+    "brown": (122.0, 104.0, 88.0),
+    "dark": (84.0, 80.0, 76.0),
+    "red": (150.0, 98.0, 76.0),
+    "white": (206.0, 204.0, 198.0),
+    "blue": (120.0, 138.0, 158.0),
+}
+
+SPRINKLED = 0.06
+"""Share of plots that change one by one on a street that does not change as a whole."""
+
+RENEWED = 0.88
+"""Share of plots that change on a street that does."""
+
+
+def street_odds(spec: SceneSpec) -> float:
+    """Chance that a street changes as a whole, so that ``change_share`` of all plots change."""
+    return float(np.clip((spec.change_share - SPRINKLED) / (RENEWED - SPRINKLED), 0.0, 1.0))
+
+
+def fate(rng: np.random.Generator, share: float, lost: bool) -> tuple[bool, bool]:
+    """On which dates the building of a plot stands."""
+    if rng.random() >= share:
+        return BOTH
+    return BEFORE if lost else AFTER
+
+
+def tinted(rng: np.random.Generator, colour: str) -> DoubleArray:
+    """A roof colour with this building's own shade."""
+    return np.asarray(ROOFS[colour]) * (rng.normal(1.0, 0.09) + rng.normal(0.0, 0.02, 3))
+
+
+def odds(weights: dict[str, float]) -> DoubleArray:
+    """Weights that sum to one, in the mapping's order."""
+    return np.array(list(weights.values())) / sum(weights.values())

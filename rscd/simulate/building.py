@@ -9,8 +9,8 @@ import numpy as np
 from shapely.geometry import Polygon
 from shapely.ops import unary_union
 
-from rscd.simulate.look import Look
-from rscd.types import BoolArray, DoubleArray, FloatArray
+from rscd.core.types import BoolArray, DoubleArray, FloatArray
+from rscd.simulate.appearance import Look
 
 RoofForm = Literal["gable", "hip", "flat"]
 

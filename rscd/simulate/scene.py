@@ -15,27 +15,35 @@ from rasterio.crs import CRS
 from shapely.affinity import affine_transform
 from shapely.geometry import Polygon, box
 
-from rscd.errors import UsageError
+from rscd.core.errors import UsageError
+from rscd.core.types import BoolArray, Grid, LongArray, Window
+from rscd.simulate.appearance import Texture, draw_looks, expose, stream
 from rscd.simulate.block import Block
 from rscd.simulate.building import Building
-from rscd.simulate.canvas import Canvas, Textures
-from rscd.simulate.frame import draw_frame
-from rscd.simulate.ground import colour_ground, paint_surfaces
-from rscd.simulate.look import draw_looks, expose
-from rscd.simulate.noise import Texture, stream
-from rscd.simulate.objects import mark_buildings, paint_cars, paint_roofs
-from rscd.simulate.settle import lay_block
+from rscd.simulate.canvas import Canvas, Textures, draw_frame
+from rscd.simulate.ground import (
+    Grove,
+    cast_shadow,
+    colour_ground,
+    mark_buildings,
+    paint_cars,
+    paint_roofs,
+    paint_surfaces,
+)
+from rscd.simulate.settlement import lay_block
 from rscd.simulate.spec import LAYOUTS, ChangedBuilding, Rendered, SceneSpec
-from rscd.simulate.trees import Grove, cast_shadow
-from rscd.types import BoolArray, Grid, LongArray, Window
 
 TILE_PX = 512
 """Side of the tiles, px."""
+
 MARGIN_M = 16.0
 """How far a tile is drawn beyond its edge, m: crowns, their shadows and the blur reach less."""
+
 REACH_M = 70.0
 """How far a building's shadow may reach from its block, m."""
+
 _KEPT_TILES = 6
+
 _KEPT_BLOCKS = 512
 
 

@@ -10,7 +10,7 @@ from rasterio.features import shapes
 from scipy.ndimage import uniform_filter
 from shapely.geometry import shape
 
-from rscd.types import BoolArray, ByteArray
+from rscd.core.types import BoolArray, ByteArray
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ from typing import Literal
 
 from shapely.geometry import Polygon
 
-from rscd.errors import UsageError
-from rscd.types import BoolArray, ByteArray
+from rscd.core.errors import UsageError
+from rscd.core.types import BoolArray, ByteArray
 
 BlockKind = Literal["homes", "halls", "field", "meadow", "wood", "bare"]
+
 ChangeKind = Literal["new", "vanished"]
 
 

@@ -12,28 +12,34 @@ from dataclasses import dataclass
 
 import torch
 
-from rscd.config import TrainConfig
-from rscd.errors import UsageError
-from rscd.inference.stream import ahead
-from rscd.model.checkpoint import read_contract, save_checkpoint
-from rscd.model.contract import Contract
+from rscd.core.errors import UsageError, several
+from rscd.inference.workers import ahead
+from rscd.model.checkpoint import save_checkpoint
 from rscd.model.lora import merged
-from rscd.output.targets import check_target
-from rscd.training.batches import Batches
-from rscd.training.calibrate import calibrate
-from rscd.training.history import Epoch, write_history
-from rscd.training.learner import Learner
-from rscd.training.optimiser import rate_factor
-from rscd.training.parallel import Group, joined
-from rscd.training.record import describe, licence_of, run_identity
-from rscd.training.start import check_output, start_network, starting_model
-from rscd.training.state import Progress, load_state, remove_litter, remove_state, save_state, state_path
-from rscd.training.survey import labelled_tiles, with_pixel_sizes
-from rscd.training.validation import Verdict, is_little, judge, validate
-from rscd.words import several
+from rscd.options.config import TrainConfig
+from rscd.training.data.batches import Batches
+from rscd.training.data.survey import labelled_tiles, with_pixel_sizes
+from rscd.training.learner import Learner, rate_factor
+from rscd.training.parallel import Group
+from rscd.training.run_state import (
+    Epoch,
+    Progress,
+    describe,
+    licence_of,
+    load_state,
+    remove_litter,
+    remove_state,
+    run_identity,
+    save_state,
+    state_path,
+    write_history,
+)
+from rscd.training.start import start_network, starting_model
+from rscd.training.validation import Verdict, calibrate, is_little, judge, validate
 
 GRACE = 0.1
 """Share of a run's time limit that the last validation may take beyond it."""
+
 CUTTERS = 8
 """Threads that cut crops for a GPU; beside a CPU that trains there is one."""
 
@@ -50,40 +56,6 @@ class Listener:
     """Whenever there is something that the user should know."""
     validating: Callable[[int, int], None] = lambda done, total: None
     """While an epoch is judged: tiles done, and in all."""
-
-
-def train(
-    config: TrainConfig,
-    on_step: Callable[[int, int, float], None] = lambda step, steps, loss: None,
-    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
-    on_notice: Callable[[str], None] = lambda text: None,
-    on_validating: Callable[[int, int], None] = lambda done, total: None,
-) -> Contract:
-    """Train or fine-tune on labelled tiles; write the best epoch's checkpoint to ``config.output``.
-
-    The checkpoint is written anew at each better epoch, and the state of the run every ``config.save_every``
-    steps, beside it. A run that was cut short goes on from its state when it is called again; the state is removed
-    when the run has finished.
-
-    Returns:
-        The contract that was written.
-
-    Raises:
-        UsageError: An option out of range, or a state of another run is in the way.
-        DataError: Tiles that cannot be used, or a loss that is not finite.
-        ModelError: ``config.init`` cannot be used.
-        OutputError: The checkpoint, the state or the history cannot be written.
-    """
-    limit_s = 60 * config.limit_minutes or math.inf
-    deadline = time.monotonic() + limit_s
-    check_output(config)
-    check_target(config.output, overwrite=config.overwrite or state_path(config.output).exists())
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    with joined(config.device) as group:
-        Run(config, group, Listener(on_step, on_epoch, on_notice, on_validating)).to_the_end(deadline)
-        group.wait()
-        return read_contract(config.output)
 
 
 class Run:

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rscd.errors import UsageError
-from rscd.model.msdf import resize
-from rscd.training.tiles import CHANGED, IGNORED
+from rscd.core.errors import UsageError
+from rscd.model.network import resize
+from rscd.training.data.tiles import CHANGED, IGNORED
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from rscd.inference.predictor import choose_device
+from rscd.inference.device import choose_device
 
 PATIENCE = timedelta(hours=6)
 """How long processes wait for the one that validates."""

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from rscd.config import TrainConfig
-from rscd.errors import UsageError
+from rscd.core.contract import Contract
+from rscd.core.errors import UsageError
 from rscd.model.catalog import find_model
 from rscd.model.checkpoint import build_network, load_checkpoint
-from rscd.model.contract import Contract
 from rscd.model.network import ChangeNetwork, normalisation
+from rscd.options.config import TrainConfig
 
 WIDTH = 64
 """Channels of STFE and MSDF in new networks."""
+
 FINE = 24
 """Channels of the fine scales in new networks whose encoder has a map at stride 2."""
 
@@ -93,7 +94,7 @@ def _grown(network: ChangeNetwork, contract: Contract, config: TrainConfig) -> t
 
 
 def _load_imagenet(network: ChangeNetwork) -> None:
-    from rscd.model.lite import LiteEncoder, imagenet_state
+    from rscd.model.encoders.lite import LiteEncoder, imagenet_state
 
     assert isinstance(network.encoder, LiteEncoder)
     try:

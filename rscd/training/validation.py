@@ -1,19 +1,24 @@
-"""Validation on held-out tiles: pixel counts, and the threshold and temperature that are chosen by them."""
+"""Validation: metrics of held-out tiles, and the threshold and temperature they give."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from rscd.core.contract import Contract
+from rscd.core.types import P_SCALE
+from rscd.model.checkpoint import load_checkpoint, save_checkpoint
 from rscd.model.network import ChangeNetwork
-from rscd.training.augment import other_sensor
-from rscd.training.metrics import (
+from rscd.training.data.augmentation import other_sensor
+from rscd.training.data.tiles import CHANGED, IGNORED, Tile
+from rscd.training.evaluation.metrics import (
     PixelCounts,
     Scores,
     calibrated,
@@ -21,12 +26,12 @@ from rscd.training.metrics import (
     logit_bins,
     logit_centres,
 )
-from rscd.training.tiles import CHANGED, IGNORED, Tile
-from rscd.types import P_SCALE
 
 LEAST_TILES, LEAST_PIXELS = 20, 500_000
 """With fewer validation tiles or pixels, threshold and temperature are uncertain."""
+
 ORDER_SEED = 0
+
 CHUNK = 512
 """Validation tiles are forwarded in squares of at most this many px."""
 
@@ -130,3 +135,57 @@ def _padded(image: np.ndarray) -> Tensor:
     """Mirror an image (3, H, W) up to multiples of 32, as a batch of one."""
     short = [(-n) % 32 for n in image.shape[1:]]
     return torch.from_numpy(np.pad(image, ((0, 0), (0, short[0]), (0, short[1])), mode="symmetric"))[None]
+
+
+def calibrate(
+    path: Path,
+    tiles: Sequence[Tile],
+    device: torch.device,
+    bf16: bool,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Contract:
+    """Choose a checkpoint's threshold and temperature anew, and write them into it; its tensors stay.
+
+    Args:
+        path: The checkpoint.
+        tiles: Validation tiles; with too few to rest them on, nothing is changed.
+        device: Where it runs.
+        bf16: Forward in bfloat16.
+        progress: Called with tiles done and in all, of both passes together.
+
+    Returns:
+        The contract, with figures ``validation_...`` at the threshold on the tiles as they are, and ``shifted_f1``
+        and ``shifted_ece`` on those of other sensors.
+
+    Raises:
+        ModelError, DataError, OutputError: The checkpoint or a tile cannot be read, or the former not written.
+    """
+    network, contract = load_checkpoint(path)
+    network.to(device)
+
+    def counted(*, shifted: bool) -> PixelCounts:
+        first = len(tiles) if shifted else 0
+
+        def told(done: int, total: int) -> None:
+            progress(first + done, 2 * total)
+
+        return validate(network, tiles, device, bf16, shifted=shifted, progress=told).counts
+
+    clean, shifted = counted(shifted=False), counted(shifted=True)
+    if is_little(len(tiles), clean):
+        return contract
+    both = PixelCounts.of_bins(clean.p)
+    both.merge(clean)
+    both.merge(shifted)
+    verdict = judge(both)
+    figures = dict(contract.figures)
+    for name, part in (("validation", clean), ("shifted", shifted)):
+        scored = calibrated(part, verdict.temperature)
+        at = scored.at(verdict.threshold)
+        figures |= {f"{name}_f1": round(at.f1, 4), f"{name}_ece": round(scored.calibration_error(), 4)}
+        if name == "validation":
+            figures |= {f"{name}_{k}": round(getattr(at, k), 4) for k in ("precision", "recall", "iou")}
+    chosen = replace(
+        contract, threshold=round(verdict.threshold, 4), temperature=verdict.temperature, figures=figures
+    )
+    return save_checkpoint(path, network.cpu(), chosen, half=True)

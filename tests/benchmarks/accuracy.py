@@ -16,10 +16,10 @@ from PIL import Image
 from rasterio.features import rasterize
 
 from rscd import DetectConfig, detect, load_model
+from rscd.core.types import Grid
 from rscd.output.geotiff import write_geotiff
-from rscd.simulate.demo import render_pair, score
-from rscd.training.metrics import scores
-from rscd.types import Grid
+from rscd.training.evaluation.metrics import scores
+from rscd.workflows.demo import render_pair, score
 
 DEMO_SEEDS = (7, 101, 102, 103, 104, 105)
 """The demo's own seed first; all of the layout that is held out of training."""

@@ -16,12 +16,13 @@ from time import perf_counter
 import numpy as np
 
 from rscd import DetectConfig, detect
-from rscd.archive.batch import run_batch
-from rscd.archive.split import detect_split
-from rscd.config import BatchConfig
+from rscd.core.types import Grid, Window
+from rscd.options.config import BatchConfig
 from rscd.output.geotiff import write_geotiff
-from rscd.simulate import Scene, SceneSpec
-from rscd.types import Grid, Window
+from rscd.simulate.scene import Scene
+from rscd.simulate.spec import SceneSpec
+from rscd.workflows.batch import batch
+from rscd.workflows.split import detect_split
 
 TILE = 512
 PAIRS, PAIR_SIDE, REPEATS = 12, 1024, 3
@@ -43,7 +44,7 @@ def run(folder: Path | None = None, side: int = PAIR_SIDE) -> dict[str, float | 
                 most = count if turn == 0 else None
                 out = place / f"{turn}_{count}"
                 config = BatchConfig(out, shared, manifest=place / "m.csv", scheduler=address, max_pairs=most)
-                result = run_batch(config)
+                result = batch(config)
                 assert result.done == (most or PAIRS), result.failed
                 if turn:
                     figures[f"run {turn}, {count} worker(s), s"] = result.seconds

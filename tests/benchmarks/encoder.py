@@ -10,8 +10,8 @@ from contextlib import nullcontext
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from rscd.model import attention
-from rscd.model.sam import SHAPES, SamEncoder
+from rscd.model.encoders import attention
+from rscd.model.encoders.sam import SHAPES, SamEncoder
 from tests.benchmarks.pairs import turns
 
 GFLOP_448 = {"vit_b": 147, "vit_l": 500, "vit_h": 1026}

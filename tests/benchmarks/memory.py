@@ -22,7 +22,7 @@ import json, sys
 from pathlib import Path
 from tests.conftest import Pointwise
 from rscd import DetectConfig, detect
-from rscd.model.contract import Contract
+from rscd.core.contract import Contract
 
 def status(key):
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -30,7 +30,7 @@ def status(key):
 
 folder = Path(sys.argv[1])
 contract = Contract("stand-in", "1", "lite", 8, (0.0,) * 3, (1.0,) * 3, threshold=0.9, trained_on="nothing")
-import rscd.detection, torch
+import rscd.workflows.detect, torch
 model = Pointwise(), contract
 loaded = status("VmRSS")
 config = DetectConfig(folder / "before.tif", folder / "after.tif", folder / "c.gpkg", probability=folder / "p.tif")

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from rscd.core.types import Grid, Window
 from rscd.output.geotiff import write_geotiff
-from rscd.simulate import Scene, SceneSpec
-from rscd.types import Grid, Window
+from rscd.simulate.scene import Scene
+from rscd.simulate.spec import SceneSpec
 
 TILE = 1024
 

@@ -23,11 +23,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from rscd import DetectConfig, detect, load_model
-from rscd.inference.lanes import in_lanes
-from rscd.inference.predictor import Predictor, choose_device
+from rscd.core.contract import Contract
+from rscd.inference.device import choose_device
+from rscd.inference.predictor import Predictor
 from rscd.inference.tune import tune
+from rscd.inference.workers import in_lanes
 from rscd.model.checkpoint import build_network
-from rscd.model.contract import Contract
 from rscd.model.network import normalisation
 from rscd.scene.raster import Raster
 from rscd.scene.windows import WindowPlan

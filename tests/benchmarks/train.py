@@ -16,11 +16,10 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from rscd.config import TrainConfig
-from rscd.inference.idle import gpu_memory_mb
-from rscd.inference.predictor import choose_device
+from rscd.inference.device import choose_device, gpu_memory_mb
 from rscd.model.network import ChangeNetwork, normalisation
-from rscd.training.batches import Batch
+from rscd.options.config import TrainConfig
+from rscd.training.data.batches import Batch
 from rscd.training.learner import Learner
 from rscd.training.parallel import Group
 

@@ -59,8 +59,8 @@ def write_mask(path: Path, side: int, polygons: int, share: float = 1.0) -> None
 
 
 def by_rscd(mask: Path, output: Path) -> int:
-    from rscd.config import PolygonsConfig
-    from rscd.polygons import polygons
+    from rscd.options.config import PolygonsConfig
+    from rscd.workflows.polygons import polygons
 
     return polygons(PolygonsConfig(mask, output, threshold=THRESHOLD / 254, min_area_m2=0.0)).polygons
 
@@ -88,7 +88,7 @@ def child(way: str, mask: Path, output: Path) -> None:
     import geopandas  # noqa: F401 - neither way is charged with imports
     import rasterio.features
 
-    import rscd.polygons  # noqa: F401
+    import rscd.workflows.polygons  # noqa: F401
     from tests.benchmarks.memory import status_mb
 
     with rasterio.Env(GDAL_CACHEMAX=256):

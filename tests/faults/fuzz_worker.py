@@ -21,18 +21,18 @@ import torch
 from conftest import Pointwise, utm_grid, write_image
 
 from rscd import DetectConfig, detect
-from rscd.config import PairConfig
-from rscd.errors import RscdError
+from rscd.core.contract import Contract
+from rscd.core.errors import RscdError
+from rscd.core.types import Window
 from rscd.model.checkpoint import KEY, build_network, save_checkpoint
-from rscd.model.contract import Contract
 from rscd.model.network import normalisation
 from rscd.model.registry import load_model
+from rscd.options.config import PairConfig
 from rscd.scene.pair import open_pair
 from rscd.scene.prepare import prepare
 from rscd.scene.raster import GDAL_OPTIONS
-from rscd.scene.reader import read_windows
+from rscd.scene.window_stream import read_windows
 from rscd.scene.windows import WindowPlan
-from rscd.types import Window
 
 SIDE = 160
 LARGE = 1 << 21

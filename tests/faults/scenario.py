@@ -19,8 +19,8 @@ import torch
 from conftest import Pointwise, contents_of_raster, utm_grid, write_image
 
 from rscd import DetectConfig, detect
-from rscd.model.contract import Contract
-from rscd.result import Result
+from rscd.core.contract import Contract
+from rscd.output.results import Result
 
 TERMS = {"window": 64, "overlap": 16, "threshold": 0.6, "trained_on": "nothing"}
 STAND_IN = Pointwise(), Contract("stand-in", "1", "lite", 8, (0.0,) * 3, (1.0,) * 3, **TERMS)

@@ -17,18 +17,18 @@ from pathlib import Path
 
 import torch
 
-import rscd.inference.bands as bands
+import rscd.core.publish as publish
 import rscd.inference.journal as journal
-import rscd.output.geopackage as geopackage
-import rscd.output.polygons as polygons
+import rscd.inference.strips as bands
 import rscd.output.probability as probability
-import rscd.output.publish as publish
-import rscd.setup
+import rscd.output.vector.geopackage as geopackage
+import rscd.vectorize.polygons as polygons
+import rscd.workflows.detect
 from faults.scenario import STAND_IN
 from rscd import DetectConfig, detect
-from rscd.errors import RscdError
+from rscd.core.errors import RscdError
 from rscd.inference.predictor import Predictor
-from rscd.output.report import Report
+from rscd.output.report.page import Report
 
 TOLD: dict = {}
 PIPE: list[Connection] = []
@@ -122,7 +122,7 @@ def command_line(words: list[str]) -> int:
     """Run the real command line, with the stand-in for a model."""
     from rscd.cli.app import app
 
-    rscd.setup.load_model = lambda name: STAND_IN
+    rscd.workflows.detect.load_model = lambda name: STAND_IN
     sys.argv = ["rscd", *words]
     app()
     return 0

@@ -20,14 +20,14 @@ from typer.testing import CliRunner
 
 from rscd import DetectConfig, detect
 from rscd.cli.app import app
-from rscd.config import PairConfig, PolygonsConfig
-from rscd.errors import DataError
-from rscd.model.contract import Contract
-from rscd.polygons import polygons
+from rscd.core.contract import Contract
+from rscd.core.errors import DataError
+from rscd.core.types import Window
+from rscd.options.config import PairConfig, PolygonsConfig
 from rscd.scene.pair import open_pair
-from rscd.scene.reader import read_windows
+from rscd.scene.window_stream import read_windows
 from rscd.scene.windows import WindowPlan
-from rscd.types import Window
+from rscd.workflows.polygons import polygons
 
 STAND_IN = (
     Pointwise(),
@@ -236,8 +236,8 @@ ABSURD = {
 MEASURED = """
 import json, resource, sys
 from pathlib import Path
-from rscd.config import InspectConfig
-from rscd.inspect import inspect
+from rscd.options.config import InspectConfig
+from rscd.workflows.inspect import inspect
 good, *bad = sys.argv[1:]
 base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 told = [inspect(InspectConfig(Path(good), Path(path))).reasons[0] for path in bad]
@@ -371,8 +371,8 @@ def test_what_only_claims_to_be_a_geotiff_is_refused_and_no_connection_is_made(t
 TRACED = """
 import sys
 from pathlib import Path
-from rscd.config import InspectConfig
-from rscd.inspect import inspect
+from rscd.options.config import InspectConfig
+from rscd.workflows.inspect import inspect
 good, *others = map(Path, sys.argv[1:])
 for other in others:
     print(inspect(InspectConfig(good, other)).verdict)

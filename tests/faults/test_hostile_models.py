@@ -16,9 +16,9 @@ from conftest import REPOSITORY
 from typer.testing import CliRunner
 
 from rscd.cli.app import app
-from rscd.errors import ModelError
+from rscd.core.contract import Contract
+from rscd.core.errors import ModelError
 from rscd.model.checkpoint import KEY, build_network, load_checkpoint, save_checkpoint
-from rscd.model.contract import Contract
 from rscd.model.network import normalisation
 from rscd.model.registry import import_sam
 

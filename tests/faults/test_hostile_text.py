@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from rscd import DetectConfig, detect
 from rscd.cli.app import app
+from rscd.core.contract import Contract
 from rscd.model.checkpoint import build_network, save_checkpoint
-from rscd.model.contract import Contract
 from rscd.model.network import normalisation
 
 EVIL = """</script><script>alert(1)</script><img src=x onerror=alert(2)>"'&amp;]]>--> ünïcödé \u202e {{css}}"""

@@ -15,12 +15,13 @@ from typer.testing import CliRunner
 
 from rscd import DetectConfig, detect, load_model
 from rscd.cli.app import app
-from rscd.errors import DataError, OutputError, UsageError
-from rscd.model.contract import Contract
+from rscd.core.contract import Contract
+from rscd.core.errors import DataError, OutputError, UsageError
+from rscd.core.types import Window
 from rscd.output.geotiff import new_geotiff
 from rscd.output.probability import ProbabilityRaster, verify
-from rscd.simulate import Scene, SceneSpec
-from rscd.types import Window
+from rscd.simulate.scene import Scene
+from rscd.simulate.spec import SceneSpec
 
 STAND_IN = (
     Pointwise(),

@@ -15,7 +15,7 @@ from conftest import Pointwise, utm_grid, write_image
 
 from faults.scenario import BANDS, COLUMNS, STAND_IN, Case, features_of, make_pair, same_result
 from rscd import detect
-from rscd.errors import OutputError, RscdError
+from rscd.core.errors import OutputError, RscdError
 from rscd.model.registry import load_model
 
 

@@ -13,10 +13,10 @@ import rasterio
 import torch
 from conftest import Pointwise
 
-import rscd.scene.reader
+import rscd.scene.window_stream
 from faults.scenario import BANDS, COLUMNS, STAND_IN, Case, same_result
 from rscd import detect
-from rscd.errors import DataError, Interrupted
+from rscd.core.errors import DataError, Interrupted
 
 LONGEST_S = 300
 """Then the watchdog shows where every thread stands, and ends all: a hang is a failure, not a wait."""
@@ -65,7 +65,7 @@ def test_the_network_raises(pair, whole, tmp_path, nth):
 @pytest.mark.row("a thread that raises")
 @pytest.mark.parametrize("nth", [1, 4, 2 * COLUMNS * 3 + 1])
 def test_the_reader_raises(pair, whole, tmp_path, monkeypatch, nth):
-    case, read = Case(*pair, tmp_path), rscd.scene.reader.DateWindows.read
+    case, read = Case(*pair, tmp_path), rscd.scene.window_stream.DateWindows.read
     calls = iter(range(1, 1000))
 
     def failing(self, window, next_row):
@@ -74,7 +74,7 @@ def test_the_reader_raises(pair, whole, tmp_path, monkeypatch, nth):
         return read(self, window, next_row)
 
     with monkeypatch.context() as patch:
-        patch.setattr(rscd.scene.reader.DateWindows, "read", failing)
+        patch.setattr(rscd.scene.window_stream.DateWindows, "read", failing)
         with pytest.raises(DataError, match="cannot be read"):
             case.run()
     goes_on(case, whole)

@@ -1,1 +1,0 @@
-"""Archives: hundreds of pairs from a manifest, on one machine or a cluster, into one summary."""

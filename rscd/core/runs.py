@@ -1,0 +1,81 @@
+"""Changed pixels as runs, stretches of a row: what is asked of a mask is asked of them.
+
+So labels, edges and corners cost as much as there is change, and nothing where there is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from rscd.core.types import BoolArray, LongArray, Runs
+
+
+class Overlaps(NamedTuple):
+    """Pairs of runs that share columns in neighbouring rows, all arrays of shape (m,)."""
+
+    above: LongArray
+    """The upper run."""
+    below: LongArray
+    """The lower one."""
+    columns: LongArray
+    """Columns that they share, at least one."""
+
+
+def runs_of(wanted: BoolArray) -> Runs:
+    """Runs of a mask (rows, columns), in reading order, all of label 0."""
+    framed = np.zeros((wanted.shape[0], wanted.shape[1] + 2), np.bool_)
+    framed[:, 1:-1] = wanted
+    row, col = np.divmod(np.flatnonzero(framed[:, 1:] != framed[:, :-1]), framed.shape[1] - 1)
+    row, col = row.astype(np.int32), col.astype(np.int32)
+    return Runs(row[0::2], col[0::2], col[1::2], np.zeros(len(row) // 2, np.int32))
+
+
+def stacked(parts: Iterable[tuple[int, Runs]]) -> Runs:
+    """Runs of stretches that follow one another, each with its first row."""
+    moved = [runs._replace(row=runs.row + np.int32(row)) for row, runs in parts]
+    return Runs(*map(np.concatenate, zip(*moved, strict=True)))
+
+
+def pixels_of(runs: Runs) -> tuple[LongArray, LongArray]:
+    """Rows and columns of the pixels of runs, in reading order, shape (pixels,) each."""
+    length = runs.stop - runs.start
+    before = np.cumsum(length) - length
+    cols = np.arange(int(length.sum())) + np.repeat(runs.start - before, length)
+    return np.repeat(runs.row.astype(np.int64), length), cols
+
+
+def overlaps(runs: Runs) -> Overlaps:
+    """Which runs, in reading order, lie on one another."""
+    start, stop, pitch = keys(runs)
+    first = np.searchsorted(stop, start + pitch, side="right")
+    count = np.searchsorted(start, stop + pitch, side="left") - first
+    above = np.repeat(np.arange(len(start)), count)
+    below = np.arange(len(above)) + np.repeat(first - np.cumsum(count) + count, count)
+    shared = np.minimum(stop[above] + pitch, stop[below]) - np.maximum(start[above] + pitch, start[below])
+    return Overlaps(above, below, shared)
+
+
+def labelled(runs: Runs, over: Overlaps) -> Runs:
+    """The runs with the labels of their 4-connected components, 1..n in the order of their first pixel."""
+    n = len(runs.row)
+    graph = coo_array((np.ones(len(over.above), np.int8), (over.above, over.below)), shape=(n, n))
+    found = connected_components(graph, directed=False)[1]
+    _, first, of = np.unique(found, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), np.int32)
+    rank[np.argsort(first)] = np.arange(1, len(first) + 1)
+    return runs._replace(label=rank[of])
+
+
+def keys(runs: Runs) -> tuple[LongArray, LongArray, int]:
+    """Starts and stops as numbers that ascend over all rows, and how far a row is from the next.
+
+    Between two rows lie two numbers that no pixel has, so that what is beside a row's end is in no run.
+    """
+    pitch = int(runs.stop.max(initial=0)) + 2
+    base = runs.row.astype(np.int64) * pitch + 1
+    return base + runs.start, base + runs.stop, pitch

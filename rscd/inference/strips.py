@@ -1,0 +1,320 @@
+"""From windows of pixels to BandRecords: forward them in batches, blend, quantise, label."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rscd.core.memory import give_back_memory
+from rscd.core.pixel_area import PixelAreas
+from rscd.core.telemetry import Stopwatch
+from rscd.core.types import (
+    NOT_OBSERVABLE,
+    P_SCALE,
+    BandRecord,
+    BoolArray,
+    ByteArray,
+    FloatArray,
+    Grid,
+    ImageArray,
+    IntArray,
+)
+from rscd.inference.components import band_record, is_changed
+from rscd.inference.journal import Work, plan_work
+from rscd.inference.predictor import Forward
+from rscd.inference.workers import ahead, drawn_from, in_lanes
+from rscd.scene.raster import fill_invalid
+from rscd.scene.window_stream import WindowInput
+from rscd.scene.windows import WindowPlan
+
+
+class Blender:
+    """Weighted sum of windows, in reading order.
+
+    Args:
+        plan: The windows.
+        tail: What an earlier blender had left when it finished the row of windows before the one that comes first.
+        maps: How many maps a window has, along an axis before its rows; None: one, and no such axis.
+    """
+
+    def __init__(self, plan: WindowPlan, tail: FloatArray | None = None, *, maps: int | None = None) -> None:
+        self._plan, self._maps = plan, () if maps is None else (maps,)
+        self.tail: FloatArray = np.zeros((*self._maps, plan.rows.overlap, plan.cols.size), np.float32)
+        """What finished rows of windows leave to the next: sums (..., overlap, columns)."""
+        if tail is not None:
+            self.tail[:] = tail
+        self._carry: FloatArray = np.zeros((*self._maps, 0, 0), np.float32)
+
+    def add(self, k: int, j: int, probability: FloatArray | None) -> FloatArray:
+        """Add window (row k, column j); returns its cell, which is complete: probabilities (..., h, w).
+
+        Args:
+            k: Row of windows.
+            j: Window of the row; 0 first, and none left out.
+            probability: Shape (..., window, window), in 0..1; None where the window shows nothing.
+        """
+        rows, cols = self._plan.rows, self._plan.cols
+        (top, bottom), (left, right) = rows.support(k), cols.support(j)
+        (_, band_stop), (start, stop) = rows.band(k), cols.band(j)
+        height, width = bottom - top, right - left
+        sums = np.zeros((*self._maps, height, width), np.float32)
+        carried = 0
+        if j > 0:
+            carried = self._carry.shape[-1]
+            sums[..., :carried] = self._carry
+        tail = self.tail[..., :height, :]
+        sums[..., : tail.shape[-2], carried:] = tail[..., left + carried : right]
+        if probability is not None:
+            down, across = top - rows.start(k), left - cols.start(j)
+            part = probability[..., down : down + height, across : across + width]
+            sums += part * (rows.weights[k][:, None] * cols.weights[j][None, :])
+        below = sums[..., band_stop - top :, : stop - start]
+        self.tail[..., : below.shape[-2], start:stop] = below
+        self.tail[..., below.shape[-2] :, start:stop] = 0
+        self._carry = sums[..., stop - start :].copy()
+        return sums[..., : band_stop - top, : stop - start]
+
+
+def to_values(probability: FloatArray, valid: BoolArray) -> ByteArray:
+    """Quantise probabilities (..., h, w) of 0..1 to values 0..254; 255 where not valid (h, w)."""
+    scaled = np.clip(probability, 0, 1)
+    scaled *= P_SCALE
+    values = np.rint(scaled, out=scaled).astype(np.uint8)
+    values[..., ~valid] = NOT_OBSERVABLE
+    return values
+
+
+IN_FLIGHT = 8
+"""Windows that may be begun and not yet done, and at least two batches: the device goes on meanwhile.
+
+One more batch waits to be blended, and one is being so.
+"""
+
+GIVE_BACK_PX = 7_000_000
+"""Pixels after whose bands freed memory goes back to the system: a forward pass then has to fetch its own anew."""
+
+
+@dataclass
+class Tally:
+    """What inference did; filled in while it runs."""
+
+    windows: int = 0
+    """Windows forwarded."""
+    skipped: int = 0
+    """Windows without a valid pixel, not forwarded."""
+    resumed: int = 0
+    """Bands that an earlier run had finished."""
+
+
+def interruptible(forward: Forward, interrupt: Callable[[], None]) -> Forward:
+    """The network, with ``interrupt`` called before each batch; what it raises ends the run there."""
+
+    def heeding(before: ByteArray, after: ByteArray) -> FloatArray:
+        interrupt()
+        return forward(before, after)
+
+    return heeding
+
+
+def band_records(
+    inputs: Iterable[WindowInput],
+    plan: WindowPlan,
+    forward: Forward,
+    *,
+    batch_size: int,
+    lanes: int = 1,
+    presence: bool = False,
+    threshold: int,
+    grid: Grid,
+    areas: PixelAreas,
+    work: Work | None = None,
+    tally: Tally | None = None,
+    watch: Stopwatch | None = None,
+) -> Iterator[BandRecord]:
+    """Turn each row of windows into the record of its band.
+
+    A batch never spans two bands, so a band's bytes depend on its own inputs and the batch size alone. Bands that
+    the journal holds come from there; the others are put there before they are yielded.
+
+    Args:
+        inputs: The windows, in reading order: whole rows of them, and at least those that ``work`` names.
+        plan: The windows.
+        forward: The network.
+        batch_size: Windows a call of ``forward``, at most.
+        lanes: Calls of ``forward`` side by side; results do not depend on it.
+        presence: Whether ``forward`` gives presence before and after beside change.
+        threshold: Smallest probability value (1..254) that counts as changed.
+        grid: The common grid.
+        areas: Its pixels' areas.
+        work: Which bands, and what of them is finished; default: all bands, and nothing.
+        tally: Counts are added here.
+        watch: Times ``wait``, for forwarded windows.
+    """
+    work, tally, watch = work or plan_work(plan, threshold), tally or Tally(), watch or Stopwatch()
+    label = partial(band_record, threshold=threshold, grid_shape=grid.shape, pixel_areas=areas)
+    maps = 3 if presence else None
+    blender, reached, held = Blender(plan, maps=maps), work.bands.start, 0
+    batches = ahead(
+        _forwarded(_batches(inputs, plan, work, batch_size, tally), forward, lanes, IN_FLIGHT // batch_size)
+    )
+    with closing(batches):
+        for window, probability in _one_by_one(watch.each("wait", batches)):
+            k = window.k
+            if window.j == 0:
+                yield from work.finished(reached, k)
+                reached = max(reached, k + (k in work.bands))
+                if k in work.forwarded and k - 1 not in work.forwarded:
+                    blender = Blender(plan, work.tail(k - 1), maps=maps)
+                band = _Band(plan, k, work, threshold) if k in work.bands else None
+            sums = blender.add(k, window.j, probability) if k in work.forwarded else None
+            if band is not None:
+                band.add(window, sums)
+            if window.j == plan.cols.count - 1:
+                if band is not None:
+                    yield band.record(label, blender.tail)
+                held += plan.rows.stride * grid.width
+                if held >= GIVE_BACK_PX:
+                    give_back_memory()
+                    held = 0
+    yield from work.finished(reached, work.bands.stop)
+
+
+class _Batch(NamedTuple):
+    """Windows that follow one another in a row, on their way."""
+
+    windows: list[WindowInput]
+    """All of them, of each its cell."""
+    seen: list[int]
+    """Those that are forwarded: those with a valid pixel."""
+    arrays: Sequence[Any]
+    """Of these, pixels of both dates, (n, bands, h, w) each; once forwarded, probabilities, (..., h, w) each."""
+
+
+def _batches(
+    inputs: Iterable[WindowInput], plan: WindowPlan, work: Work, batch_size: int, tally: Tally
+) -> Iterator[_Batch]:
+    """Gather windows until enough are seen or their row ends; of a row that is not forwarded, take one by one."""
+    windows: list[WindowInput] = []
+    seen: dict[int, WindowInput] = {}
+    with drawn_from(inputs) as source:
+        for window in source:
+            forwarded = window.k in work.forwarded
+            if forwarded and window.valid.any():
+                seen[len(windows)] = window
+                tally.windows += 1
+            elif forwarded:
+                tally.skipped += 1
+            windows.append(window.within_cell())
+            if not forwarded or len(seen) == batch_size or window.j == plan.cols.count - 1:
+                yield _Batch(windows, [*seen], _pixels([*seen.values()], plan))
+                windows, seen = [], {}
+
+
+def _pixels(windows: list[WindowInput], plan: WindowPlan) -> list[ByteArray]:
+    """What the network is shown: both dates, (n, bands, window, window) each."""
+    if not windows:
+        return []
+    # What one date does not show is filled in both: streaks in one alone look like change (p beside a
+    # collar then moved by 0.05 at the 95th percentile, now by 0.01).
+    dates = [[_filled(date, w.shown, plan) for date in (w.before, w.after)] for w in windows]
+    return [np.stack(some) for some in zip(*dates, strict=True)]
+
+
+def _filled(pixels: ByteArray, shown: BoolArray, plan: WindowPlan) -> ByteArray:
+    """Fill what is not shown, and mirror a scene that is smaller than a window."""
+    whole: ByteArray = fill_invalid(pixels, shown)
+    short = plan.rows.window - whole.shape[1], plan.cols.window - whole.shape[2]
+    if short == (0, 0):
+        return whole
+    return np.pad(whole, ((0, 0), (0, short[0]), (0, short[1])), mode="symmetric")
+
+
+def _forwarded(batches: Iterator[_Batch], forward: Forward, lanes: int, most: int) -> Iterator[_Batch]:
+    """Forward batches, while the next are gathered and the ones before are blended: the device is not to wait."""
+
+    def through(batch: _Batch) -> _Batch:
+        return batch._replace(arrays=list(forward(*batch.arrays))) if batch.seen else batch
+
+    with closing(ahead(batches)) as coming, closing(in_lanes(through, coming, lanes, most)) as done:
+        yield from done
+
+
+def _one_by_one(batches: Iterable[_Batch]) -> Iterator[tuple[WindowInput, FloatArray | None]]:
+    """Windows, with the probabilities of those that were forwarded."""
+    for batch in batches:
+        found = dict(zip(batch.seen, batch.arrays, strict=True))
+        for i in range(len(batch.windows)):
+            yield batch.windows.pop(0), found.get(i)  # what is done with is let go of
+
+
+class _Band:
+    """A band that its cells make up: its values, and what both dates show of its changed pixels.
+
+    Args:
+        plan: The windows.
+        k: Which row of windows.
+        work: May hold the band's record, finished by an earlier run.
+        threshold: Smallest probability value that counts as changed.
+    """
+
+    def __init__(self, plan: WindowPlan, k: int, work: Work, threshold: int) -> None:
+        self._k, self._work, self._threshold = k, work, threshold
+        self._row, stop = plan.rows.band(k)
+        kept = work.kept(k)
+        self._kept, self._finished = kept, kept is not None and kept.threshold == threshold
+        shape = stop - self._row, plan.cols.size
+        self._values = np.empty(shape, np.uint8) if kept is None else kept.probability
+        self._presence = None if kept is None else kept.presence
+        self._changed: list[tuple[IntArray, ImageArray, ImageArray]] = []
+        self._read_errors: list[str] = []
+
+    def add(self, window: WindowInput, sums: FloatArray | None) -> None:
+        """Take the next cell.
+
+        Args:
+            window: The window that completed it, within its cell.
+            sums: Its probabilities (h, w), or (3, h, w) with presence; None where the band is not forwarded.
+        """
+        self._read_errors += window.read_errors
+        if self._finished:
+            return
+        left = window.cell.col
+        cell = self._values[:, left : left + window.cell.width]
+        if self._kept is None:
+            assert sums is not None, "a band that is not finished was not forwarded"
+            found = to_values(sums, window.valid)
+            if found.ndim == 3:
+                if self._presence is None:
+                    self._presence = np.empty((2, *self._values.shape), np.uint8)
+                self._presence[:, :, left : left + window.cell.width] = found[1:]
+            cell[:] = found if found.ndim == 2 else found[0]
+        changed = np.flatnonzero(is_changed(cell, self._threshold))
+        if not self._changed or len(changed):  # the first one tells how many bands there are
+            rows, cols = np.divmod(changed, window.cell.width)
+            place = (rows * self._values.shape[1] + cols + left).astype(np.int32)
+            before, after = (date[:, rows, cols] for date in window.numbers)
+            self._changed.append((place, before, after))
+
+    def record(self, label: Callable[..., BandRecord], tail: FloatArray) -> BandRecord:
+        """The band's record once all cells are there; a new one is kept in the journal, with what blending left."""
+        kept = self._kept
+        if kept is not None and self._finished:
+            return kept
+        errors = tuple(dict.fromkeys(self._read_errors)) if kept is None else kept.read_errors
+        shown = {**self._colours(), "presence": self._presence}
+        record = label(self._k, self._row, self._values, **shown, read_errors=errors)
+        if kept is None:
+            self._work.keep(record, tail)
+        return record
+
+    def _colours(self) -> dict[str, ImageArray]:
+        """Both dates' own numbers at the changed pixels, in reading order, (bands, pixels) each."""
+        place, before, after = (np.concatenate(part, axis=-1) for part in zip(*self._changed, strict=True))
+        self._changed.clear()
+        order = np.argsort(place)
+        return {"before": before[:, order], "after": after[:, order]}

@@ -1,0 +1,121 @@
+"""Worker threads: forward passes side by side, and stages that run ahead of their consumer."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import torch
+
+Item = TypeVar("Item")
+
+Result = TypeVar("Result")
+
+MOST_LANES = 4
+"""Forward passes side by side, at most: each holds its own layers in memory."""
+
+
+def lanes_on(device: torch.device) -> int:
+    """How many forward passes run side by side on a device."""
+    return min(MOST_LANES, torch.get_num_threads()) if device.type == "cpu" else 1
+
+
+def in_lanes(function: Callable[[Item], Result], items: Iterable[Item], lanes: int, most: int) -> Generator[Result]:
+    """Map items in some threads, in order; torch's threads are divided among them.
+
+    Args:
+        function: What to call; it runs in ``lanes`` threads at once.
+        items: Taken as they are needed.
+        lanes: Threads.
+        most: Items that are begun and not yet yielded, at most; never fewer than one more than lanes.
+    """
+    threads = torch.get_num_threads()
+    begun: deque[Future[Result]] = deque()
+    try:
+        share = max(1, threads // lanes)
+        with ThreadPoolExecutor(lanes, initializer=torch.set_num_threads, initargs=(share,)) as pool:
+            try:
+                for item in items:
+                    begun.append(pool.submit(function, item))
+                    if len(begun) >= max(most, lanes + 1):
+                        yield begun.popleft().result()
+                while begun:
+                    yield begun.popleft().result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+    finally:
+        torch.set_num_threads(threads)  # what a thread sets is the default of those that come after it
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Made(Generic[T]):
+    """What the thread hands over: an item, or the end, or the exception that ended it."""
+
+    item: T | None = None
+    last: bool = False
+    error: BaseException | None = None
+
+
+def ahead(items: Iterable[T], depth: int = 1) -> Generator[T]:
+    """Yield the items while a thread already makes the next ``depth``, and no more, for items may be large.
+
+    An exception in the thread is raised here, in place of the item that it cost. When the consumer stops early
+    (``close``, Ctrl-C), the thread ends after the item it is at; close it to be sure that it has.
+    """
+    slots: queue.SimpleQueue[_Made[T]] = queue.SimpleQueue()
+    wanted, stopped = threading.Semaphore(depth), threading.Event()
+    thread = threading.Thread(target=_fill, args=(slots, items, wanted, stopped), daemon=True)
+    thread.start()
+    try:
+        while not (made := slots.get()).last:
+            wanted.release()
+            yield made.item  # type: ignore[misc]  # None only if an item is
+        if made.error is not None:
+            raise made.error
+    finally:
+        stopped.set()
+        wanted.release()
+        thread.join()
+
+
+@contextmanager
+def drawn_from(items: Iterable[T]) -> Iterator[Iterator[T]]:
+    """Iterate over items, and close them in the end if they are a generator.
+
+    So a thread that makes them is gone when the body is left, by an exception too; left to the collection of
+    garbage, it would still read from files that are being closed.
+    """
+    try:
+        yield iter(items)
+    finally:
+        if isinstance(items, Generator):
+            items.close()
+
+
+def _fill(
+    slots: queue.SimpleQueue[_Made[T]], items: Iterable[T], wanted: threading.Semaphore, stopped: threading.Event
+) -> None:
+    """Put an item for each one wanted, then the end; stop as soon as nobody wants more."""
+    end: _Made[T] = _Made(last=True)
+    try:
+        iterator = iter(items)
+        while wanted.acquire() and not stopped.is_set():
+            try:
+                slots.put(_Made(next(iterator)))
+            except StopIteration:
+                break
+    except BaseException as error:
+        end = _Made(last=True, error=error)
+    finally:
+        if isinstance(items, Generator):
+            items.close()  # here, so that what it holds open is free before the consumer goes on
+    slots.put(end)

@@ -1,0 +1,1 @@
+"""Many pairs: manifest, ledger, schedule, summary."""

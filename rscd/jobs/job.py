@@ -1,0 +1,165 @@
+"""One pair of an archive: what a worker is told, does, and answers."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from rscd.core.errors import DataError, ModelError, RscdError
+from rscd.model.catalog import DEFAULT
+from rscd.model.choice import with_model
+from rscd.model.registry import trained_model
+from rscd.options.config import BatchConfig, DetectConfig
+from rscd.scene.sources import fingerprint
+
+if TYPE_CHECKING:
+    from rscd.core.contract import Contract
+    from rscd.jobs.pairs import ManifestPair
+
+
+CHANGES, PROBABILITY, REPORT = "changes.gpkg", "probability.tif", "report.html"
+"""Names of a pair's outputs in its folder."""
+
+_PATHS = ("before", "after", "before_mask", "after_mask", "aoi", "output", "probability", "report", "model")
+
+_NOT_RESULT = ("overwrite", "device", "remote", "resume", "keep_journal", "discard_reviews", "full_paths")
+
+
+@dataclass(frozen=True)
+class PairJob:
+    """What a worker needs to know of a pair."""
+
+    id: str
+    """Its name."""
+    config: DetectConfig
+    """Its files and options; outputs lie in its own folder, and an old one is replaced."""
+    model_sha256: str
+    """Hash of the weights that it is to be run with."""
+    own_model: bool = False
+    """The manifest names the model for this pair."""
+    problem: str = ""
+    """Why it cannot be run, known before."""
+
+
+@dataclass(frozen=True)
+class PairOutcome:
+    """What became of a pair."""
+
+    id: str
+    """Its name."""
+    state: Literal["done", "failed"]
+    """Whether its outputs are there."""
+    error: str = ""
+    """Why it failed."""
+    exit_code: int = 0
+    """That of ``rscd detect`` for this pair."""
+    fingerprint: str = ""
+    """Of inputs, model and options, as they were when it started; empty where an input was missing."""
+    seconds: float = 0.0
+    """Wall time, s."""
+    windows: int = 0
+    """Windows forwarded."""
+    polygons: int = 0
+    """Changes found."""
+    changed_m2: float = 0.0
+    """Their area, m2."""
+    observed_km2: float = 0.0
+    """What both dates show, km2."""
+    not_observable_km2: float = 0.0
+    """What at least one date does not show, km2."""
+    worker: str = ""
+    """Machine and device that it ran on."""
+    verdict: str = ""
+    """Of the inspection: whether the dates can be compared."""
+    model: str = ""
+    """Name and version of the model."""
+    valid_share: float | None = None
+    """Share of the overlap that both dates show, 0..1."""
+    shift_px: float | None = None
+    """Shift between the dates as it was found, px; None where it could not be measured."""
+    reviews: str = ""
+    """What became of the reviews in the file that was replaced, in words."""
+    for_all: bool = False
+    """It failed for what all pairs share, so that no other would do better."""
+
+
+def job_of(pair: ManifestPair, batch: BatchConfig, shared: tuple[Path, Contract] | None) -> PairJob:
+    """A pair's job: the shared options with its own paths, threshold and model.
+
+    Args:
+        pair: Of the manifest.
+        batch: The options.
+        shared: Where the model of all pairs lies, and its contract; None: each takes the one whose pixel sizes fit.
+    """
+    folder, options = batch.output.absolute() / pair.id, batch.detect
+    config = dataclasses.replace(
+        options,
+        before=pair.before,
+        after=pair.after,
+        aoi=pair.aoi,
+        threshold=options.threshold if pair.threshold is None else pair.threshold,
+        output=folder / CHANGES,
+        probability=folder / PROBABILITY if options.probability else None,
+        report=folder / REPORT if options.report else None,
+        overwrite=True,
+        remote=batch.allow_remote,
+    )
+    own = bool(pair.model) or shared is None
+    problem = pair.problem
+    try:
+        path, contract = shared if shared is not None and not pair.model else trained_model(_named(pair, config))
+    except ModelError as error:
+        return PairJob(pair.id, config, "", own_model=True, problem=problem or error.line)
+    config = dataclasses.replace(config, model=str(path.absolute()))
+    return PairJob(pair.id, config, contract.sha256, own_model=own, problem=problem)
+
+
+def _named(pair: ManifestPair, config: DetectConfig) -> str:
+    if pair.model:
+        return pair.model
+    try:
+        return str(with_model(config).model)
+    except DataError:  # which the run says in better words
+        return DEFAULT
+
+
+def job_fingerprint(job: PairJob) -> str:
+    """Sha256 over what decides a pair's results: its files' fingerprints, the model's hash, the options.
+
+    Raises:
+        OSError: An input is missing.
+        DataError: A remote one does not answer.
+    """
+    config = job.config
+    files = {**config.rasters, "aoi": config.aoi}
+    told: dict[str, Any] = {
+        role: {k: v for k, v in fingerprint(path).items() if k != "path"} for role, path in files.items() if path
+    }
+    told["model"] = job.model_sha256
+    skipped = (*_PATHS, *_NOT_RESULT)
+    told["options"] = {k: v for k, v in dataclasses.asdict(config).items() if k not in skipped}
+    told["outputs"] = [path.name for path in outputs(config)]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def outputs(config: DetectConfig) -> list[Path]:
+    """The files that a pair is to leave."""
+    return [path for path in (config.output, config.probability, config.report) if path is not None]
+
+
+def is_current(job: PairJob, known: str) -> bool:
+    """Whether a pair was done as it would be done now, and its outputs are still there."""
+    try:
+        return all(path.is_file() for path in outputs(job.config)) and job_fingerprint(job) == known
+    except (OSError, DataError):
+        return False
+
+
+def failed(job: PairJob, error: BaseException) -> PairOutcome:
+    """The outcome of a pair whose worker raised, or died."""
+    text = error.line if isinstance(error, RscdError) else f"{type(error).__name__}: {error}"
+    return PairOutcome(job.id, "failed", " ".join(text.split()), getattr(error, "exit_code", 1))

@@ -1,0 +1,207 @@
+"""The ledger: what became of each pair, in SQLite (WAL), so that a run that was cut off goes on where it was."""
+
+from __future__ import annotations
+
+import fcntl
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+
+from rscd.core.errors import DataError, OutputError, UsageError
+from rscd.jobs.job import PairJob, PairOutcome
+
+LEDGER, LOCK = "ledger.sqlite", "ledger.lock"
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS pairs (
+    id TEXT PRIMARY KEY,
+    position INTEGER,              -- in the manifest of the last run; NULL where it is not in it
+    before TEXT NOT NULL, after TEXT NOT NULL,
+    state TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'running', 'done', 'failed')),
+    started TEXT, ended TEXT,      -- UTC, ISO 8601
+    seconds REAL, windows INTEGER, polygons INTEGER, changed_m2 REAL, observed_km2 REAL, not_observable_km2 REAL,
+    error TEXT NOT NULL DEFAULT '', exit_code INTEGER NOT NULL DEFAULT 0,
+    fingerprint TEXT NOT NULL DEFAULT '', worker TEXT NOT NULL DEFAULT '',
+    runs INTEGER NOT NULL DEFAULT 0, -- how often it was started
+    verdict TEXT NOT NULL DEFAULT '', model TEXT NOT NULL DEFAULT '', valid_share REAL, shift_px REAL
+) STRICT;
+"""
+
+_ADDED = {
+    "verdict": "TEXT NOT NULL DEFAULT ''",
+    "model": "TEXT NOT NULL DEFAULT ''",
+    "valid_share": "REAL",
+    "shift_px": "REAL",
+}
+"""Columns that a ledger of the first edition lacks."""
+
+WAIT_S = 2.0
+"""How long another program may take to let go of the ledger, s."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the ledger knows of a pair."""
+
+    id: str
+    """Its name."""
+    before: str
+    """Its earlier date."""
+    after: str
+    """Its later date."""
+    state: str
+    """``pending``, ``running``, ``done`` or ``failed``."""
+    ended: str
+    """When it was done or failed, UTC, ISO 8601; empty if never."""
+    seconds: float
+    """How long it took, s."""
+    polygons: int
+    """Changes found."""
+    changed_m2: float
+    """Their area, m2."""
+    observed_km2: float
+    """What both dates show, km2."""
+    not_observable_km2: float
+    """What at least one date does not show, km2."""
+    error: str
+    """Why it failed."""
+    fingerprint: str
+    """What it was done with."""
+    verdict: str = ""
+    """Whether the dates can be compared."""
+    model: str = ""
+    """Name and version of the model."""
+    valid_share: float | None = None
+    """Share of the overlap that both dates show, 0..1."""
+    shift_px: float | None = None
+    """Shift between the dates as it was found, px."""
+
+
+class Ledger:
+    """The ledger of an archive; one run holds it at a time.
+
+    Args:
+        folder: The archive's folder.
+
+    Raises:
+        UsageError: Another run holds it.
+        OutputError: It cannot be opened.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / LEDGER
+        try:
+            self._lock = (folder / LOCK).open("w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._lock.close()
+            raise UsageError("another rscd batch is at work in it", path=folder, remedy="wait for it") from error
+        except OSError as error:
+            raise OutputError(f"cannot be written: {error}", path=folder, remedy="choose another folder") from error
+        try:
+            with self._usable():
+                self._database = sqlite3.connect(self.path, isolation_level=None, timeout=WAIT_S)
+                self._open()
+        except OutputError:
+            self._lock.close()
+            raise
+
+    def _open(self) -> None:
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute("PRAGMA synchronous = NORMAL")
+        self._database.executescript(_SCHEMA)
+        there = {name for _, name, *_ in self._database.execute("PRAGMA table_info(pairs)")}
+        for name, kind in _ADDED.items():
+            if name not in there:
+                self._database.execute(f"ALTER TABLE pairs ADD COLUMN {name} {kind}")
+        self._entries()  # another program's table, or damaged pages, show here
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        """Turn what SQLite says into one line with what to do."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            if "locked" in str(error):
+                problem, remedy = "another program has it open", "close it there, and run again"
+            else:
+                problem, remedy = f"is no ledger that can be used: {error}", "move it away: all pairs then run anew"
+            raise OutputError(problem, path=self.path, remedy=remedy) from error
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(sqlite3.Error):
+            self._database.execute("UPDATE pairs SET state = 'pending' WHERE state = 'running'")
+        self._database.close()
+        self._lock.close()
+
+    def expect(self, jobs: Iterable[PairJob]) -> set[str]:
+        """Take the manifest's pairs; returns those that a run was at when it was cut off: pending again."""
+        rows = [(k, job.id, str(job.config.before), str(job.config.after)) for k, job in enumerate(jobs)]
+        with self._usable(), self._database:
+            cut = {one for (one,) in self._database.execute("SELECT id FROM pairs WHERE state = 'running'")}
+            self._database.execute("BEGIN")
+            self._database.execute("UPDATE pairs SET position = NULL")
+            self._database.execute("UPDATE pairs SET state = 'pending' WHERE state = 'running'")
+            self._database.executemany(
+                "INSERT INTO pairs (position, id, before, after) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE"
+                " SET position = excluded.position, before = excluded.before, after = excluded.after",
+                rows,
+            )
+        return cut
+
+    def start(self, job: PairJob) -> None:
+        """Note that a pair is given to a worker."""
+        with self._usable():
+            self._database.execute(
+                "UPDATE pairs SET state = 'running', started = ?, runs = runs + 1 WHERE id = ?", (_now(), job.id)
+            )
+
+    def forget(self, ids: Sequence[str]) -> None:
+        """Pairs whose results are of other inputs, model or options than now are pending."""
+        with self._usable():
+            self._database.executemany("UPDATE pairs SET state = 'pending' WHERE id = ?", [(one,) for one in ids])
+
+    def fail(self, name: str, error: str) -> None:
+        """A pair that was done is not any more: its outputs cannot be read."""
+        with self._usable():
+            self._database.execute(
+                "UPDATE pairs SET state = 'failed', error = ?, exit_code = ? WHERE id = ?",
+                (error, DataError.exit_code, name),
+            )
+
+    def record(self, outcome: PairOutcome) -> None:
+        """Note what became of a pair."""
+        values = asdict(outcome)
+        names = [name for name in values if name not in ("id", "reviews", "for_all")]
+        listed = ", ".join(f"{name} = :{name}" for name in names)
+        with self._usable():
+            self._database.execute(
+                f"UPDATE pairs SET {listed}, ended = :ended WHERE id = :id", values | {"ended": _now()}
+            )
+
+    def entries(self) -> list[Entry]:
+        """The manifest's pairs, in its order."""
+        with self._usable():
+            return self._entries()
+
+    def _entries(self) -> list[Entry]:
+        rows = self._database.execute(
+            "SELECT id, before, after, state, coalesce(ended, ''), coalesce(seconds, 0), coalesce(polygons, 0),"
+            " coalesce(changed_m2, 0), coalesce(observed_km2, 0), coalesce(not_observable_km2, 0), error,"
+            " fingerprint, verdict, model, valid_share, shift_px"
+            " FROM pairs WHERE position IS NOT NULL ORDER BY position"
+        )
+        return [Entry(*row) for row in rows]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

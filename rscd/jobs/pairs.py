@@ -1,0 +1,193 @@
+"""The pairs of a manifest, each checked before anything runs; where they may point."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from rscd.core.errors import DataError
+from rscd.jobs.tables import REQUIRED, Row
+
+REMOTE = re.compile(r"(https?|s3)://[^/]", re.IGNORECASE)
+
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:/", re.IGNORECASE)
+
+_ANYWHERE = "keep files below the manifest's folder, or add --allow-remote"
+
+
+class Root:
+    """The folder that a manifest's files must lie in.
+
+    Args:
+        folder: The folder.
+        allow_remote: Let absolute paths, paths that lead out, and ``https://`` and ``s3://`` addresses pass.
+    """
+
+    def __init__(self, folder: Path, *, allow_remote: bool = False) -> None:
+        self.folder, self.allow_remote = Path(os.path.realpath(folder)), allow_remote
+        self._real = lru_cache(maxsize=4096)(os.path.realpath)
+
+    def resolve(self, href: str, base: Path | None = None, *, local: bool = False) -> Path:
+        """The file, or address, that a reference means; links are followed, so that none leads out.
+
+        Args:
+            href: As the manifest has it.
+            base: What it is relative to; default: the root.
+            local: Refuse addresses in any case.
+
+        Raises:
+            DataError: It may not be used.
+        """
+        if not href.isprintable():
+            raise DataError(f"{href!r} holds control characters", remedy="write a plain path")
+        if href.lower().startswith("/vsi"):
+            raise DataError(f"{href!r} is a name for GDAL, not a path", remedy="use a path, https:// or s3://")
+        if _SCHEME.match(href):
+            if local or not REMOTE.match(href):
+                raise DataError(f"{href!r} is an address of a kind that is not read", remedy="use a path")
+            if not self.allow_remote:
+                raise DataError(f"{href!r} is an address", remedy=_ANYWHERE)
+            return Path(href)
+        if Path(href).is_absolute() and not self.allow_remote:
+            raise DataError(f"{href!r} is an absolute path", remedy=_ANYWHERE)
+        written = (base or self.folder) / href
+        real = Path(self._real(written.parent)) / written.name
+        if written.name == ".." or real.is_symlink():
+            real = Path(os.path.realpath(real))
+        if not self.allow_remote and not real.is_relative_to(self.folder):
+            raise DataError(f"{href!r} leads out of {self.folder}", remedy=_ANYWHERE)
+        return real
+
+
+MOST_TOLD = 5
+"""So many further lines are named where more than one is refused."""
+
+_SAFE_ID = re.compile(r"\w[\w.-]{0,119}")
+
+OWN_FILES = ("ledger.sqlite", "ledger.lock", "summary.gpkg", "index.html", "manifest.csv")
+"""What lies beside the pairs' folders."""
+
+OWN_ENDINGS = ("", "-wal", "-shm", "-journal", ".rscd")
+"""What SQLite and a run add to such a name."""
+
+
+@dataclass(frozen=True)
+class ManifestPair:
+    """One pair of an archive."""
+
+    id: str
+    """Name of its folder."""
+    before: Path
+    """Absolute path of the earlier date, or its address."""
+    after: Path
+    """Likewise of the later date."""
+    aoi: Path | None = None
+    """Absolute path of a vector file: its area of interest."""
+    threshold: float | None = None
+    """Its threshold, 0..1."""
+    model: str = ""
+    """Name of an embedded model, or path of a checkpoint; empty: the one of all pairs."""
+
+    @property
+    def problem(self) -> str:
+        """Why it cannot have a folder; empty if it can."""
+        if folded(self.id) in {f"{name}{ending}" for name in OWN_FILES for ending in OWN_ENDINGS}:
+            return f"id {self.id!r} is the name of a file of the archive - give the pair another id"
+        return ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All pairs, in order; ids differ and are safe names of folders."""
+
+    pairs: tuple[ManifestPair, ...]
+    """At least one."""
+    notes: tuple[str, ...] = field(default=())
+    """What was left out, and why."""
+
+
+def checked(path: Path, rows: Iterable[Row], root: Root) -> Manifest:
+    """Turn rows into pairs, or refuse them all and tell the first that is wrong.
+
+    Raises:
+        DataError: As ``read_manifest``.
+    """
+    pairs: list[ManifestPair] = []
+    taken: dict[str, int] = {}
+    wrong: list[tuple[int, DataError]] = []
+    for row in rows:
+        try:
+            pair = _pair(row, root)
+            first = taken.setdefault(folded(pair.id), row.line)
+            if first != row.line:
+                raise DataError(f"id {pair.id!r} is that of line {first} too", remedy="give each pair its own")
+            pairs.append(pair)
+        except DataError as error:
+            wrong.append((row.line, error))
+    if wrong:
+        line, first_error = wrong[0]
+        more = [str(number) for number, _ in wrong[1:]]
+        also = f" (and {len(more)} more: line {', '.join(more[:MOST_TOLD])}{' ...' * (len(more) > MOST_TOLD)})"
+        raise DataError(
+            f"line {line}: {first_error.problem}{also * bool(more)}", path=path, remedy=first_error.remedy
+        )
+    if not pairs:
+        raise DataError("holds no pair", path=path, remedy="give one a line: id,before,after")
+    return Manifest(tuple(pairs))
+
+
+def folded(name: str) -> str:
+    """A name as file systems that ignore case compare it."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def safe_id(text: str) -> str:
+    """A safe id made of any text."""
+    return (re.sub(r"[^\w.-]+", "_", text).strip("._-") or "pair")[:120]
+
+
+def _pair(row: Row, root: Root) -> ManifestPair:
+    values = row.values
+    for name in REQUIRED:
+        if not values[name]:
+            raise DataError(f"no value for {name}", remedy=f"give {', '.join(REQUIRED)} for each pair")
+    name = values["id"]
+    if not _SAFE_ID.fullmatch(name) or name.endswith("."):
+        remedy = "use letters, digits, _, - and dots, 120 at most, and start with a letter or digit"
+        raise DataError(f"id {name[:130]!r} cannot name a folder", remedy=remedy)
+    return ManifestPair(
+        name,
+        root.resolve(values["before"]),
+        root.resolve(values["after"]),
+        root.resolve(values["aoi"], local=True) if values["aoi"] else None,
+        _threshold(values["threshold"]) if values["threshold"] else None,
+        values["model"],
+    )
+
+
+def _threshold(text: str) -> float:
+    with suppress(ValueError):
+        if 0 < float(text) <= 1:
+            return float(text)
+    raise DataError(f"threshold {text!r}", remedy="use a probability above 0, at most 1")
+
+
+def named(found: Iterable[tuple[str, Path, Path]]) -> tuple[ManifestPair, ...]:
+    """Pairs with safe ids that differ, made of their names."""
+    taken: set[str] = set()
+    pairs = []
+    for name, before, after in found:
+        first = unique = safe_id(name)
+        number = 1
+        while folded(unique) in taken:
+            number += 1
+            unique = f"{first[:110]}-{number}"
+        taken.add(folded(unique))
+        pairs.append(ManifestPair(unique, before, after))
+    return tuple(pairs)

@@ -1,0 +1,147 @@
+"""STAC on disk as a manifest: the images of an ItemCollection or static catalog, paired by footprint and date.
+
+Each image is paired with the next later one of its place. Links are followed only to files below the manifest's
+folder; nothing is fetched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import shapely
+from shapely.errors import GEOSException
+
+from rscd.core.errors import DataError, UsageError
+from rscd.jobs.folders import Image, match
+from rscd.jobs.pairs import Manifest, Root, named
+from rscd.jobs.tables import read_json
+from rscd.scene.metadata import Footprint
+
+if TYPE_CHECKING:
+    from pystac import Asset, Item
+
+
+USUAL_KEYS = ("visual", "image", "data")
+"""Assets that are taken where none is named, the first that there is."""
+
+MOST_DOCUMENTS = 1_000_000
+"""A catalog of more files than this is refused."""
+
+
+def stac_pairs(path: Path, content: dict[str, Any], root: Root, asset: str | None) -> Manifest:
+    """Pair the images of an ItemCollection or catalog.
+
+    Args:
+        path: Its file.
+        content: Its JSON.
+        root: What its links and assets must lie in.
+        asset: Key of the asset that is the image; default: one of USUAL_KEYS, or the only GeoTIFF.
+
+    Raises:
+        DataError: An item cannot be used, or nothing matches.
+        UsageError: The extra ``stac`` is not installed.
+    """
+    images = []
+    for place, number, item in _items(path, content, root):
+        try:
+            images.append(_image(item, place.parent, root, asset))
+        except DataError as error:
+            told = f"item {item.id!r}" if place != path else f"item {number}, {item.id!r}"
+            raise DataError(f"{told}: {error.problem}", path=place, remedy=error.remedy) from error
+    found = [(f"{before.name}__{after.name}", before.path, after.path) for before, after in match(images, images)]
+    if not found:
+        remedy = "give items of one place (half of the smaller one shared) and of two dates"
+        raise DataError(f"no two of its {len(images)} items are dates of one place", path=path, remedy=remedy)
+    used = {image for _, *both in found for image in both}
+    alone = [image.name for image in images if image.path not in used]
+    return Manifest(named(found), (f"{len(alone)} items without a partner, e.g. {alone[0]}",) if alone else ())
+
+
+def _items(path: Path, content: dict[str, Any], root: Root) -> Iterator[tuple[Path, int, Item]]:
+    """All items, with the file that each stands in, depth first; each file is read once."""
+    if "features" in content:
+        for number, feature in enumerate(content["features"], start=1):
+            yield path, number, _item(path, feature)
+        return
+    seen, open_files = {path.resolve()}, [(path.resolve(), content)]
+    while open_files:
+        place, document = open_files.pop()
+        if document.get("type") == "Feature":
+            yield place, 1, _item(place, document)
+            continue
+        for file in reversed(list(_children(place, document, root))):
+            if file in seen:
+                raise DataError(f"{file} is linked twice", path=place, remedy="take the circle out of the catalog")
+            seen.add(file)
+            if len(seen) > MOST_DOCUMENTS:
+                raise DataError(f"more than {MOST_DOCUMENTS} files", path=path, remedy="split the catalog")
+            open_files.append((file, _document(file)))
+
+
+def _children(place: Path, document: dict[str, Any], root: Root) -> Iterator[Path]:
+    links = document.get("links")
+    for link in links if isinstance(links, list) else []:
+        if isinstance(link, dict) and link.get("rel") in ("child", "item"):
+            try:
+                yield root.resolve(str(link.get("href", "")), place.parent, local=True)
+            except DataError as error:
+                raise DataError(f"link {error.problem}", path=place, remedy=error.remedy) from error
+
+
+def _document(file: Path) -> dict[str, Any]:
+    try:
+        content = read_json(file)
+    except OSError as error:
+        raise DataError(f"cannot be read: {error}", path=file, remedy="mend the catalog's links") from error
+    if not isinstance(content, dict):
+        raise DataError("is no STAC document", path=file, remedy="mend the catalog")
+    return content
+
+
+def _item(place: Path, document: Any) -> Item:  # noqa: ANN401
+    try:
+        import pystac
+    except ImportError as error:
+        raise UsageError(
+            "STAC needs pystac", remedy="install it: pip install '.[stac]' in rscd's folder"
+        ) from error
+    try:
+        return pystac.Item.from_dict(document, preserve_dict=False)
+    except Exception as error:  # pystac raises what its parts raise: KeyError, TypeError, its own
+        problem = f"is no STAC item: {type(error).__name__}: {error}"
+        raise DataError(problem, path=place, remedy="mend the catalog") from error
+
+
+def _image(item: Item, base: Path, root: Root, key: str | None) -> Image:
+    date = item.datetime or item.common_metadata.start_datetime
+    if date is None:
+        raise DataError("has no date", remedy="give it a datetime")
+    try:
+        box = item.bbox or []
+        flat = box if len(box) == 4 else [*box[:2], *box[3:5]]  # with heights there are six
+        outline = shapely.geometry.shape(item.geometry) if item.geometry else shapely.box(*flat)
+    except (ValueError, TypeError, KeyError, AttributeError, GEOSException) as error:
+        raise DataError(f"has no footprint: {error}", remedy="give it a geometry") from error
+    return Image(
+        item.id,
+        root.resolve(_asset(item, key).href, base),
+        Footprint(shapely.make_valid(outline), date if date.tzinfo else date.replace(tzinfo=UTC)),
+    )
+
+
+def _asset(item: Item, key: str | None) -> Asset:
+    assets = item.assets
+    if key is not None:
+        wanted = [key] if key in assets else []
+    else:
+        tiffs = [name for name, asset in assets.items() if "tiff" in (asset.media_type or "")]
+        usual = [name for name in USUAL_KEYS if name in assets]
+        wanted = usual[:1] or (tiffs if len(tiffs) == 1 else list(assets) if len(assets) == 1 else [])
+    if not wanted:
+        there = ", ".join(assets) or "none"
+        asked = f"has no asset {key!r}" if key is not None else "does not say which asset is the image"
+        raise DataError(f"{asked}; there are: {there}", remedy="name one of them with --asset")
+    return assets[wanted[0]]

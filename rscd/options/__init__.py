@@ -1,0 +1,1 @@
+"""What a command can be asked for: each option declared once."""

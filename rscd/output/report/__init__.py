@@ -1,0 +1,1 @@
+"""The report page: statistics, pictures, sections."""

@@ -1,0 +1,158 @@
+"""The report: one HTML page that needs no network, for whoever gets the map forwarded.
+
+Whatever comes from files or options is escaped: as text by ``html.escape``, as data by ``_script_json``; the page
+itself forbids every address by its Content-Security-Policy.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from rscd.core.grid import gsd_m, name_of
+from rscd.core.publish import Publication, writing
+from rscd.core.types import BandRecord, Grid
+from rscd.output.report import sections
+from rscd.output.report.pictures import Previews
+from rscd.output.report.sections import fill, shares
+from rscd.output.report.statistics import Digest, svg_paths
+from rscd.output.results import Facts
+from rscd.output.vector.style import STEPS
+from rscd.scene.window_stream import WindowInput
+from rscd.vectorize.attributes import columns
+
+_COLOURS = ("red", "green", "blue")
+
+
+class Report:
+    """Looks on while a run goes, and makes the page in the end.
+
+    Args:
+        path: HTML file to write; with None, nothing is gathered but the digest's counts.
+        grid: The common grid.
+    """
+
+    def __init__(self, path: Path | None, grid: Grid) -> None:
+        self.path, self.digest = path, Digest(drawn=path is not None)
+        self._grid = grid
+        self._previews = Previews(grid) if path is not None else None
+
+    def watch(self, inputs: Iterator[WindowInput]) -> Iterator[WindowInput]:
+        """Pass the windows of both dates through, and keep small pictures of them."""
+        return inputs if self._previews is None else self._previews.watch(inputs)
+
+    def note(self, record: BandRecord) -> None:
+        """Take a band's probabilities in."""
+        if self._previews is not None:
+            self._previews.note(record)
+
+    def write(self, facts: Facts, publication: Publication) -> None:
+        """Write the page beside its target, if one is wanted.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        if self.path is None or self._previews is None:
+            return
+        page = report_html(self._grid, self._previews, self.digest, facts)
+        with writing(self.path):
+            publication.beside(self.path).write_text(page, encoding="utf-8")
+
+
+def report_html(grid: Grid, previews: Previews, digest: Digest, facts: Facts) -> str:
+    """The page as text."""
+    data = _map_data(grid, previews, digest, facts)
+    before, after = previews.pictures()
+    names = {role: Path(str(told["path"])).name for role, told in facts.provenance["inputs"].items()}
+    model = facts.provenance.get("model", {})
+    seen = facts.written.observed_km2 + facts.written.not_observable_km2  # within the area of interest
+    result = sections.headline(digest, facts)
+    headline = facts.title or result
+    place = f"{grid.width:,} x {grid.height:,} px of {gsd_m(grid):.2f} m, {name_of(grid)}"
+    values = {
+        "title": escape(f"{headline} - rscd report"),
+        "kicker": escape(f"{_with_date(names, 0, facts)} → {_with_date(names, 1, facts)} · {place}"),
+        "before_tag": escape(" ".join(("before", facts.dates[0])).strip()),
+        "after_tag": escape(" ".join(("after", facts.dates[1])).strip()),
+        "headline": escape(headline),
+        "lead": escape((f"{result}. " if facts.title else "") + sections.lead(digest, facts, seen)),
+        "cards": sections.cards(digest, facts),
+        "verdict": escape(facts.pair.verdict),
+        "verdict_reason": escape(facts.pair.reason),
+        "verdict_class": facts.pair.level if facts.pair.level in ("good", "warn", "bad") else "",
+        "before": before,
+        "after": after,
+        "probability": previews.probability(),
+        "legend": sections.legend(digest),
+        "drawn": escape(sections.drawn(len(data["paths"]), digest.polygons)),
+        "hint": escape(data["hint"]),
+        "shift_toggle": sections.shift_toggle(facts.pair),
+        "shift_words": sections.shift_words(facts.pair),
+        "charts": sections.charts(digest),
+        "table_title": f"The {min(sections.LISTED, digest.polygons)} largest" if digest.polygons else "Polygons",
+        "table": sections.table(data),
+        "stages": shares(facts.cost.stages_s, facts.cost.wall_s),
+        "run": sections.run(facts, model),
+        "terms": sections.terms(data["all_columns"]),
+        "footer": escape(sections.footer(facts)),
+        "data": _script_json({k: v for k, v in data.items() if k != "all_columns"}),
+    }
+    return fill("report.html", values)
+
+
+def _with_date(names: Mapping[str, str], which: int, facts: Facts) -> str:
+    """A file's name, with the day it was taken where that is known."""
+    name, day = names.get(("before", "after")[which], ""), facts.dates[which]
+    return f"{name} ({day})" if day else name
+
+
+def _script_json(value: object) -> str:
+    """JSON that may stand in a script element: nothing in it can end the element."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _map_data(grid: Grid, previews: Previews, digest: Digest, facts: Facts) -> dict[str, Any]:
+    """What the page's script draws: sizes, outlines, evidence, shifts."""
+    largest = digest.largest()
+    schema = largest.schema.names[:-1] if largest is not None else []
+    bands = [name.removeprefix("before_") for name in schema if name.startswith("before_")]
+    told = columns(bands)
+    swatches = set(bands) >= set(_COLOURS)
+    index = {column.name: k for k, column in enumerate(told)}
+    paths = svg_paths(largest["geometry"], grid, previews.factor) if largest is not None else []
+    return {
+        "size": previews.size,
+        "paths": paths,
+        "rows": _rows(largest, len(paths)),
+        "columns": [[c.title, sections.plain_unit(c.unit), not (swatches and _is_colour(c.name))] for c in told],
+        "colours": [
+            [f"Mean colour {date}", [index[f"{date}_{band}"] for band in _COLOURS]]
+            for date in ("before", "after")
+            if swatches
+        ],
+        "mean": index["mean_probability"],
+        "direction": index["direction"],
+        "steps": [[low, colour] for low, _, colour in STEPS],
+        "shifts": [[value / previews.factor for value in shift] for shift in facts.pair.shifts],
+        "hint": "Point at a polygon to see its evidence." if paths else "There is no polygon to show.",
+        "all_columns": told,
+    }
+
+
+def _rows(table: pa.Table | None, count: int) -> list[list[Any]]:
+    """The first ``count`` rows without geometry, floats cut to what is worth reading."""
+    if table is None:
+        return []
+    plain = table.slice(0, count).drop_columns(["geometry"])
+    parts = [column.to_pylist() for column in plain.columns]
+    return [[round(v, 6) if isinstance(v, float) else v for v in row] for row in zip(*parts, strict=True)]
+
+
+def _is_colour(name: str) -> bool:
+    return name.removeprefix("before_").removeprefix("after_") in _COLOURS

@@ -1,0 +1,126 @@
+"""A digest of all polygons for the report, gathered as they come: counts, histograms, and the largest ones."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import shapely
+
+from rscd.core.types import Grid, LongArray
+from rscd.vectorize.attributes import GeometryArray
+
+MOST_DRAWN = 2000
+"""So many of the largest polygons are drawn."""
+
+PATH_BYTES = 1_500_000
+"""Their outlines' most characters together; the smallest are left out beyond."""
+
+AREA_STEPS = 3
+"""Bins of the size histogram a decade."""
+
+AREA_BINS = np.logspace(0, 8, 8 * AREA_STEPS + 1)
+"""Bounds of the size histogram, m2; the outer bins take what lies beyond."""
+
+PROBABILITY_BINS = np.linspace(0, 1, 41)
+"""Bounds of the histogram of mean probabilities."""
+
+
+@dataclass
+class Digest:
+    """What the report tells of the polygons; memory does not grow with their number."""
+
+    drawn: bool = True
+    """Whether somebody will draw them: only then the largest ones are kept."""
+    polygons: int = 0
+    """How many there are."""
+    area_m2: float = 0.0
+    """Together, m2."""
+    weighted_p: float = 0.0
+    """Sum of mean probability times area, m2."""
+    on_edge: int = 0
+    """How many touch the grid's border."""
+    directions: Counter[str] = field(default_factory=Counter)
+    """How many appeared, vanished, were replaced, or are unclear; none of a model that does not tell."""
+    areas: LongArray = field(default_factory=lambda: np.zeros(len(AREA_BINS) - 1, dtype=np.int64))
+    """Counts in ``AREA_BINS``."""
+    probabilities: LongArray = field(default_factory=lambda: np.zeros(len(PROBABILITY_BINS) - 1, dtype=np.int64))
+    """Counts in ``PROBABILITY_BINS``."""
+    _largest: pa.Table | None = None
+    _least_m2: float = -1.0
+    """What is no larger is not among the largest, m2."""
+
+    def add(self, features: pa.RecordBatch) -> None:
+        """Take complete polygons in."""
+        if not features.num_rows:
+            return
+        area, p = features["area_m2"].to_numpy(), features["mean_probability"].to_numpy()
+        self.polygons += len(area)
+        self.area_m2 += float(area.sum())
+        self.weighted_p += float((area * p).sum())
+        self.on_edge += int(features["touches_edge"].to_numpy(zero_copy_only=False).sum())
+        self.directions.update(way for way in features["direction"].to_pylist() if way)
+        self.areas += np.histogram(np.clip(area, AREA_BINS[0], AREA_BINS[-1]), AREA_BINS)[0]
+        self.probabilities += np.histogram(p, PROBABILITY_BINS)[0]
+        large = np.flatnonzero(area > self._least_m2)
+        if not self.drawn or not len(large):
+            return
+        table = pa.Table.from_batches([features.take(pa.array(large))])
+        if self._largest is not None:
+            table = pa.concat_tables([self._largest, table])
+        order = np.argsort(-table["area_m2"].to_numpy(), kind="stable")[:MOST_DRAWN]
+        self._largest = table.take(order).combine_chunks()
+        if len(order) == MOST_DRAWN:
+            self._least_m2 = self._largest["area_m2"][-1].as_py()
+
+    def largest(self) -> pa.Table | None:
+        """The largest polygons, largest first; None where there is none, or none was kept."""
+        return self._largest
+
+
+def svg_paths(wkb: pa.ChunkedArray, grid: Grid, factor: int) -> list[str]:
+    """Outlines as SVG paths in preview pixels; fewer than asked for where they would take too many bytes.
+
+    Args:
+        wkb: Polygons in the grid's CRS, the most important first.
+        grid: The common grid.
+        factor: Grid pixels along a preview pixel.
+    """
+    polygons: GeometryArray = shapely.from_wkb(wkb.to_numpy())
+    a, b, c, d, e, f = grid.transform
+    to_cells = np.linalg.inv(np.array([[a, b], [d, e]])) / factor
+    flat = shapely.transform(polygons, lambda xy: (xy - (c, f)) @ to_cells.T)
+    flat = shapely.simplify(flat, 0.1 if factor > 1 else 0.01, preserve_topology=True)
+    paths: list[str] = []
+    taken = 0
+    for polygon in flat:
+        path = "".join(_ring(shapely.get_coordinates(ring)) for ring in shapely.get_rings(polygon))
+        taken += len(path)
+        if taken > PATH_BYTES and paths:
+            break
+        paths.append(path)
+    return paths
+
+
+def nice_m2(area: float) -> str:
+    """An area with up to three digits in m², ha or km², whichever reads best."""
+    for unit, size in (("km²", 1e6), ("ha", 1e4)):
+        if area >= size:
+            return f"{_digits(area / size)} {unit}"
+    return f"{_digits(area)} m²"
+
+
+def _digits(value: float) -> str:
+    if value == 0:
+        return "0"
+    decimals = min(max(0, 2 - math.floor(math.log10(abs(value)))), 3)
+    text = f"{value:,.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if decimals else text
+
+
+def _ring(xy: np.ndarray) -> str:
+    points = " ".join(f"{x:.2f},{y:.2f}".replace(".00", "") for x, y in xy[:-1])
+    return f"M{points}Z"

@@ -1,0 +1,1 @@
+"""Vector outputs: GeoPackage and other formats, style, reviews."""

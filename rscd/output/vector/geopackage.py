@@ -1,0 +1,293 @@
+"""The GeoPackage: layers ``changes`` and ``extent``, a QGIS style, and where it all came from.
+
+A GeoPackage is written beside its target, closed, opened again and checked, and only then moved into place:
+until that moment an older output is untouched, and after any failure nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyogrio
+import shapely
+from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
+
+from rscd.core.pixel_area import PixelAreas
+from rscd.core.publish import Publication, writing
+from rscd.core.runs import labelled, overlaps, runs_of
+from rscd.core.types import NOT_OBSERVABLE, SLAB, BandRecord, BoolArray, Grid
+from rscd.output.vector.features import FeatureStream
+from rscd.output.vector.style import changes_qml, extent_qml
+from rscd.vectorize.attributes import GEOMETRY_METADATA, REVIEW_STATES, Column, columns
+from rscd.vectorize.polygons import find_corners, trace
+
+_EXTENSION = "gpkg_schema", "http://www.geopackage.org/spec121/#extension_schema", "read-write"
+
+_REVIEW = "rscd_review"
+
+# Table definitions as the GeoPackage encoding standard 1.3 gives them (tables 9, 13 and 14 there).
+_TABLES = """
+CREATE TABLE IF NOT EXISTS gpkg_extensions (
+    table_name TEXT, column_name TEXT, extension_name TEXT NOT NULL, definition TEXT NOT NULL,
+    scope TEXT NOT NULL, CONSTRAINT ge_tce UNIQUE (table_name, column_name, extension_name));
+CREATE TABLE IF NOT EXISTS gpkg_data_columns (
+    table_name TEXT NOT NULL, column_name TEXT NOT NULL, name TEXT, title TEXT, description TEXT,
+    mime_type TEXT, constraint_name TEXT, CONSTRAINT pk_gdc PRIMARY KEY (table_name, column_name),
+    CONSTRAINT gdc_tn UNIQUE (table_name, name));
+CREATE TABLE IF NOT EXISTS gpkg_data_column_constraints (
+    constraint_name TEXT NOT NULL, constraint_type TEXT NOT NULL, value TEXT, min NUMERIC,
+    min_is_inclusive BOOLEAN, max NUMERIC, max_is_inclusive BOOLEAN, description TEXT,
+    CONSTRAINT gdcc_ntv UNIQUE (constraint_name, constraint_type, value));
+"""
+
+
+def add_data_dictionary(
+    database: sqlite3.Connection, layer: str, columns: Iterable[Column], review: Mapping[str, str]
+) -> None:
+    """Describe a layer's columns, and offer the review states as an enumeration.
+
+    Args:
+        database: An open GeoPackage.
+        layer: Name of the layer.
+        columns: Its columns.
+        review: Values that the column ``review`` may take, and what they mean.
+    """
+    database.executescript(_TABLES)
+    database.executemany(
+        "INSERT INTO gpkg_extensions VALUES (?, NULL, ?, ?, ?)",
+        [(table, *_EXTENSION) for table in ("gpkg_data_columns", "gpkg_data_column_constraints")],
+    )
+    # "name" is the alias that GDAL reads, and must be unique in a layer.
+    database.executemany(
+        "INSERT INTO gpkg_data_columns VALUES (?, ?, ?, ?, ?, NULL, ?)",
+        [(layer, c.name, c.alias, c.title, _told(c), _REVIEW if c.name == "review" else None) for c in columns],
+    )
+    database.executemany(
+        "INSERT INTO gpkg_data_column_constraints VALUES (?, 'enum', ?, NULL, NULL, NULL, NULL, ?)",
+        [(_REVIEW, value, meaning) for value, meaning in review.items()],
+    )
+
+
+def _told(column: Column) -> str:
+    return f"{column.meaning} [{column.unit}]" if column.unit else column.meaning
+
+
+Outside = Callable[[int, int], BoolArray]
+"""Which pixels lie outside the area of interest, shape (rows, width), by first row and number of rows."""
+
+COARSE_CELLS = 2048
+"""Longest side of the mask that the extent's polygon is traced from, in cells."""
+
+_GDAL_OPTIONS = {
+    "GDAL_CACHEMAX": 64,  # MB
+    # The index is made in one go at the end: in a thread beside, it grows in memory and saves no time.
+    "OGR_GPKG_ALLOW_THREADED_RTREE": "NO",
+}
+
+_EXTENT_SCHEMA = pa.schema(
+    [
+        ("observed_km2", pa.float64()),
+        ("not_observable_km2", pa.float64()),
+        ("outside_aoi_km2", pa.float64()),
+        pa.field("geometry", pa.binary(), metadata=GEOMETRY_METADATA),
+    ]
+)
+
+# As QGIS makes it, so that QGIS can add styles of its own.
+_STYLE_SQL = """
+CREATE TABLE layer_styles (
+    id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, f_table_catalog TEXT(256), f_table_schema TEXT(256),
+    f_table_name TEXT(256), f_geometry_column TEXT(256), styleName TEXT(30), styleQML TEXT, styleSLD TEXT,
+    useAsDefault BOOLEAN, description TEXT, owner TEXT(30), ui TEXT(30),
+    update_time DATETIME DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now')));
+INSERT INTO gpkg_contents (table_name, data_type, identifier, description, srs_id)
+    VALUES ('layer_styles', 'attributes', 'layer_styles', '', 0);
+"""
+
+
+class ObservedExtent:
+    """What was observed: its area, exact, and its polygon, on a coarse mask of at most 2048 x 2048 cells.
+
+    A cell counts as observed if any of its pixels is, so the polygon covers all that was observed and at most
+    a cell more; where everything was observed, it is the grid's own rectangle. What was not is told apart: a date
+    does not show it, or it lies outside the area of interest.
+    """
+
+    def __init__(self, grid: Grid, pixel_areas: PixelAreas, outside: Outside | None = None) -> None:
+        self.grid, self._outside = grid, outside
+        self.observed_m2 = 0.0
+        self.not_observable_m2 = 0.0
+        self.outside_aoi_m2 = 0.0
+        self._areas = pixel_areas
+        self._factor = -(-max(grid.shape) // COARSE_CELLS)
+        rows, cols = (-(-n // self._factor) for n in grid.shape)
+        self._cells = np.zeros((rows, cols), dtype=np.bool_)
+
+    def add(self, record: BandRecord) -> None:
+        """Take a band; each once, in any order."""
+        for start in range(0, record.height, SLAB):  # for masks take as much memory as the band
+            self._add(record.probability[start : start + SLAB] != NOT_OBSERVABLE, record.row + start)
+
+    def _add(self, observed: BoolArray, row: int) -> None:
+        rows = np.arange(row, row + len(observed)) // self._factor
+        self.observed_m2 += self._areas.total(observed, row)
+        if observed.all():
+            self._cells[rows[0] : rows[-1] + 1] = True
+            return
+        hidden = ~observed
+        if self._outside is not None:
+            outside = hidden & self._outside(row, len(hidden))
+            self.outside_aoi_m2 += self._areas.total(outside, row)
+            hidden &= ~outside
+        self.not_observable_m2 += self._areas.total(hidden, row)
+        first_of_cell = np.flatnonzero(np.diff(rows, prepend=-1))
+        cells = np.logical_or.reduceat(observed, first_of_cell, axis=0)
+        cells = np.logical_or.reduceat(cells, np.arange(0, observed.shape[1], self._factor), axis=1)
+        self._cells[rows[first_of_cell]] |= cells
+
+    def multipolygon(self) -> shapely.MultiPolygon:
+        """The observed cells, in the grid's CRS; empty if there are none."""
+        runs = runs_of(self._cells)
+        of = labelled(runs, overlaps(runs)).label.astype(np.int64) - 1
+        corners = find_corners(runs._replace(row=runs.row + 1), of, -1, len(self._cells) + 2)
+        a, b, _, d, e, _ = self.grid.transform
+        rings = trace(corners, mirrored=a * e - b * d > 0)
+        last = np.array([self.grid.width, self.grid.height])
+        rings = rings._replace(points=np.minimum(rings.points * self._factor, last))
+        return shapely.MultiPolygon(list(rings.polygons(self.grid.transform)))
+
+    def batch(self) -> pa.RecordBatch:
+        """The one feature of the layer ``extent``."""
+        areas = self.observed_m2, self.not_observable_m2, self.outside_aoi_m2
+        km2 = [[round(m2 / 1e6, 9)] for m2 in areas]
+        return pa.RecordBatch.from_arrays(
+            [*map(pa.array, km2), pa.array([shapely.to_wkb(self.multipolygon())])], schema=_EXTENT_SCHEMA
+        )
+
+
+def write_geopackage(
+    path: Path,
+    grid: Grid,
+    changes: FeatureStream,
+    extent: ObservedExtent,
+    *,
+    provenance: Callable[[], Mapping[str, object]],
+    publication: Publication,
+    style: str | None = None,
+) -> None:
+    """Write the GeoPackage beside its target, features as they come, and check it.
+
+    Args:
+        path: The target; may exist, its folder must.
+        grid: Gives the CRS.
+        changes: Features of the layer ``changes``.
+        extent: Feature of the layer ``extent``, once all changes have come.
+        provenance: Asked then. Names, and values that JSON can hold: the metadata of the layer ``changes``.
+        publication: Puts it in place.
+        style: QML of the layer ``changes``; ours if None.
+
+    Raises:
+        OutputError: It could not be written, or what was written is not sound. What making features raises comes
+            as it is.
+    """
+    temporary = publication.beside(path)
+    with changes.reader() as stream, vector_writing(path):
+        write_layer(temporary, "changes", "Polygon", grid.crs, stream)
+    with vector_writing(path):
+        _complete(temporary, grid, changes.schema, extent, provenance())
+        described = columns(bands_of(changes.schema.names))
+        look = style if style is not None else changes_qml(described, REVIEW_STATES)
+        add_styles(temporary, {"changes": look, "extent": extent_qml()})
+        _describe(temporary, described)
+        _check(temporary, changes.features)
+
+
+def vector_writing(path: Path) -> AbstractContextManager[None]:
+    """Turn what the file system, GDAL or SQLite says into an OutputError about ``path``."""
+    return writing(path, DataSourceError, DataLayerError, FeatureError, sqlite3.Error)
+
+
+def _complete(
+    path: Path, grid: Grid, schema: pa.Schema, extent: ObservedExtent, provenance: Mapping[str, object]
+) -> None:
+    """Add what is known once all features have come: the layer ``extent``, and the metadata of ``changes``."""
+    write_layer(path, "extent", "MultiPolygon", grid.crs, pa.Table.from_batches([extent.batch()]))
+    # The layer's, for a data set's metadata makes GDAL leave an .aux.xml beside the file when it is read.
+    metadata = {key: json.dumps(value, ensure_ascii=False) for key, value in provenance.items()}
+    write_layer(path, "changes", "Polygon", grid.crs, schema.empty_table(), append=True, layer_metadata=metadata)
+
+
+def write_layer(
+    path: Path, layer: str, kind: str, crs: str, features: pa.Table | pa.RecordBatchReader, **more: object
+) -> None:
+    """Write a layer of a GeoPackage, which is made if it is not there.
+
+    Args:
+        path: The GeoPackage.
+        layer: Name.
+        kind: Type of its geometries.
+        crs: What pyproj takes.
+        features: With a column ``geometry``, WKB.
+        more: Options of ``pyogrio.write_arrow``.
+    """
+    pyogrio.set_gdal_config_options(_GDAL_OPTIONS)  # pyogrio brings a GDAL of its own
+    pyogrio.write_arrow(
+        features,
+        str(path),
+        layer=layer,
+        driver="GPKG",
+        geometry_type=kind,
+        crs=crs,
+        geometry_name="geometry",  # in the Arrow stream
+        layer_options={"GEOMETRY_NAME": "geometry", "SPATIAL_INDEX": "YES"},  # in the GeoPackage
+        **more,
+    )
+
+
+def add_styles(path: Path, styles: Mapping[str, str]) -> None:
+    """Give layers of a GeoPackage their look in QGIS.
+
+    Args:
+        path: The GeoPackage; it has no styles yet.
+        styles: Layer -> QML.
+    """
+    with closing(sqlite3.connect(path)) as database, database:
+        database.executescript(_STYLE_SQL)
+        database.executemany(
+            "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column,"
+            " styleName, styleQML, styleSLD, useAsDefault, description, owner)"
+            " VALUES ('', '', :layer, 'geometry', :layer, :qml, '', 1, '', '')",
+            [{"layer": layer, "qml": qml} for layer, qml in styles.items()],
+        )
+
+
+def bands_of(names: Iterable[str]) -> list[str]:
+    """Names of the bands whose means are among a layer's columns."""
+    return [name.removeprefix("before_") for name in names if name.startswith("before_")]
+
+
+def _describe(path: Path, described: Sequence[Column]) -> None:
+    with closing(sqlite3.connect(path)) as database, database:
+        add_data_dictionary(database, "changes", described, REVIEW_STATES)
+
+
+def _check(path: Path, features: int) -> None:
+    """Open the file anew and compare it with what was meant."""
+    with closing(sqlite3.connect(path)) as database:
+        verdict = database.execute("PRAGMA quick_check").fetchone()[0]
+        if verdict != "ok":
+            raise OSError(f"SQLite's check of it failed: {verdict}")
+        # A disk that fills up while GDAL builds the index raises nothing: the index is not there.
+        indexed = database.execute("SELECT count(*) FROM rtree_changes_geometry_rowid").fetchone()[0]
+        if indexed != features:
+            raise OSError(f"the index of layer changes holds {indexed} features of {features}")
+    for layer, expected in (("changes", features), ("extent", 1)):
+        found = pyogrio.read_info(path, layer=layer, force_feature_count=True)["features"]
+        if found != expected:
+            raise OSError(f"layer {layer} holds {found} features of {expected}")

@@ -1,0 +1,129 @@
+"""What headers say of an image: sensor, date, footprint."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyproj
+import rasterio
+import shapely
+
+from rscd.core.errors import DataError
+from rscd.core.grid import grid_of, place
+from rscd.core.mapping import outline_of
+from rscd.core.types import Grid
+from rscd.scene.raster import GDAL_OPTIONS, open_raster
+
+SENSORS = re.compile(
+    r"\b(sentinel[-_ ]?[1-6][abc]?|landsat[-_ ]?[1-9]?|modis|viirs|planetscope|rapideye|worldview[-_ ]?[1-4]?"
+    r"|geoeye|quickbird|ikonos|pl[eé]iades|spot[-_ ]?[1-7]|kompsat|gaofen|superview|naip|terrasar|radarsat"
+    r"|palsar|s1[abc]|s2[abc]|s2[abc]?_msi|sar)\b",
+    re.IGNORECASE,
+)
+
+DATA_SETS = {"OSCD": "sentinel2"}
+"""Training data -> the sensor that it shows, in lower case letters and digits."""
+
+KEYS = re.compile("sensor|satellite|mission|platform|spacecraft|instrument|description|software|title|source", re.I)
+"""Tags that may name one."""
+
+
+def named_sensor(tags: dict[str, Any]) -> str:
+    """The sensor that a GeoTIFF's tags name; empty if none is recognised.
+
+    Args:
+        tags: Name -> value.
+    """
+    for name, value in tags.items():
+        found = SENSORS.search(str(value)) if KEYS.search(name) else None
+        if found is not None:
+            return found[0]
+    return ""
+
+
+def date_taken(tags: dict[str, Any]) -> str:
+    """The day that a GeoTIFF's tag TIFFTAG_DATETIME names, as 2024-05-31; empty if it names none."""
+    found = re.match(r"(\d{4})[:/-](\d\d)[:/-](\d\d)(?!\d)", str(tags.get("TIFFTAG_DATETIME", "")))
+    try:
+        return date(*map(int, found.groups())).isoformat() if found else ""
+    except ValueError:
+        return ""
+
+
+def unseen(sensor: str, trained_on: str) -> bool:
+    """Whether a model has not been trained on a sensor, as far as its contract says.
+
+    Args:
+        sensor: As the tags name it.
+        trained_on: The contract's words on the training data.
+    """
+    plain = re.sub(r"[^a-z0-9]", "", sensor.lower())
+    plain = re.sub(r"^s([12])", r"sentinel\1", plain)
+    known = [seen for data, seen in DATA_SETS.items() if data in trained_on]
+    words = re.sub(r"[^a-z0-9]", "", trained_on.lower())
+    return bool(plain) and plain not in words and not any(plain.startswith(seen) for seen in known)
+
+
+WGS84 = "EPSG:4326"
+
+_IN_NAME = re.compile(r"(?<!\d)((?:19|20)\d{2})([-_.]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?!\d)")
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a file's header tells of place and time."""
+
+    outline: Any
+    """Shapely polygon, longitude and latitude in degrees."""
+    date: datetime | None
+    """When it was taken, UTC: the TIFF's own tag, else a date in the file's name; None if neither tells."""
+
+
+def read_footprint(path: Path, *, remote: bool = False) -> Footprint:
+    """Read a GeoTIFF's outline and date.
+
+    Args:
+        path: The file.
+        remote: Whether it may be an address.
+
+    Raises:
+        DataError: It cannot be opened, or lies nowhere on earth.
+    """
+    with rasterio.Env(**GDAL_OPTIONS), open_raster(path, remote=remote) as dataset:
+        if dataset.crs is None or dataset.transform.is_identity:
+            raise DataError("has no place on earth", path=path, remedy="georeference it first")
+        return Footprint(
+            outline_lonlat(grid_of(dataset), path), _date(dataset.tags().get("TIFFTAG_DATETIME"), path)
+        )
+
+
+def outline_lonlat(grid: Grid, path: Path) -> Any:  # noqa: ANN401 - shapely has no types
+    """A grid's outline as a polygon of longitude and latitude, degrees.
+
+    Raises:
+        DataError: Its CRS does not lead there.
+    """
+    way = pyproj.Transformer.from_crs(grid.crs, WGS84, always_xy=True)
+    points = np.stack(way.transform(*place(grid.transform, *outline_of(grid))), axis=1)
+    points = points[np.isfinite(points).all(axis=1)]
+    if len(points) < 3:
+        raise DataError("has no place on earth", path=path, remedy="check its CRS")
+    return shapely.make_valid(shapely.Polygon(points))
+
+
+def _date(tag: str | None, path: Path) -> datetime | None:
+    try:
+        return datetime.strptime((tag or "").strip(), "%Y:%m:%d %H:%M:%S").replace(tzinfo=UTC)
+    except ValueError:
+        found = _IN_NAME.search(path.stem)
+    if found is None:
+        return None
+    try:
+        return datetime(int(found[1]), int(found[3]), int(found[4]), tzinfo=UTC)
+    except ValueError:  # 31 February
+        return None

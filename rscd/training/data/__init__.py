@@ -1,0 +1,1 @@
+"""Labelled data: tiles, scenes, labels, reviews, and crops cut from them."""

@@ -1,0 +1,192 @@
+"""Batches of crops. What sample number n is depends on the seed and n alone: any run can begin at any step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from torch import Tensor
+
+from rscd.core.errors import DataError
+from rscd.core.types import LongArray
+from rscd.options.config import TrainConfig
+from rscd.training.data.augmentation import Crop, augment, random_crop
+from rscd.training.data.tiles import CHANGED, IGNORED, SUFFIXES, UNCHANGED, Tile, check_values, read_image
+
+SAME = 0.4
+"""Share of pairs that show one place twice."""
+
+
+class OneDate:
+    """Images and outlines of some folders.
+
+    Args:
+        folders: Each holds ``image/`` and ``label/``, with files of equal stems; a label is 0, and 1 or 255 where
+            the thing is.
+
+    Raises:
+        DataError: A folder lacks one of them, or an image has no label.
+    """
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self.files = [pair for folder in folders for pair in _files(folder)]
+
+    def pair(self, size: int, scale: tuple[float, float], rng: Generator) -> tuple[Crop, str]:
+        """Draw a pair of ``size`` px at zooms from ``scale``, and tell where it is from.
+
+        Raises:
+            DataError: A file cannot be read, or is not as it should be.
+        """
+        one, other = (int(i) for i in rng.integers(len(self.files), size=2))
+        name = self.files[one][0].name
+        first = random_crop(_read(*self.files[one]), size, scale, rng)
+        if one == other or rng.random() < SAME:
+            unchanged = np.full_like(first.label, UNCHANGED)
+            return first._replace(label=unchanged, built=np.stack([first.label, first.label])), name
+        second = random_crop(_read(*self.files[other]), size, scale, rng)
+        label = np.where(first.label != second.label, np.uint8(CHANGED), np.uint8(UNCHANGED))
+        label[(first.label == IGNORED) | (second.label == IGNORED)] = IGNORED
+        both = np.stack([first.label, second.label])
+        return Crop(first.before, second.before, label, both), f"{name} and {self.files[other][0].name}"
+
+
+def _files(folder: Path) -> list[tuple[Path, Path]]:
+    labels = {path.stem: path for path in sorted((folder / "label").glob("*")) if path.suffix.lower() in SUFFIXES}
+    images = [path for path in sorted((folder / "image").glob("*")) if path.suffix.lower() in SUFFIXES]
+    missing = [path.name for path in images if path.stem not in labels]
+    if not images or missing:
+        problem = f"has no label for {missing[0]}" if missing else "holds no images of one date"
+        raise DataError(problem, path=folder, remedy="make folders image/ and label/ with files of equal names")
+    return [(path, labels[path.stem]) for path in images]
+
+
+def _read(image: Path, label: Path) -> Crop:
+    pixels, outlined = np.moveaxis(read_image(image, "RGB"), 2, 0), read_image(label, "L")
+    check_values(np.unique(outlined), label)
+    if pixels.shape[1:] != outlined.shape:
+        raise DataError("its size is not that of its image", path=label, remedy="make both of one size")
+    there = (outlined > 0).astype(np.uint8)
+    return Crop(pixels, pixels, there)
+
+
+RENDERED, RENDERED_SEED = 512, 1_000_000
+"""Rendered scenes in the training pool, and the seed of the first."""
+
+RENDERED_GSD_M = 0.35, 0.8
+"""Range of their pixel sizes, m."""
+
+ORDER, SAMPLE = 0, 1
+"""What a generator is for, beside the seed: the order of tiles, or all that is random of one sample."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Crops of one step."""
+
+    before: Tensor
+    """(N, 3, crop, crop) uint8."""
+    after: Tensor
+    """(N, 3, crop, crop) uint8."""
+    label: Tensor
+    """(N, crop, crop) uint8, as in ``tiles``."""
+    names: tuple[str, ...]
+    """Where each crop is from."""
+    built: Tensor | None = None
+    """(N, 2, crop, crop) uint8, as in ``Crop``; None where it is known of no crop."""
+
+
+class Batches:
+    """The crops of a run.
+
+    Args:
+        tiles: Labelled tiles, in an order that does not change.
+        config: Sizes, zoom, share of rendered scenes, seed.
+        rank: This process makes share ``rank`` of ``processes`` equal shares of each batch.
+        processes: Number of shares.
+        threads: Threads that cut crops; the crops do not depend on it.
+    """
+
+    def __init__(
+        self, tiles: Sequence[Tile], config: TrainConfig, rank: int = 0, processes: int = 1, threads: int = 1
+    ) -> None:
+        self.tiles, self.config, self.threads = tiles, config, threads
+        share = config.batch_size // processes
+        self.share = range(rank * share, (rank + 1) * share)
+        self._one_date = OneDate(config.one_date)
+        # a large tile is drawn more often, so that every piece of ground is seen equally often
+        self._spread = np.repeat(np.arange(len(tiles)), [max(1, t.pixels() // config.crop**2) for t in tiles])
+        self._order = lru_cache(maxsize=2)(self._shuffled)
+
+    def steps(self, start: int, stop: int) -> Iterator[Batch]:
+        """Yield the batches of steps ``start`` to ``stop - 1``."""
+        with ThreadPoolExecutor(self.threads) as pool:
+            for step in range(start, stop):
+                first = step * self.config.batch_size
+                samples = pool.map(self.sample, (first + place for place in self.share))
+                crops, names = zip(*samples, strict=True)
+                before, after, label = (
+                    torch.from_numpy(np.stack(part))
+                    for part in zip(*((c.before, c.after, c.label) for c in crops), strict=True)
+                )
+                yield Batch(before, after, label, names, _built(crops))
+
+    def sample(self, number: int) -> tuple[Crop, str]:
+        """Make sample ``number`` of the run, and tell where it is from."""
+        rng = np.random.default_rng((self.config.seed, SAMPLE, number))
+        config, kind = self.config, rng.random()
+        if kind < config.simulated:
+            scene = int(rng.integers(RENDERED))
+            tile, name = _rendered(scene, 2 * config.crop), f"rendered scene {scene}"
+        elif kind < config.simulated + config.one_date_share:
+            crop, name = self._one_date.pair(config.crop, config.scale, rng)
+            return augment(crop, rng), name
+        else:
+            drawn = self.tiles[self._drawn(number)]
+            tile, name = Crop(*drawn.read()), drawn.name
+        return augment(random_crop(tile, config.crop, config.scale, rng), rng), name
+
+    def _drawn(self, number: int) -> int:
+        """Which tile: all are drawn before one is drawn again."""
+        turn, place = divmod(number, len(self._spread))
+        return int(self._order(turn)[place])
+
+    def _shuffled(self, turn: int) -> LongArray:
+        return np.random.default_rng((self.config.seed, ORDER, turn)).permutation(self._spread)
+
+
+def _built(crops: Sequence[Crop]) -> Tensor | None:
+    """What is known of each date by itself, (N, 2, H, W)."""
+    if all(crop.built is None for crop in crops):
+        return None
+    unknown = np.full((2, *crops[0].label.shape), IGNORED, np.uint8)
+    return torch.from_numpy(np.stack([unknown if crop.built is None else crop.built for crop in crops]))
+
+
+@lru_cache(maxsize=RENDERED)
+def _rendered(number: int, side: int) -> Crop:
+    """Render scene ``number`` of the training pool: the layouts in turn, seeds apart from tests and demo."""
+    from rscd.core.types import Window
+    from rscd.simulate.scene import Scene
+    from rscd.simulate.spec import LAYOUTS, SceneSpec
+
+    layouts = [name for name in LAYOUTS if name != "demo"]  # held out
+    layout = layouts[number % len(layouts)]
+    rng = np.random.default_rng(RENDERED_SEED + number)
+    spec = SceneSpec(
+        seed=RENDERED_SEED + number,
+        width=side,
+        height=side,
+        layout=layout,
+        gsd_m=round(float(np.exp(rng.uniform(*np.log(RENDERED_GSD_M)))), 3),
+        change_share=float(rng.uniform(0.2, 0.6)),
+        vanished_share=float(rng.uniform(0.1, 0.5)),
+    )
+    view = Scene(spec).render(Window(0, 0, side, side))
+    label = (view.label > 0).astype(np.uint8) * np.uint8(CHANGED)
+    return Crop(view.before, view.after, label, np.stack([view.before_built, view.after_built]).astype(np.uint8))

@@ -1,0 +1,277 @@
+"""Labelled tiles: what any of them can do, and those that lie in folders ``A/``, ``B/`` and ``label/``.
+
+The folders are found under the names that data sets give them (LEVIR-CD, WHU-CD, CLCD, S2Looking, CDD ...). Which
+tiles are for what is told by ``list/train.txt``, ``list/val.txt``, ``list/test.txt``, or by folders ``train/``,
+``val/``, ``test/`` that each hold the three. Nothing here needs GDAL.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from rscd.core.errors import DataError
+from rscd.core.types import ByteArray
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+
+FOLDERS = (
+    ("A", "a", "Image1", "image1", "im1", "before"),
+    ("B", "b", "Image2", "image2", "im2", "after"),
+    ("label", "Label", "labels", "OUT", "out", "mask", "masks", "GT", "gt"),
+)
+"""Names of the folders of the earlier date, the later date and the labels; the first that is there is taken."""
+
+UNCHANGED, CHANGED, IGNORED = 0, 1, 2
+"""Values of a label in memory: IGNORED pixels are not to be judged, neither in training nor in validation."""
+
+Triple = tuple[ByteArray, ByteArray, ByteArray]
+"""before (3, H, W), after (3, H, W), label (H, W) of UNCHANGED, CHANGED and IGNORED."""
+
+OnBad = Callable[[DataError], None]
+"""Called for what cannot be used; what raises there stops the search."""
+
+
+class Tile(Protocol):
+    """A labelled pair of images, from wherever."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages; no two tiles share a name."""
+
+    @property
+    def scene(self) -> str:
+        """Tiles of one scene stay on one side of the split between training and validation."""
+
+    def pixels(self) -> int:
+        """How many pixels it has, found out cheaply."""
+
+    def truth(self) -> ByteArray:
+        """The label (H, W) of UNCHANGED, CHANGED and IGNORED, checked against the images without decoding them."""
+
+    def values(self) -> tuple[int, ...]:
+        """The values that the label's file holds; none where polygons are burnt."""
+
+    def contents(self) -> list[str]:
+        """Lines that tell what is in it, whatever folder it lies in: equal for equal tiles."""
+
+    def gsd_m(self) -> float | None:
+        """Its ground sample distance in m, where that is known."""
+
+    def read(self) -> Triple:
+        """Images and label."""
+
+
+@dataclass(frozen=True)
+class FolderTile:
+    """The three files of one labelled pair."""
+
+    before: Path
+    """Image of the earlier date."""
+    after: Path
+    """Image of the later date."""
+    label: Path
+    """0 is unchanged, 1 or 255 changed."""
+
+    @property
+    def name(self) -> str:
+        """The label's path, which no other tile has."""
+        return str(self.label.resolve())
+
+    @property
+    def scene(self) -> str:
+        """What its stem says of where it was cut from."""
+        return scene_of(self.label.stem)
+
+    def read(self) -> Triple:
+        """Decode the tile.
+
+        Raises:
+            DataError: A file cannot be read, sizes differ, or the label has values beyond 0, 1 and 255.
+        """
+        label = self.truth()
+        before, after = (np.moveaxis(read_image(path, "RGB"), 2, 0) for path in (self.before, self.after))
+        return before, after, label
+
+    def truth(self) -> ByteArray:
+        """The label (H, W), UNCHANGED or CHANGED, its size compared with those in the images' headers.
+
+        Raises:
+            DataError: As of ``read``, short of what decoding the images would show.
+        """
+        sizes = [_size(path) for path in self.paths]
+        if len(set(sizes)) > 1:
+            told = ", ".join(
+                f"{n} {w} x {h}" for n, (w, h) in zip(("before", "after", "label"), sizes, strict=True)
+            )
+            raise DataError(f"sizes differ: {told} px", path=self.label, remedy="cut all three to one size")
+        label = read_image(self.label, "L")
+        check_values(np.unique(label), self.label)
+        return (label > 0).astype(np.uint8)
+
+    def contents(self) -> list[str]:
+        """Name and size of the images, name and sha256 of the label."""
+        images = [f"{_tail(path)}|{path.stat().st_size}" for path in (self.before, self.after)]
+        return [*images, f"{_tail(self.label)}|{hashlib.sha256(self.label.read_bytes()).hexdigest()}"]
+
+    def gsd_m(self) -> float | None:
+        """Not known."""
+        return None
+
+    def values(self) -> tuple[int, ...]:
+        """The values that the label's file holds, ascending."""
+        return tuple(np.unique(read_image(self.label, "L")).tolist())
+
+    def pixels(self) -> int:
+        """Pixels of the tile, from the label's header.
+
+        Raises:
+            DataError: The file cannot be opened.
+        """
+        width, height = _size(self.label)
+        return width * height
+
+    @property
+    def paths(self) -> tuple[Path, Path, Path]:
+        """Before, after, label."""
+        return self.before, self.after, self.label
+
+
+def check_values(values: np.ndarray, path: Path) -> None:
+    """Refuse a label file that holds more than 0, 1 and 255.
+
+    Raises:
+        DataError: It does.
+    """
+    odd = sorted(set(values.tolist()) - {0, 1, 255})
+    if odd:
+        told = ", ".join(f"{value:g}" for value in odd[:5]) + (" ..." if len(odd) > 5 else "")
+        remedy = "use 0 for unchanged and 1 or 255 for changed; a label saved as JPEG must be made anew"
+        raise DataError(f"label values {told} beyond 0, 1 and 255", path=path, remedy=remedy)
+
+
+def scene_of(stem: str) -> str:
+    """The scene that a tile was cut from, where its name tells: what is before its numbers of row and column.
+
+    Trailing numbers go as long as a number is left that can tell scenes apart: ``train_12_0_3`` and
+    ``train_12_r256_c512`` are of ``train_12``, and ``train_12`` is a scene itself.
+    """
+    short = stem
+    while (cut := re.fullmatch(r"(.*\d.*?)[_\-. ]+[rcxy]?\d+", short)) is not None:
+        short = cut[1]
+    return short
+
+
+def _tail(path: Path) -> str:
+    """A file's name within its data set, e.g. ``tiles/label/7.png``."""
+    return "/".join(path.absolute().parts[-3:])
+
+
+def _size(path: Path) -> tuple[int, int]:
+    with _opened(path) as image:
+        return image.size
+
+
+def read_image(path: Path, mode: str) -> ByteArray:
+    """Decode a file to ``mode``, RGB (H, W, 3) or L (H, W).
+
+    Raises:
+        DataError: It cannot be read, or has more than 8 bit.
+    """
+    with _opened(path) as image:
+        if image.mode.startswith(("I", "F")):
+            remedy = "convert it to 8 bit, or give the scene as GeoTIFFs, which are scaled"
+            raise DataError(f"has pixels of more than 8 bit (mode {image.mode})", path=path, remedy=remedy)
+        # a 1-bit label is 0/255 after conversion, a palette label keeps its indices
+        raw = image if mode == "L" and image.mode == "P" else image.convert(mode)
+        return np.asarray(raw, dtype=np.uint8)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path) as image:
+            yield image
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise DataError(f"cannot be read: {error}", path=path, remedy="replace or remove this tile") from error
+
+
+def refuse(error: DataError) -> None:
+    """Stop at the first thing that cannot be used."""
+    raise error
+
+
+def find_tiles(folders: Sequence[Path], on_bad: OnBad = refuse) -> list[FolderTile]:
+    """List all tiles of the folders, sorted by folder and stem.
+
+    Raises:
+        DataError: A folder has no such layout, holds no tile, or a tile lacks a partner (to ``on_bad``).
+    """
+    return [tile for folder in folders for tile in _tiles_of(folder, None, on_bad)]
+
+
+def find_part(folder: Path, part: str, on_bad: OnBad = refuse) -> list[FolderTile] | None:
+    """The tiles for ``part`` (train, val, test), by a list or a folder of that name; None if neither is there.
+
+    Raises:
+        DataError: As of ``find_tiles``; a listed tile that is not there too.
+    """
+    if not has_layout(folder):
+        return _tiles_of(folder / part, None, on_bad) if has_layout(folder / part) else None
+    listed = folder / "list" / f"{part}.txt"
+    return _tiles_of(folder, listed, on_bad) if listed.is_file() else None
+
+
+def has_layout(folder: Path) -> bool:
+    """Whether a folder holds tiles: one with a folder for each date."""
+    return all(_first_of(folder, names) is not None for names in FOLDERS[:2])
+
+
+def _first_of(folder: Path, names: Sequence[str]) -> Path | None:
+    return next((folder / name for name in names if (folder / name).is_dir()), None)
+
+
+def _tiles_of(folder: Path, listed: Path | None, on_bad: OnBad) -> list[FolderTile]:
+    parts = []
+    for names in FOLDERS:
+        found = _first_of(folder, names)
+        if found is None:
+            other = f" (or {', '.join(names[1:])})"
+            problem = f"no folder {names[0]}/{other}" if folder.is_dir() else "no such folder"
+            on_bad(DataError(problem, path=folder, remedy="lay tiles out as A/, B/ and label/"))
+            return []
+        parts.append(found)
+    images = [_by_stem(part) for part in parts]
+    if not images[0]:
+        remedy = f"put tiles there ({', '.join(SUFFIXES)})"
+        on_bad(DataError(f"no image in {parts[0].name}/", path=folder, remedy=remedy))
+        return []
+    stems = sorted(set[str]().union(*images)) if listed is None else _listed(listed)
+    tiles = []
+    for stem in stems:
+        lacking = [part for part, found in zip(parts, images, strict=True) if stem not in found]
+        for part in lacking:
+            where = "" if listed is None else f", which {listed} names"
+            remedy = "add it, or take its partners out"
+            on_bad(DataError(f"no partner for {stem!r}{where}", path=part, remedy=remedy))
+        if not lacking:
+            tiles.append(FolderTile(*(found[stem] for found in images)))
+    return tiles
+
+
+def _listed(path: Path) -> list[str]:
+    """The stems that a list names: the first word of each line, with or without a suffix."""
+    words = [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [Path(word).stem if word.lower().endswith(SUFFIXES) else Path(word).name for word in words]
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    return {p.stem: p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES}

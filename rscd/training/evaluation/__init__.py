@@ -1,0 +1,1 @@
+"""Evaluation: maps, metrics, scores, figures."""

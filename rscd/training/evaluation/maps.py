@@ -1,0 +1,94 @@
+"""Probability maps of labelled tiles and pairs, through the very stages that ``detect`` uses."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+import pyproj
+
+from rscd.core.contract import Contract
+from rscd.core.pixel_area import PixelAreas
+from rscd.core.types import ByteArray, Grid
+from rscd.inference.predictor import Predictor, fit_to, window_on_grid
+from rscd.inference.strips import band_records
+from rscd.inference.workers import ahead
+from rscd.scene.prepare import Prepared
+from rscd.scene.window_stream import WindowInput, read_windows, windows_in_memory
+from rscd.scene.windows import WindowPlan
+
+FLAT = pyproj.CRS.from_user_input("+proj=aeqd +lat_0=0 +lon_0=0 +datum=WGS84 +units=m +type=crs").to_wkt()
+"""Where a tile without a place lies: around a point where a metre is a metre."""
+
+
+@dataclass(frozen=True)
+class Mapper:
+    """A model with the windows and the threshold that ``detect`` would use."""
+
+    predictor: Predictor
+    """The network, with its calibration."""
+    contract: Contract
+    """What it promises."""
+    window: int
+    """Side of its window, px of the model."""
+    overlap: int
+    """Overlap of windows, px of the model."""
+    threshold: int
+    """Smallest probability value (1..254) that counts as changed."""
+
+    def of_tile(self, before: ByteArray, after: ByteArray, gsd_m: float) -> ByteArray:
+        """Probability values (rows, columns) of a tile's images (3, rows, columns) of pixels of ``gsd_m`` m.
+
+        Raises:
+            DataError: The model does not take such pixels.
+        """
+        height, width = before.shape[1:]
+        grid = Grid(FLAT, (gsd_m, 0.0, 0.0, 0.0, -gsd_m, 0.0), width, height)
+        factor = (self.contract.working_gsd(gsd_m, "--gsd") or gsd_m) / gsd_m
+        plan = WindowPlan.over(*grid.shape, *self._sides(factor))
+        return self._values(windows_in_memory(before, after, plan), plan, grid, factor)
+
+    def of_pair(self, prepared: Prepared) -> ByteArray:
+        """Probability values (rows, columns) of a pair's common grid; 255 is not observable.
+
+        Raises:
+            DataError: The model does not take such pixels, or a block cannot be decoded.
+        """
+        if prepared.refusal is not None:
+            raise prepared.refusal
+        prepared = self.framed(prepared)
+        plan = WindowPlan.on(prepared.pair.full, prepared.pair.crop, *self._sides(prepared.factor))
+        with closing(ahead(read_windows(prepared.pair, plan))) as windows:
+            return self._values(windows, plan, prepared.pair.grid, prepared.factor)
+
+    def framed(self, prepared: Prepared) -> Prepared:
+        """The pair on the grid on which ``of_pair`` maps it."""
+        return prepared.with_margin(self._sides(prepared.factor)[1])
+
+    def least_px(self, gsd_m: float) -> int:
+        """Pixels of the contract's minimum mapping unit."""
+        return math.ceil(self.contract.minimum_m2(gsd_m) / gsd_m**2)
+
+    def _sides(self, factor: float) -> tuple[int, int]:
+        return window_on_grid(self.window, self.overlap, factor)
+
+    def _values(self, windows: Iterable[WindowInput], plan: WindowPlan, grid: Grid, factor: float) -> ByteArray:
+        # a batch never spans two rows of windows and is padded: a large one would be mostly padding on small tiles
+        predictor = copy.copy(self.predictor)
+        predictor.batch_size = min(predictor.batch_size, plan.cols.count)
+        records = band_records(
+            windows,
+            plan,
+            fit_to(predictor, self.window, factor),
+            batch_size=predictor.batch_size,
+            lanes=predictor.lanes,
+            presence=predictor.presence,
+            threshold=self.threshold,
+            grid=grid,
+            areas=PixelAreas(grid),
+        )
+        return np.concatenate([record.probability for record in records])

@@ -1,0 +1,1 @@
+"""Strip records to polygons with attributes."""

@@ -1,0 +1,157 @@
+"""Other outlines than the pixels': simplified, regularised, holes filled; valid, and never over a neighbour."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+
+from rscd.core.pixel_area import Ellipsoid
+from rscd.core.types import BoolArray, ComponentTable, Grid
+from rscd.inference.components import concatenate, take
+from rscd.vectorize.attributes import GeometryArray
+
+Reshape = Callable[[GeometryArray], GeometryArray]
+"""Pixel outlines -> candidates for their place, one each; what is no valid polygon is not taken."""
+
+
+def metres_per_unit(grid: Grid, ellipsoid: Ellipsoid) -> tuple[float, float]:
+    """Metres in a CRS unit, eastwards and northwards, at the middle of the grid."""
+    a, b, c, d, e, f = grid.transform
+    col, row = grid.width / 2, grid.height / 2
+    x, y = a * col + b * row + c, d * col + e * row + f
+    step = max(abs(a), abs(b)), max(abs(d), abs(e))  # CRS units: a pixel, as metres per unit vary
+    here, east, north = ellipsoid.positions(np.array([x, x + step[0], x]), np.array([y, y, y + step[1]]))
+    return float(np.linalg.norm(east - here) / step[0]), float(np.linalg.norm(north - here) / step[1])
+
+
+def simplify(tolerance: float) -> Reshape:
+    """Douglas-Peucker with a tolerance in CRS units."""
+    return lambda exact: np.asarray(shapely.simplify(exact, tolerance, preserve_topology=True))
+
+
+@dataclass
+class _Pending:
+    """Features that reshaping still needs, with their pixel outlines and their new ones."""
+
+    table: ComponentTable
+    exact: GeometryArray
+    new: GeometryArray
+    settled: BoolArray
+
+    def pick(self, which: BoolArray) -> _Pending:
+        rows = np.flatnonzero(which)
+        return _Pending(take(self.table, rows), self.exact[rows], self.new[rows], self.settled[rows])
+
+
+class Reshaper:
+    """Gives polygons new outlines so that no two overlap, whatever the order in which they come.
+
+    A polygon keeps its pixel outline if its new one is no valid polygon, or meets the pixel outline or the new
+    outline of another polygon in more than points. That depends on the two polygons alone, so a feature is
+    settled once everything within reach of it is complete, and what is behind it need not be held.
+
+    Args:
+        grid: The polygons' grid.
+        reshape: Makes new outlines.
+        reach: How far two new outlines can come towards each other together, CRS units.
+    """
+
+    def __init__(self, grid: Grid, reshape: Reshape, reach: float) -> None:
+        a, b, _, d, e, _ = grid.transform
+        self._reshape = reshape
+        self._reach = int(np.ceil(reach * np.hypot(a, d) / abs(a * e - b * d))) + 1
+        self._pending: _Pending | None = None
+
+    def settle(
+        self, table: ComponentTable, exact: GeometryArray, horizon: int
+    ) -> tuple[ComponentTable, GeometryArray]:
+        """Take complete features; returns those that nothing from row ``horizon`` on can reach."""
+        pending = self._with(table, exact)
+        ready = ~pending.settled & (pending.table.bbox[:, 2] + self._reach <= horizon)
+        chosen = np.where(self._clashes(pending), pending.exact, pending.new)[ready]
+        out = take(pending.table, np.flatnonzero(ready))
+        pending.settled |= ready
+        first = int(pending.table.bbox[~pending.settled, 0].min(initial=horizon))
+        self._pending = pending.pick(~pending.settled | (pending.table.bbox[:, 2] + self._reach > first))
+        return out, chosen
+
+    def _with(self, table: ComponentTable, exact: GeometryArray) -> _Pending:
+        new = self._reshape(exact)
+        polygon = shapely.get_type_id(new) == shapely.GeometryType.POLYGON
+        new = np.where(polygon & shapely.is_valid(new) & ~shapely.is_empty(new), new, exact)
+        settled = np.zeros(len(table), dtype=np.bool_)
+        old = self._pending
+        if old is None:
+            return _Pending(table, exact, new, settled)
+        return _Pending(
+            concatenate(old.table, table),
+            np.concatenate([old.exact, exact]),
+            np.concatenate([old.new, new]),
+            np.concatenate([old.settled, settled]),
+        )
+
+    @staticmethod
+    def _clashes(pending: _Pending) -> BoolArray:
+        n = len(pending.new)
+        others = np.concatenate([pending.new, pending.exact])
+        mine, other = shapely.STRtree(others).query(pending.new, predicate="intersects")
+        mine, other = mine[other % n != mine], other[other % n != mine]
+        one, two = pending.new[mine], others[other]
+        meets = shapely.relate_pattern(one, two, "T********") | shapely.relate_pattern(one, two, "****1****")
+        return np.asarray(np.bincount(mine[meets], minlength=n) > 0)
+
+
+class HoleFiller:
+    """Fills small holes in which nothing else lies: no other polygon, and no unobservable ground.
+
+    What lies in a hole is complete no later than what is around it. So complete polygons are remembered for
+    as long as something that began above their last row is still unfinished.
+
+    Args:
+        grid: The polygons' grid.
+        fill_m2: Holes of less than this area are filled, m2.
+    """
+
+    def __init__(self, grid: Grid, fill_m2: float) -> None:
+        a, b, _, d, e, _ = grid.transform
+        self._pixel, self._fill_m2 = abs(a * e - b * d), fill_m2
+        self._known: GeometryArray = np.empty(0, dtype=object)
+        self._known_stop = np.zeros(0, dtype=np.int64)
+
+    def fill(self, table: ComponentTable, polygons: GeometryArray, horizon: int) -> GeometryArray:
+        """Outlines without their small holes.
+
+        Args:
+            table: Complete components.
+            polygons: Their pixel outlines.
+            horizon: First row of what is still unfinished.
+        """
+        known = np.concatenate([self._known, polygons])
+        stop = np.concatenate([self._known_stop, table.bbox[:, 2]])
+        with_holes = np.flatnonzero((shapely.get_num_interior_rings(polygons) > 0) & (table.hidden_edges == 0))
+        out = polygons.copy()
+        if len(with_holes):
+            tree = shapely.STRtree(known)
+            for i in with_holes:
+                per_unit = table.area_m2[i] / table.pixels[i] / self._pixel  # m2 in a square CRS unit
+                out[i] = self._filled(polygons[i], self._fill_m2 / per_unit, tree)
+        recent = stop > horizon
+        self._known, self._known_stop = known[recent], stop[recent]
+        return out
+
+    @staticmethod
+    def _filled(polygon: shapely.Polygon, largest: float, tree: shapely.STRtree) -> shapely.Polygon:
+        holes = [shapely.Polygon(ring) for ring in polygon.interiors]
+        kept = [hole for hole in holes if hole.area >= largest or HoleFiller._occupied(hole, tree)]
+        if len(kept) == len(holes):
+            return polygon
+        filled = shapely.Polygon(polygon.exterior, [hole.exterior for hole in kept])
+        return filled if filled.is_valid else polygon
+
+    @staticmethod
+    def _occupied(hole: shapely.Polygon, tree: shapely.STRtree) -> bool:
+        near = tree.geometries[tree.query(hole, predicate="intersects")]
+        return bool(shapely.relate_pattern(hole, near, "T********").any())

@@ -1,0 +1,297 @@
+"""Polygons of the changed components, traced band by band and exact to the pixel.
+
+An outline is known from its corners. A corner is a grid point with one *odd quadrant*: of the four pixels
+around it, one alone is changed (a convex corner) or one alone is not (a concave one).
+
+    NW | NE      quadrant 0 | 1      the two arms of a corner run along the sides of its odd
+    ---+---      ---------+---      quadrant: odd NE means one arm to the east, one to the north
+    SW | SE               2 | 3
+
+Along a row of grid points, a component's corners pair up from left to right into its horizontal edges; along
+a column, from top to bottom into its vertical ones. Following these pairs in turn gives the rings. So a
+component that crosses bands needs no union of pieces and leaves no vertex on a seam: its corners wait until
+it is complete.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import shapely
+
+from rscd.core.pixel_area import Ellipsoid
+from rscd.core.runs import keys, runs_of, stacked
+from rscd.core.types import BandRecord, BoolArray, ByteArray, ComponentTable, Grid, IntArray, LongArray, Runs
+from rscd.inference.components import ComponentJoiner, Joined, take
+from rscd.vectorize.attributes import Evidence, GeometryArray, feature_schema
+from rscd.vectorize.outline import HoleFiller, Reshaper, metres_per_unit, simplify
+
+FEATURE_SCHEMA = feature_schema()
+"""Columns of the layer ``changes`` where no images are at hand."""
+
+_CONCAVE = 4
+
+_AT_ONCE = 1024
+"""Polygons that are traced, and described, at once: on the way they take some kB each."""
+
+
+class Corners(NamedTuple):
+    """Corners of outlines, all arrays of shape (n,)."""
+
+    of: LongArray
+    """Component."""
+    y: IntArray
+    """Grid point's row; point (0, 0) is the upper left corner of pixel (0, 0)."""
+    x: IntArray
+    """Grid point's column."""
+    kind: ByteArray
+    """Odd quadrant 0..3, plus 4 if the corner is concave."""
+
+    def pick(self, which: LongArray | BoolArray | slice) -> Corners:
+        """Some of the corners."""
+        return Corners(self.of[which], self.y[which], self.x[which], self.kind[which])
+
+
+class Rings(NamedTuple):
+    """Polygons as shapely's ragged arrays: exterior first, every ring closed, no collinear points."""
+
+    points: IntArray
+    """Grid points (column, row), shape (n, 2)."""
+    ring_start: LongArray
+    """Start of each ring in ``points``, and its end."""
+    polygon_start: LongArray
+    """Start of each polygon in ``ring_start``, and its end."""
+
+    def polygons(self, transform: tuple[float, float, float, float, float, float]) -> GeometryArray:
+        """The polygons on the ground, shape (polygons,)."""
+        a, b, c, d, e, f = transform
+        col, row = self.points[:, 0].astype(np.float64), self.points[:, 1].astype(np.float64)
+        xy = np.column_stack([a * col + b * row + c, d * col + e * row + f])
+        starts = self.ring_start, self.polygon_start
+        return np.asarray(shapely.from_ragged_array(shapely.GeometryType.POLYGON, xy, starts))
+
+
+class PolygonTracer:
+    """Turns BandRecords, in order, into features with the columns of ``rscd.output.evidence``.
+
+    Memory is bounded by the band and by the corners of the components that are still open. Polygons are those
+    of ``rasterio.features.shapes`` with connectivity 4 over the whole mask; exteriors run counter-clockwise
+    on the map. Ids count from 1 in the order in which components are complete.
+
+    Args:
+        grid: The records' grid.
+        min_area_m2: Components of a smaller geodesic area are dropped, before they are traced where possible.
+        simplify_m: If > 0, outlines are simplified by at most about so many metres; a polygon that would
+            become invalid or run into a neighbour keeps its pixel outline. Features then wait until no
+            unfinished component lies in reach of them. Areas stay those of the pixels.
+        fill_holes_m2: Holes smaller than this are filled if nothing lies in them.
+        regularize: Bring edges to right angles, likewise; simplified no further.
+        evidence: Makes the columns; default: those of ``FEATURE_SCHEMA``.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        *,
+        min_area_m2: float = 0.0,
+        simplify_m: float = 0.0,
+        fill_holes_m2: float = 0.0,
+        regularize: bool = False,
+        evidence: Evidence | None = None,
+    ) -> None:
+        self._grid = grid
+        self._min_area_m2 = min_area_m2
+        self._evidence = evidence or Evidence(grid)
+        self._joiner = ComponentJoiner()
+        place = np.zeros(0, np.int32)
+        self._open = Corners(np.zeros(0, np.int64), place, place, np.zeros(0, np.uint8))
+        self._filler = HoleFiller(grid, fill_holes_m2) if fill_holes_m2 > 0 else None
+        self._reshaper = _reshaper(grid, simplify_m, regularize=regularize)
+        self._features = 0
+
+    def add(self, record: BandRecord) -> pa.RecordBatch:
+        """Take the next band; returns the features that are complete with it, perhaps none."""
+        joined = self._joiner.add(record)
+        unfinished = joined.table.bbox[joined.is_open, 0]
+        horizon = int(unfinished.min(initial=record.row + record.height))
+        return self._advance(joined, record.runs, (record.row, record.height), horizon)
+
+    def finish(self) -> pa.RecordBatch:
+        """After the last band: the remaining features."""
+        below = self._grid.height, 1
+        return self._advance(self._joiner.finish(), runs_of(np.zeros((0, 0), bool)), below, np.iinfo(np.int64).max)
+
+    def _advance(self, joined: Joined, runs: Runs, place: tuple[int, int], horizon: int) -> pa.RecordBatch:
+        """Take a band: its components, its runs, its first row and height; what is finished above ``horizon``."""
+        keep = joined.is_open | (joined.table.area_m2 >= self._min_area_m2)
+        waiting = self._open._replace(of=joined.group_of_open[self._open.of])
+        corners = _together([waiting, _band_corners(joined, runs, place, keep)])
+        corners = corners.pick(keep[corners.of])
+        still_open = joined.is_open[corners.of]
+        self._open = _renumbered(corners.pick(still_open), joined.is_open)
+        complete = keep & ~joined.is_open
+        table = take(joined.table, np.flatnonzero(complete))
+        polygons = self._traced(_renumbered(corners.pick(~still_open), complete), len(table))
+        if self._filler is not None:
+            polygons = self._filler.fill(table, polygons, horizon)
+        if self._reshaper is not None:
+            table, polygons = self._reshaper.settle(table, polygons, horizon)
+        return self._described(table, polygons)
+
+    def _traced(self, corners: Corners, components: int) -> GeometryArray:
+        """Polygons of complete components."""
+        corners = corners.pick(np.argsort(corners.of, kind="stable"))
+        firsts = range(0, components, _AT_ONCE)
+        cuts = np.searchsorted(corners.of, [*firsts, components])
+        found = [np.empty(0, dtype=object)]
+        for first, (start, stop) in zip(firsts, pairwise(cuts), strict=True):
+            some = corners.pick(slice(start, stop))
+            rings = trace(some._replace(of=some.of - first), mirrored=_mirrored(self._grid))
+            found.append(rings.polygons(self._grid.transform))
+        return np.concatenate(found)
+
+    def _described(self, table: ComponentTable, polygons: GeometryArray) -> pa.RecordBatch:
+        """Features of components, numbered on."""
+        batches = []
+        for start in range(0, max(1, len(table)), _AT_ONCE):
+            rows = np.arange(start, min(start + _AT_ONCE, len(table)))
+            batches.append(self._evidence.batch(self._features + 1, take(table, rows), polygons[rows]))
+            self._features += len(rows)
+        (batch,) = pa.Table.from_batches(batches).combine_chunks().to_batches() if len(batches) > 1 else batches
+        return batch
+
+
+def _reshaper(grid: Grid, simplify_m: float, *, regularize: bool) -> Reshaper | None:
+    """What makes other outlines than the pixels', if any are asked for."""
+    metres = metres_per_unit(grid, Ellipsoid(grid.crs))
+    if regularize:
+        from rscd.vectorize.regularize import REACH_PX
+        from rscd.vectorize.regularize import regularize as right_angles
+
+        a, b, _, d, e, _ = grid.transform
+        pixel_m = math.sqrt(abs(a * e - b * d) * metres[0] * metres[1])
+        return Reshaper(grid, right_angles(metres, pixel_m), 2 * REACH_PX * pixel_m / min(metres))
+    if simplify_m > 0:
+        tolerance = simplify_m / max(metres)
+        return Reshaper(grid, simplify(tolerance), 2 * tolerance)
+    return None
+
+
+def trace(corners: Corners, *, mirrored: bool = False) -> Rings:
+    """Rings of complete components.
+
+    Args:
+        corners: All corners of components 0..k-1, in any order.
+        mirrored: Rows grow northwards on the map, so that rings must run the other way round on the grid.
+    """
+    corners = _in_reading_order(corners)
+    n = len(corners.of)
+    kind = corners.kind
+    down = np.lexsort((kind >> 1 & 1, corners.y, corners.x, corners.of))
+    vertical = np.empty(n, dtype=np.int64)
+    vertical[down[0::2]], vertical[down[1::2]] = down[1::2], down[0::2]
+    # With the component on the left, a convex corner leaves along the row if its odd quadrant is NE or SW.
+    along_row = (kind ^ kind >> 1 ^ kind >> 2 ^ mirrored) & 1
+    order, first = _cycles(np.where(along_row, np.arange(n) ^ 1, vertical))
+    # A ring's name is its first corner in reading order; so exteriors come before their holes.
+    starts = np.flatnonzero(np.diff(first, prepend=-1))
+    ends = np.append(starts[1:], n)[: len(starts)]
+    closed = np.insert(order, ends, order[starts])
+    ring_start = np.append(starts, n) + np.arange(len(starts) + 1)
+    of_ring = corners.of[first[starts]]
+    components = int(of_ring[-1]) + 1 if len(of_ring) else 0
+    points = np.column_stack([corners.x[closed], corners.y[closed]])
+    return Rings(points, ring_start, np.searchsorted(of_ring, np.arange(components + 1)))
+
+
+def find_corners(runs: Runs, of: LongArray, row: int, height: int) -> Corners:
+    """Corners of runs at the grid points between the rows of a stretch.
+
+    A corner lies at an end of a run: a convex one where the pixel over it, or under it, is unchanged, and a concave
+    one where that pixel is changed and so is the one beside that.
+
+    Args:
+        runs: All changed pixels of the components in question; row 0 is the first of the stretch.
+        of: Component of each run, shape (n,).
+        row: Row of the grid that row 0 is.
+        height: Rows of the stretch; no corner is sought on the top of its first or the bottom of its last.
+    """
+    start, stop, pitch = keys(runs)
+    parts = []
+    for east in (0, 1):  # where the pixel at the run's end lies, seen from the grid point
+        end, x = (start, runs.start) if east else (stop - 1, runs.stop)
+        beyond = -1 if east else 1
+        for south in (0, 1):
+            here = np.flatnonzero(runs.row > 0 if south else runs.row < height - 1)
+            over = end[here] + (-pitch if south else pitch)
+            run = np.maximum(np.searchsorted(start, over, side="right") - 1, 0)
+            changed = (start[run] <= over) & (over < stop[run])
+            convex = here[~changed]
+            beside = over + beyond
+            concave = here[changed & (start[run] <= beside) & (beside < stop[run])]
+            for which, kind in ((convex, 2 * south + east), (concave, 2 * south + 1 - east + _CONCAVE)):
+                y = runs.row[which] + np.int32(row + 1 - south)
+                parts.append(Corners(of[which], y, x[which], np.full(len(which), kind, np.uint8)))
+    return _together(parts)
+
+
+def _band_corners(joined: Joined, runs: Runs, place: tuple[int, int], keep: BoolArray) -> Corners:
+    """Corners of kept components at the band's grid points, from its upper seam to above its lower one."""
+    row, height = place
+    above = runs_of(joined.row_above[None] >= 0)
+    of = np.concatenate([joined.row_above[above.start], joined.group_of_label[runs.label - 1]])
+    both, kept = stacked(((0, above), (1, runs))), keep[of]
+    return find_corners(Runs(*(part[kept] for part in both)), of[kept], row - 1, height + 1)
+
+
+def _together(parts: list[Corners]) -> Corners:
+    return Corners(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def _renumbered(corners: Corners, chosen: BoolArray) -> Corners:
+    """Number the components anew by their rank among the chosen ones."""
+    return corners._replace(of=(np.cumsum(chosen) - 1)[corners.of])
+
+
+def _in_reading_order(corners: Corners) -> Corners:
+    """Sort by component, row and column, so that corners 2i and 2i + 1 end one horizontal edge.
+
+    Where two pixels of a component touch in a grid point only, two convex corners lie on it. The rings are
+    valid if they part around the two *unchanged* pixels there, as two concave corners, the western first:
+
+        A | .      Some way round, A and B are joined; so one of the unchanged pixels lies in a hole, and
+        --+--      the two belong to different rings.
+        . | B
+    """
+    corners = corners.pick(np.lexsort((corners.x, corners.y, corners.of)))
+    of, y, x, kind = corners
+    twice = np.flatnonzero((x[1:] == x[:-1]) & (y[1:] == y[:-1]) & (of[1:] == of[:-1]))
+    falling = (kind[twice] == 0) | (kind[twice] == 3)  # the pixels lie NW and SE of the point
+    kind[twice] = np.where(falling, 2, 0) + _CONCAVE
+    kind[twice + 1] = np.where(falling, 1, 3) + _CONCAVE
+    return corners
+
+
+def _cycles(following: LongArray) -> tuple[LongArray, LongArray]:
+    """Cycles of a permutation by pointer doubling: elements in cyclic order, and each cycle's least one.
+
+    Cycles come in the order of their least elements. A cycle of length L takes log2(L) rounds.
+    """
+    here = np.arange(len(following))
+    least, jump = here, following
+    while not np.array_equal(least, least[following]):
+        least, jump = np.minimum(least, least[jump]), jump[jump]
+    steps, jump = (least != here).astype(np.int64), np.where(least == here, here, following)
+    while not np.array_equal(jump, least):
+        steps, jump = steps + steps[jump], jump[jump]
+    order = np.lexsort((-steps, least))
+    return order, least[order]
+
+
+def _mirrored(grid: Grid) -> bool:
+    a, b, _, d, e, _ = grid.transform
+    return a * e - b * d > 0

@@ -1,0 +1,161 @@
+"""Detect: the stages in order, from two GeoTIFFs to a GeoPackage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from rscd.core.grid import gsd_m
+from rscd.core.lock import locked
+from rscd.core.paths import publication_record
+from rscd.core.pixel_area import PixelAreas
+from rscd.core.publish import Publication
+from rscd.core.telemetry import Stopwatch, telemetry
+from rscd.core.types import Progress
+from rscd.inference.device import gpu_memory_mb
+from rscd.inference.journal import open_journal, plan_work
+from rscd.inference.strips import Tally, band_records, interruptible
+from rscd.inference.workers import ahead
+from rscd.model.choice import with_model
+from rscd.options.config import DetectConfig
+from rscd.output.outputs import Outputs
+from rscd.output.provenance import origin_of, provenance, said
+from rscd.output.report.page import Report
+from rscd.output.results import Facts, PairFacts, Result
+from rscd.scene.sources import fingerprint
+from rscd.scene.window_stream import read_windows
+from rscd.vectorize.attributes import Evidence
+from rscd.workflows.setup import Model, Settings
+from rscd.workflows.split import detect_split
+
+
+def detect(
+    config: DetectConfig,
+    *,
+    model: Model | None = None,
+    scheduler: str | None = None,
+    progress: Progress = lambda done, total: None,
+    on_start: Callable[[str], None] = lambda line: None,
+    interrupt: Callable[[], None] = lambda: None,
+) -> Result:
+    """Map what changed between two GeoTIFFs.
+
+    Finished bands are kept until all is published: run again, and a run that ended goes on, to the same result.
+
+    Args:
+        config: Inputs, outputs and options.
+        model: A model from ``load_model``, for use on many pairs; default: ``config.model`` is loaded.
+        scheduler: Address of a Dask scheduler whose workers see the same files: they share the bands. ``model`` and
+            ``interrupt`` are for this process alone.
+        progress: Called after each band.
+        on_start: Called with lines on device, model and its terms, and what is resumed, before the first window.
+        interrupt: Called before each batch and after each band; what it raises ends the run there.
+
+    Raises:
+        UsageError: An option out of range, or an output that exists.
+        DataError, ModelError: The pair, or the model, was refused.
+        Interrupted: The device was lost.
+        OutputError: An output could not be written, or another run is writing it.
+    """
+    if scheduler is not None:
+        return detect_split(config, scheduler, detect, progress=progress, on_start=on_start)
+    watch, started = Stopwatch(), datetime.now(UTC)
+    inputs = config.rasters
+    outputs = Outputs.of(config)
+    outputs.check(config.inputs, overwrite=config.overwrite, discard_reviews=config.discard_reviews)
+    config = with_model(config) if model is None else config
+    settings = Settings(config, model)
+    with (
+        locked(config.output) as folder,
+        Publication(publication_record(config.output), overwrite=config.overwrite) as publication,
+        settings.open() as run,
+    ):
+        seen = {role: fingerprint(path) for role, path in inputs.items()}
+        for line in run.lines:
+            on_start(line)
+        pair, plan, contract, threshold = run.pair, run.plan, run.contract, run.threshold
+        prepared, device = run.prepared, run.predictor.device
+        asked = contract.threshold if config.threshold is None else config.threshold
+        journal = open_journal(folder, plan, run.key, resume=config.resume, tell=on_start)
+        work = plan_work(plan, threshold, journal=journal, all_pixels=config.report is not None)
+        areas, tally, report = PixelAreas(pair.grid), Tally(resumed=len(journal)), Report(config.report, pair.grid)
+        records = band_records(
+            ahead(report.watch(watch.each("read", read_windows(pair, plan, work.read)))),
+            plan,
+            interruptible(watch.call("forward", run.forward), interrupt),
+            batch_size=run.predictor.batch_size,
+            lanes=run.predictor.lanes,
+            presence=run.predictor.presence,
+            threshold=threshold,
+            grid=pair.grid,
+            areas=areas,
+            work=work,
+            tally=tally,
+            watch=watch,
+        )
+
+        @cache
+        def facts() -> dict[str, Any]:
+            folder = None if config.full_paths else config.output.parent
+            found = asdict(prepared.inspection)
+            for date in ("before", "after"):
+                found[date]["path"] = said(Path(found[date]["path"]), folder)
+            about = {"model": asdict(contract), "pair": found, "device": str(device)}
+            ran = {"batch_size": run.predictor.batch_size, "bands_resumed": tally.resumed}
+            return provenance(started, seen, config, folder=folder, **about, run=ran | asdict(run.predictor.faults))
+
+        def on_band(done: int, total: int) -> None:
+            progress(done, total)
+            interrupt()
+
+        smallest = contract.minimum_m2(gsd_m(pair.grid))
+        minimum = smallest if config.min_area_m2 is None else config.min_area_m2
+        origin = origin_of(config, seen, (config.probability or config.output).parent)
+        with closing(ahead(watch.each("bands", records))) as stream:
+            written = outputs.write(
+                stream,
+                pair.grid,
+                areas,
+                minimum_m2=smallest,
+                provenance=facts,
+                publication=publication,
+                progress=on_band,
+                evidence=Evidence.of(pair, contract.bands, prepared.residuals_px),
+                report=report,
+                watch=watch,
+                outside=pair.outside_aoi if pair.aoi is not None else None,
+                run={"model": asdict(contract), "threshold": asked, "min_area_m2": minimum} | origin,
+            )
+        cost, found = telemetry(watch, gpu_memory_mb(device)), PairFacts.of(prepared)
+        told = Facts(
+            written,
+            asked,
+            cost,
+            facts(),
+            run.predictor.precision,
+            found,
+            title=config.title,
+            dates=config.dates or prepared.inspection.days,
+        )
+        report.write(told, publication)
+        interrupt()
+        written = outputs.publish(written, publication, discard_reviews=config.discard_reviews)
+        journal.close(keep=config.keep_journal)
+    return Result(
+        written=written,
+        inspection=prepared.inspection,
+        threshold=asked,
+        windows=tally.windows,
+        windows_skipped=tally.skipped,
+        bands_resumed=tally.resumed,
+        device=str(device),
+        model=f"{contract.name} {contract.version}",
+        licence=contract.licence,
+        seconds=cost.wall_s,
+        cost=cost,
+    )

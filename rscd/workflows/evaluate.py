@@ -1,0 +1,142 @@
+"""Evaluate: how right a model is on labelled tiles and scenes, by pixels and objects, mapped as by ``detect``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from rscd.core.contract import Contract
+from rscd.core.errors import DataError
+from rscd.core.grid import gsd_m
+from rscd.core.types import NOT_OBSERVABLE, ByteArray
+from rscd.inference.components import is_changed, threshold_value
+from rscd.inference.predictor import Predictor, choose_window
+from rscd.model.choice import embedded_contracts
+from rscd.model.registry import load_model
+from rscd.options.config import EvaluateConfig, PairConfig
+from rscd.scene.pair import open_pair
+from rscd.scene.prepare import prepare
+from rscd.training.data.labels import PairSource, open_label
+from rscd.training.data.sources import PARTS, find_sources
+from rscd.training.data.survey import raise_refused
+from rscd.training.data.tiles import CHANGED, IGNORED, FolderTile, find_part, find_tiles, has_layout
+from rscd.training.evaluation.figures import write_pictures
+from rscd.training.evaluation.maps import Mapper
+from rscd.training.evaluation.metrics import ObjectCounts, match_objects
+from rscd.training.evaluation.scores import Counts, Evaluation, SceneScore, score_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Case:
+    """A labelled map: what a model says of a tile or a scene, and what is so."""
+
+    name: str
+    """Its path."""
+    values: ByteArray
+    """Probability values (rows, columns)."""
+    label: ByteArray
+    """UNCHANGED, CHANGED and IGNORED."""
+    least_px: int
+    """The minimum mapping unit."""
+
+
+def evaluate(
+    config: EvaluateConfig,
+    *,
+    model: tuple[nn.Module, Contract] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Evaluation:
+    """Map labelled tiles and scenes with a model, through the stages of ``detect``, and compare.
+
+    Args:
+        config: Data and options.
+        model: A model from ``load_model``; default: ``config.model`` is loaded.
+        progress: Called with scenes done and scenes in all.
+
+    Raises:
+        UsageError: An option out of range, or no data.
+        DataError: Data that cannot be used, or a scene that the model does not take.
+        ModelError: The model was refused.
+        OutputError: Pictures could not be written.
+    """
+    mapper = _mapper(config, model or load_model(config.model))
+    tiles, pairs = _find(config)
+    total, scenes, objects, least = Counts(), list[SceneScore](), ObjectCounts(), set[int]()
+    for case in _cases(config, mapper, tiles, pairs):
+        judged = (case.label != IGNORED) & (case.values != NOT_OBSERVABLE)
+        changed = judged & (case.label == CHANGED)
+        own = Counts()
+        own.add(case.values, judged, changed)
+        matched = match_objects(changed, judged & is_changed(case.values, mapper.threshold), case.least_px)
+        scenes.append(score_of(case.name, own, matched, mapper.threshold))
+        total.merge(own)
+        objects += matched
+        least.add(case.least_px)
+        progress(len(scenes), len(tiles) + len(pairs))
+    told = Evaluation(
+        model=f"{mapper.contract.name} {mapper.contract.version}",
+        threshold=mapper.contract.threshold if config.threshold is None else config.threshold,
+        minimum_px=(min(least), max(least)),
+        average_precision=round(total.everywhere.average_precision(), 4),
+        total=score_of("all", total, objects, mapper.threshold),
+        scenes=tuple(scenes),
+    )
+    if config.output is not None:
+        write_pictures(config.output, total.everywhere, told)
+    return told
+
+
+def _mapper(config: EvaluateConfig, model: tuple[nn.Module, Contract]) -> Mapper:
+    network, contract = model
+    threshold = threshold_value(contract.threshold if config.threshold is None else config.threshold)
+    predictor = Predictor.of(network, contract, config)
+    return Mapper(predictor, contract, *choose_window(config.window, config.overlap, contract), threshold)
+
+
+def _find(config: EvaluateConfig) -> tuple[list[FolderTile], list[PairSource]]:
+    """Tiles and pairs, each tile's label looked at before anything is mapped."""
+    refused: list[DataError] = []
+    found = find_sources(config, (), refused.append)
+    tiles: list[FolderTile] = []
+    for folder in found.folders:
+        parts = [part for part in PARTS if has_layout(folder / part)]
+        listed = None if config.split is None else find_part(folder, config.split, refused.append)
+        if listed is not None:
+            tiles += listed
+        elif config.split is not None:
+            problem = f"has no list/{config.split}.txt and no folder {config.split}/"
+            refused.append(DataError(problem, path=folder, remedy="leave --split out to take all tiles"))
+        elif parts and not has_layout(folder):
+            remedy = "name one of them, or give --split"
+            refused.append(DataError(f"holds tiles in {', '.join(parts)}", path=folder, remedy=remedy))
+        else:
+            tiles += find_tiles([folder], refused.append)
+    for tile in tiles:
+        try:
+            tile.truth()
+        except DataError as error:
+            refused.append(error)
+    raise_refused(refused)
+    return tiles, found.pairs
+
+
+def _cases(
+    config: EvaluateConfig, mapper: Mapper, tiles: list[FolderTile], pairs: list[PairSource]
+) -> Iterator[Case]:
+    """Map one after the other."""
+    low, high = mapper.contract.gsd_m
+    gsd = config.gsd_m or (low * high) ** 0.5
+    for tile in tiles:
+        before, after, label = tile.read()
+        yield Case(tile.name, mapper.of_tile(before, after, gsd), label, mapper.least_px(gsd))
+    for source in pairs:
+        how: PairConfig = replace(source.config, force_gsd=config.force_gsd)
+        with open_pair(how, mapper.contract.bands) as opened:
+            prepared = mapper.framed(prepare(opened, mapper.contract, how, embedded_contracts()))
+            label = open_label(source, prepared.pair.full).read(prepared.pair.crop)
+            least = mapper.least_px(gsd_m(prepared.pair.grid))
+            yield Case(source.name, mapper.of_pair(prepared), label, least)

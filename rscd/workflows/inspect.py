@@ -1,0 +1,33 @@
+"""Inspect: is this pair fit to compare? The same measurements that ``detect`` starts with, and no network."""
+
+from __future__ import annotations
+
+from rscd.core.errors import DataError
+from rscd.model.catalog import find_model
+from rscd.model.checkpoint import read_contract
+from rscd.model.choice import choose_model, embedded_contracts
+from rscd.options.config import InspectConfig
+from rscd.scene.inspection import Inspection
+from rscd.scene.pair import open_pair, refuse_same_file
+from rscd.scene.prepare import prepare
+
+
+def inspect(config: InspectConfig) -> Inspection:
+    """Measure how two GeoTIFFs lie and look, and judge whether they can be compared.
+
+    A pair that cannot be is no error here: the verdict is ``refused``, and the reason is what detect would raise.
+
+    Raises:
+        UsageError: An option out of range.
+        ModelError: The model was refused.
+    """
+    try:
+        grid_date = config.before if config.grid == "before" else config.after
+        name = config.model or choose_model(grid_date, remote=config.remote)
+        contract = read_contract(find_model(name))
+        with open_pair(config, contract.bands) as pair:
+            refuse_same_file(config)
+            return prepare(pair, contract, config, embedded_contracts()).inspection
+    except DataError as error:
+        where = f"{error.path}: " if error.path is not None else ""
+        return Inspection("refused", (where + error.problem,), (error.remedy,))

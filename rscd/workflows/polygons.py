@@ -1,0 +1,218 @@
+"""Polygons anew from a kept probability raster: detect's second half, without a forward pass."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rscd.core.contract import FORMAT, Contract
+from rscd.core.errors import DataError
+from rscd.core.grid import gsd_m, moved, pixel
+from rscd.core.lock import locked
+from rscd.core.pixel_area import PixelAreas
+from rscd.core.publish import Publication
+from rscd.core.types import BandRecord, ByteArray, FloatArray, Grid, Progress, Window
+from rscd.inference.components import band_record, threshold_value
+from rscd.inference.journal import Work
+from rscd.inference.strips import band_records
+from rscd.inference.workers import ahead
+from rscd.options.config import PairConfig, PolygonsConfig
+from rscd.output.outputs import Outputs
+from rscd.output.probability import KeptProbability
+from rscd.output.provenance import origin_of, pair_of, provenance
+from rscd.output.results import Written
+from rscd.scene.pair import open_pair
+from rscd.scene.prepare import prepare
+from rscd.scene.sources import fingerprint
+from rscd.scene.window_stream import read_windows
+from rscd.scene.windows import WindowPlan
+from rscd.vectorize.attributes import Evidence
+
+MINIMUM_PX = 4
+"""Smallest polygon in px, where neither the options nor the raster say one."""
+
+THRESHOLD = 0.5
+"""Threshold where neither the options nor the raster say one."""
+
+STRIP = 512
+"""Rows, and columns, of what is read of the images at a time, px."""
+
+UNREACHED = 255
+"""A threshold above all probability values."""
+
+
+def threshold_of(config: PolygonsConfig, kept: KeptProbability) -> float:
+    """The threshold asked for, else that of the raster's run."""
+    known = _number(kept.run.get("threshold"))
+    if config.threshold is not None:
+        return config.threshold
+    return known if known is not None and 0 < known <= 1 else THRESHOLD
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def polygons(
+    config: PolygonsConfig,
+    *,
+    progress: Progress = lambda done, total: None,
+    on_start: Callable[[str], None] = lambda line: None,
+) -> Written:
+    """Make polygons anew, e.g. with another threshold.
+
+    Where the images of the raster's run are still there, what they show of each polygon is read again.
+
+    Args:
+        config: Input, output and options.
+        progress: Called after each strip.
+        on_start: Called with a line where the images cannot be read again, and why.
+
+    Raises:
+        UsageError: An option out of range, or an output that exists.
+        DataError: The raster was refused.
+        OutputError: The output could not be written.
+    """
+    started = datetime.now(UTC)
+    outputs = Outputs(
+        config.output,
+        min_area_m2=config.min_area_m2,
+        simplify_m=config.simplify_m,
+        fill_holes_m2=config.fill_holes_m2,
+        regularize=config.regularize,
+    )
+    outputs.check([config.probability], overwrite=config.overwrite, discard_reviews=config.discard_reviews)
+    kept = KeptProbability(config.probability)
+    asked = threshold_of(config, kept)
+    known = _number(kept.run.get("min_area_m2"))
+    images = _images(kept, config.probability.parent, on_start)
+    seen = {role: fingerprint(path) for role, path in (images.rasters if images is not None else {}).items()}
+    seen |= {"probability": fingerprint(config.probability)}
+
+    def facts() -> dict[str, Any]:
+        folder = config.output.parent
+        about = {"model": kept.run["model"]} if "model" in kept.run else {}
+        found = provenance(started, seen, config, folder=folder, threshold=asked, **about)
+        if images is not None:
+            found["options"] |= origin_of(images, {}, folder)["options"]
+        return found
+
+    with (
+        locked(config.output),
+        Publication(overwrite=config.overwrite) as publication,
+        ExitStack() as stack,
+    ):
+        source = _source(kept, images, threshold_value(asked), stack)
+        stream = stack.enter_context(closing(ahead(source.records)))
+        written = outputs.write(
+            stream,
+            kept.grid,
+            source.areas,
+            minimum_m2=MINIMUM_PX * gsd_m(kept.grid) ** 2 * 0.999 if known is None else known,
+            provenance=facts,
+            publication=publication,
+            progress=progress,
+            evidence=source.evidence,
+        )
+        return outputs.publish(written, publication, discard_reviews=config.discard_reviews)
+
+
+def _images(kept: KeptProbability, folder: Path, on_start: Callable[[str], None]) -> PairConfig | None:
+    """The pair that the raster was made from, where it is still there."""
+    try:
+        return pair_of(kept.run, folder)
+    except (KeyError, TypeError, ValueError):
+        on_start("the raster does not say what it was made from: the polygons do not tell what the images show")
+    except DataError as error:
+        on_start(f"{error.problem}: the polygons do not tell what the images show")
+    return None
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where polygons come from."""
+
+    records: Iterable[BandRecord]
+    """All rows, in order."""
+    areas: PixelAreas
+    """Of the raster's pixels."""
+    evidence: Evidence | None = None
+    """What the images add, where they are read."""
+
+
+def _source(kept: KeptProbability, images: PairConfig | None, threshold: int, stack: ExitStack) -> _Source:
+    """Records of the raster's rows; with sums of what the images show, where there are such.
+
+    With images all goes as in ``detect`` with bands that were finished with another threshold.
+
+    Raises:
+        DataError: The images cannot be read.
+        ModelError: The raster's contract is none.
+    """
+    areas, shape = PixelAreas(kept.grid), kept.grid.shape
+    if images is None:
+        plain = (
+            band_record(i, row, values, threshold=threshold, grid_shape=shape, pixel_areas=areas)
+            for i, (row, values) in enumerate(kept.strips())
+        )
+        return _Source(plain, areas)
+    contract = Contract.from_json(json.dumps({"format": FORMAT, **kept.run["model"]}))
+    images = replace(images, force_gsd=True, bad_blocks="mask")  # as far as it matters, detect has judged them
+    prepared = prepare(stack.enter_context(open_pair(images, contract.bands)), contract, images)
+    pair = replace(prepared.pair, crop=_part(prepared.pair.full, kept.grid))
+    plan = WindowPlan.on(pair.full, pair.crop, STRIP, 0)
+    bands = range(plan.rows.count)
+    work = Work(bands, frozenset(), tuple(bands), _Strips(kept, plan, areas))
+    windows = ahead(read_windows(pair, plan, work.read))
+    records = band_records(
+        windows, plan, _never, batch_size=1, threshold=threshold, grid=kept.grid, areas=areas, work=work
+    )
+    return _Source(records, areas, Evidence.of(pair, contract.bands, prepared.residuals_px))
+
+
+class _Strips:
+    """The raster's rows, as bands of a plan that an earlier run had finished."""
+
+    def __init__(self, kept: KeptProbability, plan: WindowPlan, areas: PixelAreas) -> None:
+        self._kept, self._plan, self._areas = kept, plan, areas
+
+    def __contains__(self, index: object) -> bool:
+        return True
+
+    def __getitem__(self, index: int) -> BandRecord:
+        """The rows of a band, its components not yet looked at: no pixel reaches the threshold."""
+        start, stop = self._plan.rows.band(index)
+        values, shape = self._kept.rows(start, stop), self._kept.grid.shape
+        return band_record(index, start, values, threshold=UNREACHED, grid_shape=shape, pixel_areas=self._areas)
+
+    def tail(self, index: int) -> None:
+        """Nothing is left to blend."""
+
+    def keep(self, record: BandRecord, tail: FloatArray) -> None:
+        """Nothing is kept."""
+
+
+def _never(before: ByteArray, after: ByteArray) -> FloatArray:
+    raise AssertionError("nothing is forwarded")
+
+
+def _part(scene: Grid, part: Grid) -> Window:
+    """Where a raster lies on the grid of its pair.
+
+    Raises:
+        DataError: It was made on another one.
+    """
+    col, row = (round(float(v)) for v in pixel(scene.transform, part.transform[2], part.transform[5]))
+    window = Window(row, col, part.height, part.width)
+    inside = min(row, col) >= 0 and window.row_stop <= scene.height and window.col_stop <= scene.width
+    if not inside or not np.allclose(moved(scene.transform, row, col), part.transform, rtol=1e-9, atol=1e-9):
+        raise DataError("the raster does not lie on the grid of its images", remedy="run rscd detect again")
+    return window

@@ -1,0 +1,279 @@
+"""One scene over many workers: each finishes a stretch of its bands into the shared journal, and one merges them.
+
+The journal lies beside the output, where all workers must see it. A band's bytes depend on inputs, model, options,
+device type, threads and batch size alone; all that is in the journal's key, and a worker that comes to another key
+is refused. So the result has the bytes that one such worker alone would have made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rscd.core.errors import Interrupted, UsageError
+from rscd.core.lock import locked
+from rscd.core.paths import SPLIT_NAME, run_folder
+from rscd.core.pixel_area import PixelAreas
+from rscd.core.publish import write_durably
+from rscd.core.types import Progress
+from rscd.inference.journal import Journal, Work, differences, open_journal, plain_key, read_key
+from rscd.inference.strips import band_records, interruptible
+from rscd.inference.workers import ahead
+from rscd.jobs.schedule import WAIT_S, completed, slots, workers
+from rscd.model.catalog import DEFAULT
+from rscd.model.choice import with_model
+from rscd.model.registry import trained_model
+from rscd.options.config import DetectConfig
+from rscd.output.outputs import Outputs
+from rscd.output.results import Result
+from rscd.scene.window_stream import read_windows
+from rscd.workflows.setup import Run, Settings, worker_model
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+
+Detect = Callable[..., Result]
+"""``rscd.detect``."""
+
+LEAST_BANDS = 16
+"""A stretch is cut no shorter, unless a slot would stay empty: each forwards a row of windows of the one above."""
+
+MOST_STRETCHES = 4
+"""Stretches a slot, at most."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a worker needs to know of the scene."""
+
+    config: DetectConfig
+    """Inputs, outputs and options; all paths absolute."""
+    model_sha256: str
+    """Hash of the weights."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What the first worker found."""
+
+    bands: int
+    """Bands of the scene."""
+    missing: tuple[int, ...]
+    """Those that are not finished."""
+    pixels: int
+    """Pixels of the common grid."""
+    batch_size: int
+    """Windows a forward pass: bytes depend on it, so all workers take this one."""
+    lines: tuple[str, ...]
+    """What the user should know."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A worker's share."""
+
+    scene: Scene
+    """The scene."""
+    bands: range
+    """Bands to finish."""
+    token: str
+    """Of this run: when the journal no longer has it, the worker stops."""
+
+
+def detect_split(
+    config: DetectConfig,
+    scheduler: str,
+    detect: Detect,
+    *,
+    progress: Progress = lambda done, total: None,
+    on_start: Callable[[str], None] = lambda line: None,
+) -> Result:
+    """Detect on a cluster whose workers see the same files; run again, it goes on where it was.
+
+    Args:
+        config: Inputs, outputs and options.
+        scheduler: Address of a Dask scheduler.
+        detect: The function that runs a pair on one machine; a worker calls it once all bands are finished.
+        progress: Called after each stretch.
+        on_start: Called with lines on device, model and its terms before the first window.
+
+    Raises:
+        UsageError: An option out of range, an output that exists, no worker to be had, or workers that differ.
+        DataError: The pair was refused.
+        ModelError: The model was refused.
+        OutputError: An output could not be written.
+        Interrupted: The scheduler is gone.
+    """
+    config = _absolute(config)
+    outputs = Outputs.of(config)
+    outputs.check(config.inputs, overwrite=config.overwrite, discard_reviews=config.discard_reviews)
+    config = with_model(config)
+    path, contract = trained_model(config.model or DEFAULT)
+    config = dataclasses.replace(config, model=str(path.absolute()))
+    scene = Scene(config, contract.sha256)
+    with workers(scheduler, wait_s=WAIT_S, tell=on_start) as client:
+        with locked(config.output) as folder:
+            start: Start = _one(client, begin, scene)
+            scene = dataclasses.replace(scene, config=dataclasses.replace(config, batch_size=start.batch_size))
+            for line in start.lines:
+                on_start(line)
+            with _token(folder) as token:
+                _finish(client, start, scene, token, progress)
+        result: Result = _one(client, partial(merge, detect), scene)
+    return result
+
+
+def _finish(client: Client, start: Start, scene: Scene, token: str, progress: Progress) -> None:
+    """Have all missing bands finished."""
+    left = len(start.missing)
+    stretches = [Stretch(scene, bands, token) for bands in cut(start.missing, slots(client))]
+    with closing(completed(client, finish, stretches, retries=1)) as events:
+        for stretch, result in events:
+            if isinstance(result, BaseException):
+                raise result
+            left -= len(stretch.bands)
+            progress(start.pixels * (start.bands - left) // start.bands, start.pixels)
+
+
+def _one(client: Client, function: Callable[[Scene], Any], scene: Scene) -> Any:  # noqa: ANN401
+    """Call a function on some worker."""
+    with closing(completed(client, function, [scene], retries=0)) as events:
+        _, result = next(events)
+    if isinstance(result, BaseException):
+        raise result
+    return result
+
+
+@contextmanager
+def _token(folder: Path) -> Iterator[str]:
+    """Leave a mark in the run folder as long as this run wants its workers to go on."""
+    path, token = folder / SPLIT_NAME, str(uuid.uuid4())
+    write_durably(path, json.dumps(token).encode())
+    try:
+        yield token
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def cut(missing: tuple[int, ...], places: int) -> list[range]:
+    """Cut bands into stretches of neighbours: as many as there are places, or some more if they stay long.
+
+    Args:
+        missing: Bands, ascending.
+        places: Workers that can be at work at once.
+    """
+    shares = max(1, places) * max(1, min(MOST_STRETCHES, len(missing) // (max(1, places) * LEAST_BANDS)))
+    longest = max(1, -(-len(missing) // shares))
+    stretches: list[range] = []
+    for band in missing:
+        last = stretches[-1] if stretches else range(0)
+        if len(last) in (0, longest) or last.stop != band:
+            stretches.append(range(band, band + 1))
+        else:
+            stretches[-1] = range(last.start, band + 1)
+    return stretches
+
+
+def begin(scene: Scene) -> Start:
+    """On a worker: open the pair and the journal, and say what is to be done.
+
+    Raises:
+        RscdError: As ``detect``.
+    """
+    with _open(scene) as run:
+        told: list[str] = []
+        journal = open_journal(
+            run_folder(scene.config.output), run.plan, run.key, resume=scene.config.resume, tell=told.append
+        )
+        missing = tuple(k for k in range(run.plan.rows.count) if k not in journal)
+        height, width = run.pair.grid.shape
+        return Start(
+            bands=run.plan.rows.count,
+            missing=missing,
+            pixels=height * width,
+            batch_size=run.predictor.batch_size,
+            lines=(*run.lines, *told),
+        )
+
+
+def finish(stretch: Stretch) -> int:
+    """On a worker: put the missing bands of a stretch into the journal; how many there were.
+
+    Raises:
+        Interrupted: The run that wants them is over.
+        UsageError: This worker would make other bytes than the one that began.
+        RscdError: As ``detect``.
+    """
+    folder = run_folder(stretch.scene.config.output)
+
+    def interrupt() -> None:
+        with suppress(OSError, ValueError):
+            if json.loads((folder / SPLIT_NAME).read_bytes()) == stretch.token:
+                return
+        raise Interrupted("the run that wanted these bands is over")
+
+    with _open(stretch.scene) as run:
+        _agree(run, folder)
+        interrupt()
+        plan = run.plan
+        journal = Journal(folder, plan, stretch.bands)
+        missing = [k for k in stretch.bands if k not in journal]
+        # Rows above are forwarded again, for another worker may take their tails away at any time.
+        forwarded = plan.rows.completing(missing)
+        with closing(ahead(read_windows(run.pair, plan, sorted(forwarded)))) as rows:
+            records = band_records(
+                rows,
+                plan,
+                interruptible(run.forward, interrupt),
+                batch_size=run.predictor.batch_size,
+                lanes=run.predictor.lanes,
+                presence=run.predictor.presence,
+                threshold=run.threshold,
+                grid=run.pair.grid,
+                areas=PixelAreas(run.pair.grid),
+                work=Work(stretch.bands, forwarded, tuple(sorted(forwarded)), journal),
+            )
+            for _ in records:
+                interrupt()
+        return len(missing)
+
+
+def merge(detect: Detect, scene: Scene) -> Result:
+    """On a worker: detect, with all bands in the journal.
+
+    Raises:
+        RscdError: As ``detect``.
+    """
+    config = dataclasses.replace(scene.config, resume=True)
+    with _open(scene) as run:
+        _agree(run, run_folder(config.output))
+    return detect(config, model=worker_model(str(config.model), scene.model_sha256))
+
+
+def _open(scene: Scene) -> AbstractContextManager[Run]:
+    return Settings(scene.config, worker_model(str(scene.config.model), scene.model_sha256)).open()
+
+
+def _agree(run: Run, folder: Path) -> None:
+    """Check that this worker would make the bytes of the one that began."""
+    key, own = read_key(folder), plain_key(run.key)
+    if key is None:
+        raise Interrupted("the journal is gone", path=folder)
+    if key != own:
+        why = ", ".join(differences(key, own))
+        remedy = "use workers of one kind: device, threads (OMP_NUM_THREADS), versions"
+        raise UsageError(f"a worker differs from the one that began: {why}", remedy=remedy)
+
+
+def _absolute(config: DetectConfig) -> DetectConfig:
+    names = ("before", "after", "before_mask", "after_mask", "aoi", "output", "probability", "report")
+    paths = {name: getattr(config, name) for name in names}
+    return dataclasses.replace(config, **{name: path and path.absolute() for name, path in paths.items()})
