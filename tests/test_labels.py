@@ -9,9 +9,9 @@ from rscd.core.contract import Contract
 from rscd.core.errors import DataError
 from rscd.core.types import Window
 from rscd.options.config import PairConfig
-from rscd.training.data.labels import COLLAR_PX, PairSource, open_label
+from rscd.training.data.labels import COLLAR_PX, open_label
 from rscd.training.data.reviews import detected_from
-from rscd.training.data.tiles import CHANGED, IGNORED, UNCHANGED
+from rscd.training.data.tiles import CHANGED, IGNORED, UNCHANGED, PairSource
 
 GRID = utm_grid(320, 420)
 WHOLE = Window(0, 0, 320, 420)

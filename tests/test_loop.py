@@ -165,7 +165,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny_tiles, tmp_path):
 def test_training_on_folders_needs_no_gdal(tiny_tiles, tmp_path):
     code = (
         "import sys\nfrom pathlib import Path\nfrom rscd.options.config import TrainConfig\n"
-        "from rscd.training.loop import train\n"
+        "from rscd.workflows.train import train\n"
         f"train(TrainConfig((Path({str(tiny_tiles)!r}),), Path({str(tmp_path / 'm.safetensors')!r}), crops=2,"
         " crop=64, epochs=1, batch_size=2, threads=1, device='cpu', encoder='vit_t'))\n"
         "loaded = [m for m in ('rasterio', 'geopandas', 'pyogrio', 'shapely', 'osgeo') if m in sys.modules]\n"

@@ -5,9 +5,8 @@ from conftest import CHANGED_BOXES, utm_grid, write_image, write_polygons
 
 from rscd.core.errors import DataError
 from rscd.options.config import PairConfig
-from rscd.training.data.labels import PairSource
 from rscd.training.data.pairs import pair_tiles
-from rscd.training.data.tiles import CHANGED, IGNORED
+from rscd.training.data.tiles import CHANGED, IGNORED, PairSource
 
 
 def tiles_of(folder, labels="drawn.gpkg", whole=False, **options):

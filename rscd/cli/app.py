@@ -19,21 +19,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-
 app.command("detect")(detect.detect)
-
 app.command("inspect")(inspect.inspect)
-
 app.command("polygons")(polygons.polygons)
-
 app.command("batch")(batch.batch)
-
 app.command("train")(train.train)
-
 app.command("evaluate")(evaluate.evaluate)
-
 app.add_typer(models.app, name="models")
-
 app.command("demo")(demo.demo)
 
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 
 SOME_FAILED = 6
-
 MOST_LISTED = 50
 """So many pairs are listed on the screen; all of them are in the ledger, and with --json."""
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 NARROW = 60
 """A terminal of fewer columns has room for label, bar and share alone."""
-
 SHOWN_A_SECOND = 8
 """How often the bar is drawn anew, Hz."""
 

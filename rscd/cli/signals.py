@@ -13,10 +13,8 @@ from types import FrameType
 from rscd.core.errors import Interrupted
 
 STOPPING = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
-
 AGAIN_S = 0.05
 """So long after an interrupt was lost in a finaliser it is sent again, s."""
-
 Handler = Callable[[int, FrameType | None], None]
 
 

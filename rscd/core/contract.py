@@ -12,7 +12,6 @@ from rscd.core.errors import DataError, ModelError
 
 FORMAT = 1
 """Version of the contract's own layout."""
-
 MOST_RESAMPLING = 2.5
 """Factor by which a scene may be resampled to reach the contract's pixel sizes."""
 

@@ -17,10 +17,8 @@ Transform = tuple[float, float, float, float, float, float]
 
 EARTH_M = (6.3e6, 6.45e6)
 """Equatorial radii of the ellipsoids that are used for the earth lie between these, m."""
-
 LEAST_SINE = 1e-6
 """Sine of the angle between a grid's axes from which it has an area."""
-
 TOLERANCE_PX = 0.01
 """Grids whose corners lie closer than this are one grid."""
 

@@ -19,10 +19,8 @@ from rscd.core.sqlite_lock import refuse_held
 
 GEOTIFF = "give the path of a GeoTIFF"
 """What to do where an image is missing."""
-
 VECTORS = "give a vector file with polygons, e.g. GeoJSON"
 """What to do where an area is missing."""
-
 MANIFEST = "give a manifest, or --before-dir and --after-dir"
 """What to do where a manifest is missing."""
 
@@ -49,19 +47,13 @@ def require_file(path: Path, remedy: str = GEOTIFF) -> None:
 
 SUFFIXES = (".gpkg", ".fgb", ".geojson", ".parquet")
 """What the vector file may be called."""
-
 LOCK_NAME = "lock"
-
 KEY_NAME = "journal.json"
-
 SPLIT_NAME = "split.json"
-
 RECORD_NAME = "published.json"
 """Where a publication notes what it puts in place."""
-
 RUN_FILES = (LOCK_NAME, KEY_NAME, SPLIT_NAME, RECORD_NAME, "*.band", "*.tail", ".*.tmp")
 """All that a run folder holds."""
-
 MOUNTS = Path("/proc/self/mountinfo")
 
 

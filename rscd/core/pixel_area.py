@@ -17,7 +17,6 @@ from rscd.core.types import BoolArray, DoubleArray, Grid, LongArray
 
 LATTICE_PX = 64
 """Longest side of a lattice block, pixels."""
-
 LATTICE_M = 1000.0
 """Longest side of a lattice block on the ground, m: curvature in a block is below 2e-8 of its area."""
 

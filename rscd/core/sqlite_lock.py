@@ -14,7 +14,6 @@ from pathlib import Path
 from rscd.core.errors import OutputError
 
 MAGIC = b"SQLite format 3\0"
-
 REMEDY = (
     "close it in that program, such as QGIS, and run again; if none has it open, open and close it in QGIS once"
 )

@@ -12,7 +12,6 @@ from typing import ParamSpec, TypeVar
 from rscd.core.memory import peak_memory_mb
 
 T = TypeVar("T")
-
 P = ParamSpec("P")
 
 STAGES = ("read", "forward", "blend", "vectorise", "write")

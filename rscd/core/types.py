@@ -15,22 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 ByteArray = NDArray[np.uint8]
-
 BoolArray = NDArray[np.bool_]
-
 IntArray = NDArray[np.int32]
-
 LongArray = NDArray[np.int64]
-
 FloatArray = NDArray[np.float32]
-
 DoubleArray = NDArray[np.float64]
-
 ImageArray = NDArray[np.generic]
 
 NOT_OBSERVABLE = 255
 """The value of a pixel that at least one date does not show."""
-
 P_SCALE = 254
 """A probability p is stored as ``round(p * P_SCALE)``."""
 

@@ -38,13 +38,9 @@ from rscd.core.types import (
 Column = TypeVar("Column", ByteArray, LongArray, DoubleArray)
 
 _VALUES = 256
-
 _DENSE = 1 << 18
-
 _SUMS = ("before_sum", "after_sum", "presence_sum")
-
 _ADDED = ("pixels", "area_m2", "p_sum", *_SUMS, "outline_edges", "hidden_edges")
-
 _PER_ROW = (*_ADDED, "p_max", "bbox")
 
 

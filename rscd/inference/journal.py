@@ -25,11 +25,8 @@ from rscd.scene.windows import WindowPlan
 
 FORMAT = 2
 """Version of the files' layout."""
-
 _COLUMNS = tuple(field.name for field in dataclasses.fields(ComponentTable))
-
 _CODEC = pa.Codec("zstd", compression_level=1)
-
 _HEAD = 64 + 1 + 16 + 1  # the digest in hex, the size of the arrays in hex, a line each
 
 

@@ -55,7 +55,6 @@ class View(NamedTuple):
 
 VIEWS = tuple(View(turns, flipped) for flipped in (False, True) for turns in range(4))
 """All eight, the first of which changes nothing."""
-
 _OUT_OF_MEMORY = re.compile(
     "CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED"
     "|DefaultCPUAllocator|can't allocate memory|could not create a (?:memory|primitive)|std::bad_alloc"

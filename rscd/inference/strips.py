@@ -94,7 +94,6 @@ IN_FLIGHT = 8
 
 One more batch waits to be blended, and one is being so.
 """
-
 GIVE_BACK_PX = 7_000_000
 """Pixels after whose bands freed memory goes back to the system: a forward pass then has to fetch its own anew."""
 

@@ -18,13 +18,10 @@ from rscd.scene.windows import WindowPlan
 
 MOST = 64
 """Largest batch that is tried."""
-
 WORTH = 0.95
 """A batch twice as large is taken if a window then takes less than this share of the time."""
-
 COMPILE_S = 90.0
 """What compiling is assumed to take, s."""
-
 COMPILED = 0.2
 """Share of the forward pass that compiling is assumed to save."""
 

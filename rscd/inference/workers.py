@@ -14,7 +14,6 @@ from typing import Generic, TypeVar
 import torch
 
 Item = TypeVar("Item")
-
 Result = TypeVar("Result")
 
 MOST_LANES = 4

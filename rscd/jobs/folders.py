@@ -71,10 +71,8 @@ def _wait_s(before: Image, after: Image) -> float:
 
 
 SUFFIXES = (".tif", ".tiff")
-
 READERS = 8
 """Headers that are read at once."""
-
 MatchBy = Literal["name", "footprint"]
 
 

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 
 CHANGES, PROBABILITY, REPORT = "changes.gpkg", "probability.tif", "report.html"
 """Names of a pair's outputs in its folder."""
-
 _PATHS = ("before", "after", "before_mask", "after_mask", "aoi", "output", "probability", "report", "model")
-
 _NOT_RESULT = ("overwrite", "device", "remote", "resume", "keep_journal", "discard_reviews", "full_paths")
 
 

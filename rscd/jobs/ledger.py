@@ -30,7 +30,6 @@ CREATE TABLE IF NOT EXISTS pairs (
     verdict TEXT NOT NULL DEFAULT '', model TEXT NOT NULL DEFAULT '', valid_share REAL, shift_px REAL
 ) STRICT;
 """
-
 _ADDED = {
     "verdict": "TEXT NOT NULL DEFAULT ''",
     "model": "TEXT NOT NULL DEFAULT ''",
@@ -38,7 +37,6 @@ _ADDED = {
     "shift_px": "REAL",
 }
 """Columns that a ledger of the first edition lacks."""
-
 WAIT_S = 2.0
 """How long another program may take to let go of the ledger, s."""
 

@@ -15,9 +15,7 @@ from rscd.core.errors import DataError
 from rscd.jobs.tables import REQUIRED, Row
 
 REMOTE = re.compile(r"(https?|s3)://[^/]", re.IGNORECASE)
-
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:/", re.IGNORECASE)
-
 _ANYWHERE = "keep files below the manifest's folder, or add --allow-remote"
 
 
@@ -67,12 +65,9 @@ class Root:
 
 MOST_TOLD = 5
 """So many further lines are named where more than one is refused."""
-
 _SAFE_ID = re.compile(r"\w[\w.-]{0,119}")
-
 OWN_FILES = ("ledger.sqlite", "ledger.lock", "summary.gpkg", "index.html", "manifest.csv")
 """What lies beside the pairs' folders."""
-
 OWN_ENDINGS = ("", "-wal", "-shm", "-journal", ".rscd")
 """What SQLite and a run add to such a name."""
 

@@ -21,16 +21,12 @@ if TYPE_CHECKING:
 
 
 LOOPBACK = "127.0.0.1"
-
 SLOT = "GPU"
 """Name of the Dask resource that is one slot for a network."""
-
 SAY_S = 10.0
 """How often a wait for workers is mentioned, s."""
-
 WAIT_S = 300.0
 """How long to wait for a scheduler's first worker, s."""
-
 CONNECT_S = 20
 """How long an address may take to answer, s."""
 

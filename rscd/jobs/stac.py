@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 USUAL_KEYS = ("visual", "image", "data")
 """Assets that are taken where none is named, the first that there is."""
-
 MOST_DOCUMENTS = 1_000_000
 """A catalog of more files than this is refused."""
 

@@ -36,10 +36,8 @@ from rscd.vectorize.polygons import FEATURE_SCHEMA
 
 READERS = 8
 """Headers that are read at once."""
-
 UNREADABLE = (OSError, DataSourceError, DataLayerError, pa.ArrowException, pyogrio.errors.GeometryError)
 """What a pair's GeoPackage raises that is missing or damaged."""
-
 T = TypeVar("T")
 
 _PAIRS = pa.schema(

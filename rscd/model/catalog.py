@@ -8,9 +8,7 @@ from pathlib import Path
 from rscd.core.errors import ModelError
 
 WEIGHTS = Path(__file__).parent / "weights"
-
 SUFFIX = ".safetensors"
-
 DEFAULT = "buildings"
 """The model that is used where no other fits better."""
 

@@ -21,13 +21,10 @@ from rscd.core.publish import publishing
 from rscd.model.network import ENCODERS, ChangeNetwork
 
 KEY = "rscd_contract"
-
 MAX_HEADER = 16 << 20
 """A safetensors header longer than this many bytes is refused before it is read."""
-
 DTYPES = {True: ("F16", "BF16", "F32", "F64"), False: ("I64",)}
 """How a file may hold floating point tensors, and counters."""
-
 REMEDY = "use a checkpoint written by rscd train or rscd models import"
 
 

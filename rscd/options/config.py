@@ -15,23 +15,14 @@ from rscd.core.contract import MOST_WINDOW, STRIDE
 from rscd.core.errors import UsageError
 
 Whose = Literal["before", "after"]
-
 AutoOff = Literal["auto", "off"]
-
 OnOff = Literal["on", "off"]
-
 BadBlocks = Literal["stop", "mask"]
-
 MatchBy = Literal["name", "footprint"]
-
 Precision = Literal["auto", "fp32", "bf16"]
-
 Encoder = Literal["lite", "vit_t", "vit_b", "vit_l", "vit_h"]
-
 Tune = Literal["full", "lora", "frozen"]
-
 Normalise = Literal["kept", "all"]
-
 Split = Literal["train", "val", "test"]
 
 MOST_BATCH = 4096

@@ -30,14 +30,11 @@ GDAL_ERRORS = RasterioError, CPLE_BaseError
 
 SIBLINGS = {"GDAL_DISABLE_READDIR_ON_OPEN": "FALSE"}
 """While the COG is made, GDAL may find the overviews that lie beside the rows."""
-
 RUN_TAG = "RSCD_RUN"
 """Name of the tag that says how the raster came about."""
-
 LEVEL = 1
 """Of DEFLATE, which older desktop and web clients read, and ZSTD they do not: the copy of 67 Mpx took 0.63 s, with
 ZSTD 0.56 s, and at level 6 twice as long for a tenth less of a file."""
-
 THREADS = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 """That make the COG and read it back; nothing is inferred by then."""
 

@@ -71,16 +71,12 @@ def said(path: Path, folder: Path | None) -> str:
 
 
 DATES = ("before", "after")
-
 NOT_READING = ("remote", "bad_blocks", "force_gsd")
 """Options of a pair that do not say how it is read, or that nobody should carry over unseen."""
-
 READING = tuple(f.name for f in fields(PairConfig) if f.name not in (*DATES, *NOT_READING))
 """Options that say how a pair is read."""
-
 PATHS = "before_mask", "after_mask", "aoi"
 """Those that are files."""
-
 IDENTITY = ("bytes", "sampled_sha256", "sha256")
 """Of a file's fingerprint, what tells its contents, whenever it was copied."""
 

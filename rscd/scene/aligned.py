@@ -33,22 +33,16 @@ from rscd.scene.raster import Raster, fill_invalid
 
 BLOCK = 512
 """Side of a canonical block in px of the common grid."""
-
 MARGIN = 8
 """Source pixels read around those under a block, for the kernel and for differences between PROJ versions."""
-
 LEAST_CHUNK = 64
 """Rows that are read at once, at least: strips of one row are common."""
-
 MAX_CHUNK = 2048
 """Rows are read in whole blocks, but at most this many at once: an untiled file may be one block."""
-
 PIECE = 2048
 """Columns that are read at once, at least, where a file is tiled."""
-
 BILINEAR_TO = 2.0
 """Source pixels along a pixel of the common grid up to which warping is bilinear; beyond it averages."""
-
 WARP_TOLERANCE = 0.02
 """How far off GDAL's interpolated coordinates may be, in source px."""
 

@@ -25,24 +25,17 @@ from rscd.core.types import BoolArray, Grid, Window
 
 MARGIN = 64
 """Pixels around the area that belong to the common grid, at least."""
-
 MOST_BYTES = 64 << 20
 """A vector file larger than this is refused."""
-
 MAGIC = (b"{", b"SQLite format 3\0", b"fgb", b"\0\0\x27\x0a")
 """How GeoJSON, GeoPackage, FlatGeobuf and Shapefile start."""
-
 XML_ROOT = re.compile(rb"(?:<\?.*?\?>|<!--.*?-->|\s)*<(?:\w+:)?(?:kml|FeatureCollection)\b", re.DOTALL)
 """How KML and GML start."""
-
 SQLITE = MAGIC[1]
-
 REFERENCES = (b"<OGR", b"<GDAL", b"<mapml-", b"<!ENTITY", b"gdal_streamed_alg", b"VirtualOGR")
 """What makes GDAL follow a file to other files or to addresses, whatever its name says it is."""
-
 REFERENCES_IN_SQLITE = (b"VirtualOGR",)
 """What does so in a GeoPackage, whose metadata tables may hold the others as mere text."""
-
 EDGE = 200
 """An outline is given points at every so-many-th of its extent before it is carried to another CRS."""
 

@@ -18,33 +18,24 @@ from rscd.core.gdal import gdal_errors
 from rscd.options.config import PairConfig
 
 NIR = "nir"
-
 _TAGS = {"red", "green", "blue", NIR, "pan", "coastal", "rededge", "swir", "mwir", "lwir", "tir", "other_ir"}
 """Colour tags of GDAL that name a part of the spectrum; others, such as gray and undefined, say nothing of it."""
-
 _NO_LIGHT = {"cyan", "magenta", "black", "hue", "saturation", "lightness", "Y", "Cb", "Cr"}
 """Tags of other colour spaces."""
-
 _SHORT = {"r": "red", "g": "green", "b": "blue"}
-
 _SENTINEL = {"b02": "blue", "b03": "green", "b04": "red", "b08": NIR}
 """Numbers of bands as Sentinel-2 writes them, with a zero."""
-
 _NUMBERED = re.compile(r"(?:sr_)?b(\d{1,2})(?:\D.*)?")
-
 _BY_NUMBER = (
     ({"4": "red", "3": "green", "2": "blue"}, "of Sentinel-2, Landsat 8 or 9"),
     ({"3": "red", "2": "green", "1": "blue"}, "of Landsat 4 to 7"),
 )
 """Numbers without a zero: the satellites differ."""
-
 _NEAR_INFRARED = re.compile(r"near[\W_]*infra[\W_]*red|near[\W_]*ir\b|\bnir\d?\b")
-
 _BEYOND = re.compile(
     r"short[\W_]*wave|swir|thermal|\btirs?\b|red[\W_]*edge|vegetation|coastal|aerosol|cirrus|vapou?r|pan(?:chromatic)?\b"
 )
 """Words of bands that are none of the four, though their names may hold "red" or "blue"."""
-
 OTHER = "other"
 
 

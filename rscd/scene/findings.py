@@ -25,13 +25,10 @@ from rscd.scene.shift import SEARCH_PX, ShiftMap
 
 BLOCKS = 16
 """Blocks of a file in which an alpha band is looked at."""
-
 SIDE = 512
 """Of each, so many rows and columns at most."""
-
 LEAST_BETWEEN = 0.2
 """Share of an alpha band's values between its least and its largest from which it is rather an image."""
-
 LEAST_VALUES = 16
 """Values that an image holds at least."""
 

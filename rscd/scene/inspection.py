@@ -12,16 +12,12 @@ Verdict = Literal["fit", "fit after alignment", "doubtful", "outside what the mo
 
 LEAST_VALID = 0.05
 """Share of the overlap that both dates should show."""
-
 MOST_COARSER = 2.0
 """Factor between the dates' pixel sizes up to which a pair is fit."""
-
 MOST_RESIDUAL_PX = 1.0
 """Shift that may remain, px."""
-
 MOST_OFFSET = 64.0
 """Difference of medians on the 0..255 scale that the seasons may explain."""
-
 MOST_CONTRAST = 3.0
 """Factor between the dates' contrasts that the seasons may explain."""
 

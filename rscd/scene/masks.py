@@ -22,13 +22,10 @@ from rscd.scene.raster import Raster
 
 STEP = 32
 """Pixels of the common grid between nodes at which coordinates are exact."""
-
 TILE = 512
 """Side of what is looked up at once, px."""
-
 Axis = tuple[LongArray, DoubleArray]
 """Of pixels along an axis, the node before each centre, and how far on the way to the next it lies, 0..1."""
-
 MOST_FINER = 10.0
 """A mask's pixels may be smaller than those of the common grid by this factor at most."""
 

@@ -25,10 +25,8 @@ SENSORS = re.compile(
     r"|palsar|s1[abc]|s2[abc]|s2[abc]?_msi|sar)\b",
     re.IGNORECASE,
 )
-
 DATA_SETS = {"OSCD": "sentinel2"}
 """Training data -> the sensor that it shows, in lower case letters and digits."""
-
 KEYS = re.compile("sensor|satellite|mission|platform|spacecraft|instrument|description|software|title|source", re.I)
 """Tags that may name one."""
 
@@ -70,7 +68,6 @@ def unseen(sensor: str, trained_on: str) -> bool:
 
 
 WGS84 = "EPSG:4326"
-
 _IN_NAME = re.compile(r"(?<!\d)((?:19|20)\d{2})([-_.]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?!\d)")
 
 

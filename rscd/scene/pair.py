@@ -26,10 +26,8 @@ from rscd.scene.raster import GDAL_OPTIONS, WITH_SIDECARS, Raster, check_raster,
 from rscd.scene.sources import check_sidecars
 
 RGB = ("red", "green", "blue")
-
 MOST_COLUMNS, MOST_PIXELS = 1 << 17, 1 << 35
 """The common grid, or what the area of interest leaves of it, has at most so many: memory grows with its width."""
-
 MOST_RATIO = 10.0
 """Pixel sizes of the two dates may differ by this factor at most."""
 

@@ -30,7 +30,6 @@ from rscd.scene.shift import PATCH, ShiftMap, measure_shift
 
 GAIN_PX = 0.1
 """A correction is kept if the shift measured again is shorter by at least this, px."""
-
 SIGMAS = 2.0
 """Where the model's imagery has its low and high percentile: so many standard deviations from its mean."""
 

@@ -15,7 +15,6 @@ from rscd.core.types import ByteArray, DoubleArray, FloatArray, ImageArray
 
 LOW, HIGH = 2.0, 98.0
 """Percentiles that the scaling pins."""
-
 MOST_ROUNDS = 30
 """Rounds of reweighting in ``match``, at most."""
 

@@ -28,9 +28,7 @@ GDAL_OPTIONS = {
     "GDAL_PAM_ENABLED": "NO",  # nor are any written
     "GDAL_ENABLE_TIFF_SPLIT": "NO",  # a file in one strip would be decoded from its start for every row asked for
 }
-
 WITH_SIDECARS = {"GDAL_DISABLE_READDIR_ON_OPEN": "FALSE", "GDAL_PAM_ENABLED": "YES"}
-
 MOST_BANDS = 1024
 """A file that claims more bands than this is not asked for pixels."""
 

@@ -17,16 +17,12 @@ from rscd.scene.pair import Pair
 
 MOST_SHARE = 0.01
 """Share of the blocks that is sampled, at most; the shift is measured twice, so at most twice as much is read."""
-
 LEAST_BLOCKS = 16
 """Blocks that are sampled even where they are a larger share: a small scene is read as a whole."""
-
 MOST_BLOCKS = 200
 """Blocks that are sampled at most, however large the scene."""
-
 STEP = 4
 """Every so many rows and columns of a block enter the statistics."""
-
 SEED = 20250810
 
 

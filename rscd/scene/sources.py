@@ -17,7 +17,6 @@ from rscd.core.errors import DataError
 from rscd.core.paths import is_file
 
 _ADDRESS = re.compile(r"(https?|s3):/+(.+)", re.IGNORECASE | re.DOTALL)
-
 REMOTE_OPTIONS = {
     "GDAL_HTTP_MAX_RETRY": 3,
     "GDAL_HTTP_RETRY_DELAY": 1,  # s
@@ -76,10 +75,8 @@ def remote_fingerprint(path: Path) -> dict[str, Any]:
 
 MOST_BYTES = 4 << 20
 """An ``.aux.xml`` or ``.tfw`` larger than this is refused."""
-
 REFERENCES = (b"<SourceFilename", b"<SourceDataset", b"<!ENTITY", b"<!DOCTYPE", b"/vsi", b"<xi:include")
 """What a harmless ``.aux.xml`` never holds: names of further files or addresses."""
-
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -135,9 +132,7 @@ def _wrong(file: Path, start: bytes) -> str:
 
 
 SAMPLES = 32
-
 SAMPLE_BYTES = 1 << 16
-
 WHOLE_BYTES = 64 << 20
 """Files up to this size are hashed as a whole: about 0.04 s."""
 

@@ -13,7 +13,6 @@ from rscd.core.types import ByteArray, DoubleArray, FloatArray, LongArray
 
 PERIODS = (509, 631)
 """Sides of the two noise tiles that are added, px; coprime, so their sum repeats after 321 thousand px."""
-
 SCALES_PX = (0.6, 3.0, 14.0)
 """Gaussian widths of the fine, middle and large texture, px."""
 
@@ -60,7 +59,6 @@ def _periodic_tile(rng: np.random.Generator, side: int, sigma_px: float) -> Floa
 
 
 Season = Literal["green", "dry", "winter", "autumn"]
-
 SEASONS: tuple[Season, ...] = ("green", "dry", "winter", "autumn")
 
 
@@ -159,21 +157,18 @@ _GREEN: dict[Season, tuple[Colour, Colour]] = {
     "winter": ((124, 112, 88), (104, 98, 74)),
     "autumn": ((122, 112, 72), (98, 100, 62)),
 }
-
 _LAWN: dict[Season, tuple[Colour, Colour]] = {
     "green": ((82, 96, 60), (108, 116, 78)),
     "dry": ((128, 124, 86), (152, 142, 108)),
     "winter": ((134, 124, 98), (112, 106, 82)),
     "autumn": ((104, 108, 68), (126, 118, 84)),
 }
-
 _LITTER: dict[Season, tuple[Colour, Colour]] = {
     "green": ((70, 80, 48), (104, 104, 70)),
     "dry": ((142, 128, 98), (110, 102, 74)),
     "winter": ((112, 100, 82), (92, 84, 68)),
     "autumn": ((110, 94, 64), (90, 84, 56)),
 }
-
 _CONSTANT: dict[str, tuple[Colour, Colour]] = {
     "soil": ((164, 146, 120), (124, 108, 88)),
     "pad": ((186, 168, 138), (150, 130, 104)),
@@ -186,7 +181,6 @@ _CONSTANT: dict[str, tuple[Colour, Colour]] = {
     "fence": ((72, 64, 54), (84, 74, 62)),
     "water": ((88, 168, 190), (110, 186, 204)),
 }
-
 _CROPS: tuple[tuple[Colour, Colour], ...] = (
     ((72, 92, 54), (90, 104, 62)),
     ((94, 112, 58), (112, 124, 72)),
@@ -195,14 +189,12 @@ _CROPS: tuple[tuple[Colour, Colour], ...] = (
     ((158, 142, 108), (136, 122, 94)),
     ((142, 128, 112), (124, 112, 96)),
 )
-
 _CROP_ODDS: dict[Season, tuple[float, ...]] = {
     "green": (0.4, 0.3, 0.05, 0.15, 0.05, 0.05),
     "dry": (0.05, 0.1, 0.4, 0.1, 0.25, 0.1),
     "winter": (0.05, 0.1, 0.0, 0.4, 0.2, 0.25),
     "autumn": (0.1, 0.1, 0.1, 0.3, 0.3, 0.1),
 }
-
 # Share of brightness that the fine and the middle texture move, and density of trees (times the layout's).
 _ROUGHNESS: dict[str, tuple[float, float, float]] = {
     "meadow": (0.12, 0.10, 0.7),
@@ -213,9 +205,7 @@ _ROUGHNESS: dict[str, tuple[float, float, float]] = {
     "pad": (0.05, 0.07, 0.0),
     "mulch": (0.06, 0.06, 0.0),
 }
-
 _HARD = (0.025, 0.02, 0.0)
-
 _SEASONAL = {"meadow": _GREEN, "lawn": _LAWN, "wood": _LITTER}
 
 

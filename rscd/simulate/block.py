@@ -13,7 +13,6 @@ from rscd.simulate.canvas import Frame
 from rscd.simulate.spec import LAYOUTS, BlockKind, Layout, SceneSpec
 
 BUILT: tuple[BlockKind, ...] = ("homes", "halls")
-
 BOTH, BEFORE, AFTER = (True, True), (True, False), (False, True)
 
 
@@ -165,7 +164,6 @@ def border_road(spec: SceneSpec, i: int, j: int, across_u: bool) -> str:
 
 NEAR_M = 6.5
 """From a block's border to its first plots, m."""
-
 ROOFS = {
     "grey": (122.0, 119.0, 114.0),
     "brown": (122.0, 104.0, 88.0),
@@ -174,10 +172,8 @@ ROOFS = {
     "white": (206.0, 204.0, 198.0),
     "blue": (120.0, 138.0, 158.0),
 }
-
 SPRINKLED = 0.06
 """Share of plots that change one by one on a street that does not change as a whole."""
-
 RENEWED = 0.88
 """Share of plots that change on a street that does."""
 

@@ -108,20 +108,16 @@ def _tilled_rows(canvas: Canvas, palette: list[Surface], date: int) -> FloatArra
 
 STEP_M = 6.0
 """Side of a lattice cell, m."""
-
 CLEAR_M = 3.0
 """Least distance from a trunk to a wall, m."""
-
 SHADOW_M = 9.0
 """Longest shadow of a crown, m; within the tile's margin."""
-
 _LEAVES: dict[Season, tuple[float, float, float]] = {
     "green": (62.0, 76.0, 46.0),
     "dry": (80.0, 86.0, 54.0),
     "winter": (112.0, 102.0, 88.0),
     "autumn": (112.0, 92.0, 62.0),
 }
-
 _EVERGREEN = (52.0, 66.0, 46.0)
 
 

@@ -35,15 +35,11 @@ from rscd.simulate.spec import LAYOUTS, ChangedBuilding, Rendered, SceneSpec
 
 TILE_PX = 512
 """Side of the tiles, px."""
-
 MARGIN_M = 16.0
 """How far a tile is drawn beyond its edge, m: crowns, their shadows and the blur reach less."""
-
 REACH_M = 70.0
 """How far a building's shadow may reach from its block, m."""
-
 _KEPT_TILES = 6
-
 _KEPT_BLOCKS = 512
 
 

@@ -11,7 +11,6 @@ from rscd.core.errors import UsageError
 from rscd.core.types import BoolArray, ByteArray
 
 BlockKind = Literal["homes", "halls", "field", "meadow", "wood", "bare"]
-
 ChangeKind = Literal["new", "vanished"]
 
 

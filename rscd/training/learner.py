@@ -98,7 +98,6 @@ def rate_factor(step: int, steps: int) -> float:
 
 PRESENCE_SHARE = 0.3
 """Weight of what is told of each date by itself, beside the loss of change."""
-
 CLIP = 5.0
 """Largest norm of the gradient."""
 

@@ -39,7 +39,6 @@ from rscd.training.validation import Verdict, calibrate, is_little, judge, valid
 
 GRACE = 0.1
 """Share of a run's time limit that the last validation may take beyond it."""
-
 CUTTERS = 8
 """Threads that cut crops for a GPU; beside a CPU that trains there is one."""
 

@@ -180,7 +180,6 @@ def _draw(epochs: Sequence[Epoch], path: Path) -> None:
 
 
 KEY = "rscd_training_state"
-
 RANDOM = "random.cpu"
 
 

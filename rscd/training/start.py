@@ -14,7 +14,6 @@ from rscd.options.config import TrainConfig
 
 WIDTH = 64
 """Channels of STFE and MSDF in new networks."""
-
 FINE = 24
 """Channels of the fine scales in new networks whose encoder has a map at stride 2."""
 

@@ -29,9 +29,7 @@ from rscd.training.evaluation.metrics import (
 
 LEAST_TILES, LEAST_PIXELS = 20, 500_000
 """With fewer validation tiles or pixels, threshold and temperature are uncertain."""
-
 ORDER_SEED = 0
-
 CHUNK = 512
 """Validation tiles are forwarded in squares of at most this many px."""
 

@@ -22,22 +22,17 @@ from rscd.core.types import P_SCALE, ComponentTable, DoubleArray, Grid, LongArra
 from rscd.scene.pair import Pair
 
 GeometryArray = NDArray[np.object_]
-
 Residual = Callable[[DoubleArray, DoubleArray], DoubleArray]
 """Rows and columns of places on the grid (px) -> shift left between the dates there, px."""
 
 REVIEW_STATES = {"": "not looked at", "accepted": "a change", "rejected": "no change", "unsure": "look again"}
 """What ``review`` may hold, and what it means; rscd leaves it empty."""
-
 DIRECTIONS = "appeared", "vanished", "replaced", "unclear"
 """What ``direction`` may hold."""
-
 CLEAR = 0.15
 """Presence that differs by at least this tells on which date a thing was there (chosen on rendered layouts)."""
-
 THERE = 0.5
 """Presence from which a thing is there."""
-
 GEOMETRY_METADATA = {"ARROW:extension:name": "geoarrow.wkb"}
 
 
@@ -67,9 +62,7 @@ def _real(name: str, title: str, unit: str, meaning: str) -> Column:
 
 
 _DIRECTION = "appeared, vanished, replaced (there on both dates) or unclear; null of a model that does not tell"
-
 _PRESENT = "Mean probability that the thing is there on the {} date; null of a model that does not tell"
-
 _SHAPE = (
     Column("id", pa.int64(), "Number", "", "Counts from 1, in the order in which polygons are complete"),
     Column("direction", pa.string(), "Direction", "", _DIRECTION),
@@ -84,9 +77,7 @@ _SHAPE = (
     _real("valid_fraction", "Seen outline", "0..1", "Share of its pixel outline that faces observable ground"),
     Column("touches_edge", pa.bool_(), "Touches the edge", "", "It reaches the grid's border and may be cut there"),
 )
-
 _BRIGHTER = "After less before, mean over the model's bands; null where the files differ in dtype"
-
 _CHANGE = (
     _real("brightness_change", "Brightness change", "DN", _BRIGHTER),
     _real("ndvi_change", "NDVI change", "-2..2", "After less before, of mean colours; null without near infrared"),

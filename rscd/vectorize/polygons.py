@@ -34,7 +34,6 @@ FEATURE_SCHEMA = feature_schema()
 """Columns of the layer ``changes`` where no images are at hand."""
 
 _CONCAVE = 4
-
 _AT_ONCE = 1024
 """Polygons that are traced, and described, at once: on the way they take some kB each."""
 
@@ -76,7 +75,7 @@ class Rings(NamedTuple):
 
 
 class PolygonTracer:
-    """Turns BandRecords, in order, into features with the columns of ``rscd.output.evidence``.
+    """Turns BandRecords, in order, into features with the columns of ``rscd.vectorize.attributes``.
 
     Memory is bounded by the band and by the corners of the components that are still open. Polygons are those
     of ``rasterio.features.shapes`` with connectivity 4 over the whole mask; exteriors run counter-clockwise

@@ -16,13 +16,10 @@ from rscd.vectorize.outline import Reshape
 
 LEAST_IOU = 0.8
 """A regularised outline with less in common with the pixels than this is not taken."""
-
 PARALLEL_PX = 2.0
 """Parallel edges less far apart than this are joined, px."""
-
 TOLERANCE_PX = 1.0
 """Tolerance of the simplification that comes before, px."""
-
 REACH_PX = 4.0
 """No point of a regularised outline may be further from the pixels' than this, px."""
 

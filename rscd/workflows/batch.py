@@ -28,13 +28,10 @@ from rscd.workflows.estimate import PairEstimate, estimate_pairs, seconds_per_wi
 from rscd.workflows.pair import run_pair
 
 SUMMARY, INDEX, RESOLVED = "summary.gpkg", "index.html", "manifest.csv"
-
 CHECKERS = 8
 """Pairs whose fingerprints are taken at once."""
-
 PAIR = 1000
 """Steps of progress a pair."""
-
 OnPair = Callable[[PairOutcome, int, int], None]
 """Called with each outcome, how many there are by now, and how many there will be."""
 

@@ -23,7 +23,6 @@ from rscd.simulate.score import ObjectScore, differencing, match_objects
 from rscd.simulate.spec import Rendered, SceneSpec
 
 WIDTH, HEIGHT = 1536, 1280
-
 LEAST_PX = 40
 """Plain differencing is spared objects smaller than this (10 m2), which would all be false."""
 

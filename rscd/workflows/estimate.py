@@ -24,7 +24,6 @@ from rscd.scene.windows import WindowPlan
 
 READERS = 8
 """Pairs whose headers are read at once."""
-
 TRIALS = 2
 """Batches that are timed, after one that is not."""
 

@@ -17,10 +17,10 @@ from rscd.model.registry import load_model
 from rscd.options.config import EvaluateConfig, PairConfig
 from rscd.scene.pair import open_pair
 from rscd.scene.prepare import prepare
-from rscd.training.data.labels import PairSource, open_label
+from rscd.training.data.labels import open_label
 from rscd.training.data.sources import PARTS, find_sources
 from rscd.training.data.survey import raise_refused
-from rscd.training.data.tiles import CHANGED, IGNORED, FolderTile, find_part, find_tiles, has_layout
+from rscd.training.data.tiles import CHANGED, IGNORED, FolderTile, PairSource, find_part, find_tiles, has_layout
 from rscd.training.evaluation.figures import write_pictures
 from rscd.training.evaluation.maps import Mapper
 from rscd.training.evaluation.metrics import ObjectCounts, match_objects

@@ -38,13 +38,10 @@ from rscd.vectorize.attributes import Evidence
 
 MINIMUM_PX = 4
 """Smallest polygon in px, where neither the options nor the raster say one."""
-
 THRESHOLD = 0.5
 """Threshold where neither the options nor the raster say one."""
-
 STRIP = 512
 """Rows, and columns, of what is read of the images at a time, px."""
-
 UNREACHED = 255
 """A threshold above all probability values."""
 

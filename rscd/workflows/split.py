@@ -45,7 +45,6 @@ Detect = Callable[..., Result]
 
 LEAST_BANDS = 16
 """A stretch is cut no shorter, unless a slot would stay empty: each forwards a row of windows of the one above."""
-
 MOST_STRETCHES = 4
 """Stretches a slot, at most."""
 

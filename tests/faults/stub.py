@@ -23,7 +23,7 @@ import rscd.inference.strips as bands
 import rscd.output.probability as probability
 import rscd.output.vector.geopackage as geopackage
 import rscd.vectorize.polygons as polygons
-import rscd.workflows.detect
+import rscd.workflows.setup
 from faults.scenario import STAND_IN
 from rscd import DetectConfig, detect
 from rscd.core.errors import RscdError
@@ -122,7 +122,7 @@ def command_line(words: list[str]) -> int:
     """Run the real command line, with the stand-in for a model."""
     from rscd.cli.app import app
 
-    rscd.workflows.detect.load_model = lambda name: STAND_IN
+    rscd.workflows.setup.load_model = lambda name: STAND_IN
     sys.argv = ["rscd", *words]
     app()
     return 0

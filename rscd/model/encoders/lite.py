@@ -67,13 +67,10 @@ STAGES = (
     (6, 192, 4, 2, 5),
     (6, 320, 1, 1, 3),
 )
-
 #: Index of the last block at strides 4, 8, 16 and 32.
 TAPS = (2, 4, 10, 15)
-
 FINE_TAP = 0
 """Index of the last block at stride 2."""
-
 MEAN, STD = 127.0, 128.0
 
 

@@ -22,9 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from rscd.model.encoders.attention import transform
 
 MEAN = (123.675, 116.28, 103.53)
-
 STD = (58.395, 57.12, 57.375)
-
 PATCH = 16
 """Pixels on a side of one token."""
 
@@ -122,7 +120,7 @@ class SamEncoder(nn.Module):
 
         The last equals the official ``ImageEncoderViT.forward`` where H = W = the stored image size; at other
         sizes the absolute position table is interpolated here, the relative ones by the official code.
-        Attention is that of ``rscd.model.attention``.
+        Attention is that of ``rscd.model.encoders.attention``.
         """
         x = self.vit.patch_embed(images)
         x = x + self._positions(x.shape[1], x.shape[2])

@@ -18,18 +18,13 @@ from rscd.scene.window_stream import WindowInput
 
 SIDE = 2048
 """Longest side of a preview, px."""
-
 JPEG_BYTES = 1_600_000
 """A preview picture's most bytes, before base64."""
-
 PNG_BYTES = 700_000
 """Likewise of the picture of probabilities."""
-
 LEAST_SHOWN = 0.25
 """Probabilities below this are left clear."""
-
 _SAMPLES = 4
-
 _HATCH = np.array([214, 222], np.uint8)
 
 
@@ -170,7 +165,6 @@ def _uri(kind: str, data: bytes) -> str:
 
 QUICKLOOK_SIDE = 900
 """Longest side of each of the three panels in px."""
-
 FILL, LINE = (255, 60, 0, 90), (255, 60, 0, 255)
 
 

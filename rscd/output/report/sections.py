@@ -37,7 +37,6 @@ def number_cards(numbers: Sequence[tuple[str, str]]) -> str:
 
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 560, 200, 44, 36, 12
-
 STAGE_COLOURS = ("#3f72af", "#b3122f", "#e08e2b", "#4c956c", "#7a5ba6")
 
 
@@ -92,10 +91,8 @@ def shares(seconds: dict[str, float], wall_s: float) -> str:
 
 LISTED = 25
 """So many of the largest polygons are listed below the map."""
-
 PATHS = ("before", "after", "before_mask", "after_mask", "aoi", "output", "probability", "report", "model")
 """Options that are files."""
-
 READ_ERRORS = 100
 """So many of the blocks that could not be read are listed; all are in the vector file's provenance."""
 

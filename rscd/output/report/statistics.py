@@ -15,16 +15,12 @@ from rscd.vectorize.attributes import GeometryArray
 
 MOST_DRAWN = 2000
 """So many of the largest polygons are drawn."""
-
 PATH_BYTES = 1_500_000
 """Their outlines' most characters together; the smallest are left out beyond."""
-
 AREA_STEPS = 3
 """Bins of the size histogram a decade."""
-
 AREA_BINS = np.logspace(0, 8, 8 * AREA_STEPS + 1)
 """Bounds of the size histogram, m2; the outer bins take what lies beyond."""
-
 PROBABILITY_BINS = np.linspace(0, 1, 41)
 """Bounds of the histogram of mean probabilities."""
 

@@ -30,10 +30,8 @@ _DRIVERS: dict[str, dict[str, Any]] = {
     # RFC7946 brings coordinates to longitude and latitude on WGS 84, with 7 decimals: 1 cm.
     ".geojson": {"driver": "GeoJSON", "layer_options": {"RFC7946": "YES", "WRITE_NAME": "NO"}},
 }
-
 _DECIMALS = {"m2": 2, "m": 2, "DN": 2, "px": 3, "degree": 7}
 """Unit -> decimals that mean something."""
-
 _OTHER = 4
 """Decimals of shares and ratios."""
 

@@ -28,9 +28,7 @@ from rscd.vectorize.attributes import GEOMETRY_METADATA, REVIEW_STATES, Column, 
 from rscd.vectorize.polygons import find_corners, trace
 
 _EXTENSION = "gpkg_schema", "http://www.geopackage.org/spec121/#extension_schema", "read-write"
-
 _REVIEW = "rscd_review"
-
 # Table definitions as the GeoPackage encoding standard 1.3 gives them (tables 9, 13 and 14 there).
 _TABLES = """
 CREATE TABLE IF NOT EXISTS gpkg_extensions (
@@ -80,7 +78,6 @@ def _told(column: Column) -> str:
 
 Outside = Callable[[int, int], BoolArray]
 """Which pixels lie outside the area of interest, shape (rows, width), by first row and number of rows."""
-
 COARSE_CELLS = 2048
 """Longest side of the mask that the extent's polygon is traced from, in cells."""
 
@@ -89,7 +86,6 @@ _GDAL_OPTIONS = {
     # The index is made in one go at the end: in a thread beside, it grows in memory and saves no time.
     "OGR_GPKG_ALLOW_THREADED_RTREE": "NO",
 }
-
 _EXTENT_SCHEMA = pa.schema(
     [
         ("observed_km2", pa.float64()),
@@ -98,7 +94,6 @@ _EXTENT_SCHEMA = pa.schema(
         pa.field("geometry", pa.binary(), metadata=GEOMETRY_METADATA),
     ]
 )
-
 # As QGIS makes it, so that QGIS can add styles of its own.
 _STYLE_SQL = """
 CREATE TABLE layer_styles (

@@ -25,15 +25,11 @@ from rscd.vectorize.attributes import drawn_values
 
 SAME_IOU = 0.5
 """Polygons that share at least this much of their union are the same place."""
-
 SAME_SHARE = 0.5
 """So are those that share more than this much of the smaller one, where none reaches ``SAME_IOU``."""
-
 LAYER, BEFORE = "changes", "reviewed_before"
-
 OURS = (LAYER, BEFORE, "extent", "pairs", "layer_styles")
 """Tables that rscd writes."""
-
 DISCARD = "move them to another file, or add --discard-reviews to drop all that people put into this one"
 
 

@@ -17,13 +17,10 @@ STEPS = (
     (0.85, 1.0, "177,0,38"),
 )
 """Classes of ``mean_probability``: lower bound, upper bound, fill colour as red,green,blue (0..255)."""
-
 DRAWN = -1.0, -0.5, "120,60,200"
 """The class of polygons without a probability: those that people drew."""
-
 SHOWN = 'coalesce("mean_probability", -1)'
 """What the classes are of."""
-
 RAMP = (
     (0.0, 255, 255, 204, 0),
     (0.25, 255, 237, 160, 90),
@@ -32,28 +29,20 @@ RAMP = (
     (1.0, 128, 0, 38, 255),
 )
 """Colours of the probability raster: p, red, green, blue, alpha (0..255)."""
-
 _DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
-
 _FILL_ALPHA = 140
-
 _OUTLINE = "90,0,20,255"
-
 REVIEWED = {"accepted": "0,110,60,255", "rejected": "110,110,110,255", "unsure": "30,80,200,255"}
 """Outline colour of each state of ``review`` as red,green,blue,alpha (0..255); ``_OUTLINE`` where there is none."""
-
 _CASES = " ".join(f"WHEN \"review\" = '{state}' THEN '{colour}'" for state, colour in REVIEWED.items())
-
 OUTLINE_BY_REVIEW = {
     "outlineColor": f"CASE {_CASES} ELSE '{_OUTLINE}' END",
     "outlineStyle": "if(\"review\" = 'rejected', 'dash', 'solid')",
     "outlineWidth": "if(coalesce(\"review\", '') = '', 0.26, 0.6)",
 }
 """Property of an outline in QGIS -> expression."""
-
 HATCHED = {"vanished": "b_diagonal", "replaced": "diagonal_x"}
 """``direction`` -> hatching of a polygon, in place of a fill."""
-
 STATES = {"done": "60,150,90", "failed": "200,30,50", "pending": "140,140,140"}
 """Colour of each state of an archive's pair as red,green,blue (0..255)."""
 

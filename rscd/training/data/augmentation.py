@@ -14,7 +14,6 @@ from rscd.training.data.tiles import CHANGED, IGNORED
 
 CHANGE_SHARE = 0.6
 """Share of crops that are centred near a changed pixel, where the tile has one."""
-
 SHARP = 1.25
 """Beyond this zoom the outline of a label is not known to the pixel: what lies beside it is ignored."""
 

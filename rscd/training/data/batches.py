@@ -77,10 +77,8 @@ def _read(image: Path, label: Path) -> Crop:
 
 RENDERED, RENDERED_SEED = 512, 1_000_000
 """Rendered scenes in the training pool, and the seed of the first."""
-
 RENDERED_GSD_M = 0.35, 0.8
 """Range of their pixel sizes, m."""
-
 ORDER, SAMPLE = 0, 1
 """What a generator is for, beside the seed: the order of tiles, or all that is random of one sample."""
 

@@ -14,15 +14,13 @@ from rscd.core.errors import DataError
 from rscd.core.grid import name_of
 from rscd.core.mapping import Mapping
 from rscd.core.types import ByteArray, Grid, Window
-from rscd.options.config import PairConfig
 from rscd.scene.aoi import burn, read_vectors, to_grid
 from rscd.scene.blocks import BadBlocks, find_blocks
 from rscd.scene.raster import GDAL_OPTIONS, Raster, open_raster
-from rscd.training.data.tiles import CHANGED, IGNORED, UNCHANGED, check_values
+from rscd.training.data.tiles import CHANGED, IGNORED, RASTERS, UNCHANGED, PairSource, check_values
 
 LAYER = "changes"
 """The layer that detect writes, and that is taken where a file has it."""
-
 ANSWERS = {
     "yes": CHANGED,
     "accepted": CHANGED,
@@ -32,9 +30,7 @@ ANSWERS = {
     "unsure": IGNORED,
 }
 """What may stand in the column ``review``, and what it makes of a polygon's pixels."""
-
 UNREADABLE = (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError)
-
 COLLAR_PX = 8
 """So far around an answered polygon the ground was looked at too: what is in no polygon there is unchanged."""
 
@@ -164,23 +160,3 @@ def answers_of(path: Path, frame: Any, without: int) -> np.ndarray:  # noqa: ANN
         remedy = "use yes (or accepted), no (or rejected), or leave it empty"
         raise DataError(f"column review holds {', '.join(map(repr, odd[:5]))}", path=path, remedy=remedy)
     return np.asarray(said.map(ANSWERS))
-
-
-RASTERS, VECTORS = (".tif", ".tiff"), (".gpkg", ".geojson", ".json", ".fgb", ".shp")
-"""Suffixes of rasters and of vector files."""
-
-
-@dataclass(frozen=True)
-class PairSource:
-    """A pair of GeoTIFFs with labels."""
-
-    name: str
-    """What it is called in messages and tables."""
-    config: PairConfig
-    """The files, and how they are read."""
-    labels: Path
-    """Polygons of change, reviewed polygons, or a raster on the pair's grid."""
-    reviewed: bool = False
-    """The polygons must have been reviewed."""
-    rows: tuple[int, ...] | None = None
-    """Those of the polygons that are of this pair, from 0; None: all."""

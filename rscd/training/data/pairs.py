@@ -20,14 +20,12 @@ from rscd.scene.prepare import prepare
 from rscd.scene.radiometry import to_bytes
 from rscd.scene.raster import fill_invalid
 from rscd.scene.sources import fingerprint
-from rscd.training.data.labels import Label, PairSource, VectorLabel, open_label
-from rscd.training.data.tiles import IGNORED, Triple
+from rscd.training.data.labels import Label, VectorLabel, open_label
+from rscd.training.data.tiles import IGNORED, PairSource, Triple
 
 SIDE, LEAST_SIDE = 512, 256
 """Side of a block in px, and of the blocks of a scene too small for ENOUGH of those."""
-
 ENOUGH = 12
-
 KEPT = 128
 """Blocks that are kept in memory once read, 2 MB each."""
 

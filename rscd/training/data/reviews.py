@@ -13,8 +13,8 @@ from rscd.core.errors import DataError
 from rscd.options.config import PairConfig
 from rscd.output.provenance import pair_of
 from rscd.scene.aoi import read_vectors
-from rscd.training.data.labels import LAYER, UNREADABLE, PairSource, answers_of, layers_of
-from rscd.training.data.tiles import IGNORED
+from rscd.training.data.labels import LAYER, UNREADABLE, answers_of, layers_of
+from rscd.training.data.tiles import IGNORED, PairSource
 
 PAIRS, OUTPUT = "pairs", "changes.gpkg"
 """Layer of a summary that lists its pairs, and what each pair's own output is called."""

@@ -18,18 +18,15 @@ from pathlib import Path
 
 from rscd.core.errors import DataError, UsageError
 from rscd.options.config import LabelledConfig, PairConfig
-from rscd.training.data.labels import RASTERS, VECTORS, PairSource
-from rscd.training.data.tiles import OnBad, has_layout, refuse
+from rscd.training.data.tiles import RASTERS, VECTORS, OnBad, PairSource, has_layout, refuse
 
 DATES = ("before", "t1", "rgb_t1", "im1"), ("after", "t2", "rgb_t2", "im2")
 """Names, without suffix, of a scene's earlier and later date."""
-
 LABELS = ("label", "labels", "changes", "mask", "gt")
 """Names, without suffix, of its labels."""
 
 COLUMNS = ("before", "after", "labels")
 """Columns that a list of scenes must have; ``aoi`` may be there too."""
-
 PARTS = ("train", "val", "test")
 
 

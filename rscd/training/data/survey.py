@@ -16,10 +16,8 @@ from rscd.training.data.tiles import CHANGED, IGNORED, OnBad, Tile, find_part, f
 
 HELD_OUT = 0.1
 """Share of the tiles that is held out for validation where nothing says which, at least."""
-
 MANY_SCENES = 5
 """From so many GeoTIFF pairs on, whole scenes are held out; below, blocks of them."""
-
 Progress = Callable[[int, int], None]
 """Called with tiles done and tiles in all."""
 

@@ -20,24 +20,39 @@ from PIL import Image, UnidentifiedImageError
 
 from rscd.core.errors import DataError
 from rscd.core.types import ByteArray
+from rscd.options.config import PairConfig
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-
+RASTERS, VECTORS = (".tif", ".tiff"), (".gpkg", ".geojson", ".json", ".fgb", ".shp")
+"""Suffixes of rasters and of vector files."""
 FOLDERS = (
     ("A", "a", "Image1", "image1", "im1", "before"),
     ("B", "b", "Image2", "image2", "im2", "after"),
     ("label", "Label", "labels", "OUT", "out", "mask", "masks", "GT", "gt"),
 )
 """Names of the folders of the earlier date, the later date and the labels; the first that is there is taken."""
-
 UNCHANGED, CHANGED, IGNORED = 0, 1, 2
 """Values of a label in memory: IGNORED pixels are not to be judged, neither in training nor in validation."""
-
 Triple = tuple[ByteArray, ByteArray, ByteArray]
 """before (3, H, W), after (3, H, W), label (H, W) of UNCHANGED, CHANGED and IGNORED."""
-
 OnBad = Callable[[DataError], None]
 """Called for what cannot be used; what raises there stops the search."""
+
+
+@dataclass(frozen=True)
+class PairSource:
+    """A pair of GeoTIFFs with labels."""
+
+    name: str
+    """What it is called in messages and tables."""
+    config: PairConfig
+    """The files, and how they are read."""
+    labels: Path
+    """Polygons of change, reviewed polygons, or a raster on the pair's grid."""
+    reviewed: bool = False
+    """The polygons must have been reviewed."""
+    rows: tuple[int, ...] | None = None
+    """Those of the polygons that are of this pair, from 0; None: all."""
 
 
 class Tile(Protocol):

@@ -26,10 +26,8 @@ if TYPE_CHECKING:
 
 SHOWN = 12
 """Tiles on the sheet, at most."""
-
 SIDE, GAP, LINE = 256, 6, 16
 """Side of a picture, space between pictures, and height of a line of text, px."""
-
 COLOURS = {CHANGED: (255, 255, 255), IGNORED: (90, 60, 120)}
 """Of label pixels; unchanged ones are black."""
 
@@ -87,7 +85,6 @@ def _pictures(triple: Triple) -> list[Image.Image]:
 
 BINS = 15
 """Bins of p in the reliability picture, as in the expected calibration error."""
-
 PRECISION_RECALL, RELIABILITY, SCENES = "precision_recall.png", "reliability.png", "scenes.csv"
 
 
