@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from rscd.options.config import TrainConfig
+from rscd.options.training import TrainConfig
 from rscd.workflows.train import train
 
 LOSSES = ("cem", "bce", "focal", "ohem", "dice")

@@ -23,7 +23,7 @@ import os
 import sys
 from pathlib import Path
 
-from rscd.options.config import TrainConfig
+from rscd.options.training import TrainConfig
 from rscd.training.run_state import state_path
 from rscd.workflows.train import train
 

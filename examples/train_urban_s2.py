@@ -17,7 +17,7 @@ import numpy as np
 import rasterio
 from PIL import Image
 
-from rscd.options.config import TrainConfig
+from rscd.options.training import TrainConfig
 from rscd.workflows.train import train
 
 LEFT_OUT = ("beirut", "mumbai", "paris", "saclay_e")

@@ -38,14 +38,10 @@ from rscd.core.version import VERSION as __version__
 if TYPE_CHECKING:
     from rscd.core.errors import RscdError
     from rscd.model.registry import load_model
-    from rscd.options.config import (
-        BatchConfig,
-        DetectConfig,
-        EvaluateConfig,
-        InspectConfig,
-        PolygonsConfig,
-        TrainConfig,
-    )
+    from rscd.options.batch import BatchConfig
+    from rscd.options.detect import DetectConfig, PolygonsConfig
+    from rscd.options.pair import InspectConfig
+    from rscd.options.training import EvaluateConfig, TrainConfig
     from rscd.output.results import Result, Written
     from rscd.scene.inspection import Inspection
     from rscd.training.evaluation.scores import Evaluation
@@ -59,10 +55,10 @@ if TYPE_CHECKING:
 _HOMES = {
     "RscdError": "core.errors",
     "load_model": "model.registry",
-    **dict.fromkeys(
-        ("BatchConfig", "DetectConfig", "EvaluateConfig", "InspectConfig", "PolygonsConfig", "TrainConfig"),
-        "options.config",
-    ),
+    "BatchConfig": "options.batch",
+    "InspectConfig": "options.pair",
+    **dict.fromkeys(("DetectConfig", "PolygonsConfig"), "options.detect"),
+    **dict.fromkeys(("EvaluateConfig", "TrainConfig"), "options.training"),
     **dict.fromkeys(("Result", "Written"), "output.results"),
     "Inspection": "scene.inspection",
     "Evaluation": "training.evaluation.scores",

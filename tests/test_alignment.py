@@ -9,7 +9,7 @@ from scipy.ndimage import shift as move
 
 from rscd import DetectConfig, detect, load_model
 from rscd.core.types import Window
-from rscd.options.config import InspectConfig
+from rscd.options.pair import InspectConfig
 from rscd.scene.sample import SampleBlock
 from rscd.scene.shift import measure_shift
 from rscd.simulate.scene import Scene

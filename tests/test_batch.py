@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from rscd.cli.app import app
 from rscd.core.errors import UsageError
 from rscd.jobs.schedule import workers
-from rscd.options.config import BatchConfig, DetectConfig
+from rscd.options.batch import BatchConfig
+from rscd.options.detect import DetectConfig
 from rscd.workflows.batch import batch
 from rscd.workflows.pair import worker_model
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from rscd.cli.app import app
 from rscd.core.errors import DataError, UsageError
-from rscd.options.config import InspectConfig, PairConfig
+from rscd.options.pair import InspectConfig, PairConfig
 from rscd.scene.bands import meaning
 from rscd.scene.pair import open_pair
 from rscd.workflows.inspect import inspect

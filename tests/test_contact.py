@@ -5,7 +5,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from rscd.cli.app import app
-from rscd.options.config import TrainConfig
+from rscd.options.training import TrainConfig
 from rscd.training.data.survey import TileFacts, survey
 from rscd.training.evaluation.figures import LINE, SHOWN, SIDE, choose, write_sheet
 

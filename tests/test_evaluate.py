@@ -11,7 +11,7 @@ from rscd import DetectConfig, detect
 from rscd.cli.app import app
 from rscd.core.contract import Contract
 from rscd.core.errors import DataError, UsageError
-from rscd.options.config import EvaluateConfig
+from rscd.options.training import EvaluateConfig
 from rscd.workflows.evaluate import evaluate
 
 TERMS = {"window": 96, "overlap": 32, "threshold": 0.6, "trained_on": "nothing", "minimum_mapping_px": 5}

@@ -24,7 +24,7 @@ from rscd.core.contract import Contract
 from rscd.core.pixel_area import PixelAreas
 from rscd.core.types import Grid, Window
 from rscd.inference.components import band_record
-from rscd.options.config import DetectConfig
+from rscd.options.detect import DetectConfig
 from rscd.simulate.scene import Scene
 from rscd.simulate.spec import SceneSpec
 from rscd.vectorize.attributes import REVIEW_STATES, Evidence, band_names, columns, feature_schema

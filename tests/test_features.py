@@ -14,7 +14,7 @@ from test_formats import pair
 
 from rscd.core.errors import Interrupted
 from rscd.core.paths import SUFFIXES
-from rscd.options.config import DetectConfig
+from rscd.options.detect import DetectConfig
 from rscd.output.vector.features import BATCH_FEATURES, FeatureStream
 from rscd.output.vector.geopackage import write_layer
 from rscd.workflows.detect import detect

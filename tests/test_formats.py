@@ -15,7 +15,7 @@ from test_evidence import CONTRACT
 
 from rscd.core.errors import OutputError, UsageError
 from rscd.core.paths import SUFFIXES, siblings
-from rscd.options.config import DetectConfig
+from rscd.options.detect import DetectConfig
 from rscd.workflows.detect import detect
 
 OTHERS = [suffix for suffix in SUFFIXES if suffix != ".gpkg"]

@@ -19,7 +19,8 @@ from test_formats import pair
 from rscd.core.errors import DataError
 from rscd.core.grid import gsd_m
 from rscd.core.types import Grid
-from rscd.options.config import DetectConfig, InspectConfig, PolygonsConfig
+from rscd.options.detect import DetectConfig, PolygonsConfig
+from rscd.options.pair import InspectConfig
 from rscd.scene.metadata import named_sensor, unseen
 from rscd.vectorize.attributes import drawn_values
 from rscd.workflows.detect import detect

@@ -18,7 +18,7 @@ from test_formats import pair
 
 from rscd.core.errors import DataError
 from rscd.inference.journal import _unpack
-from rscd.options.config import DetectConfig
+from rscd.options.detect import DetectConfig
 from rscd.scene.aoi import read_vectors
 from rscd.workflows.detect import detect
 

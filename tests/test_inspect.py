@@ -20,7 +20,7 @@ from rscd import DetectConfig, detect
 from rscd.cli.app import app
 from rscd.core.contract import Contract
 from rscd.core.types import Window
-from rscd.options.config import InspectConfig, PairConfig
+from rscd.options.pair import InspectConfig, PairConfig
 from rscd.scene.aligned import WarpReader
 from rscd.scene.pair import open_pair
 from rscd.scene.prepare import prepare

@@ -8,7 +8,7 @@ from rscd import DetectConfig, detect
 from rscd.core.contract import Contract
 from rscd.core.errors import DataError
 from rscd.core.types import Window
-from rscd.options.config import PairConfig
+from rscd.options.pair import PairConfig
 from rscd.training.data.labels import COLLAR_PX, open_label
 from rscd.training.data.reviews import detected_from
 from rscd.training.data.tiles import CHANGED, IGNORED, UNCHANGED, PairSource

@@ -21,7 +21,7 @@ from rscd import DetectConfig, detect
 from rscd.core.errors import DataError, UsageError
 from rscd.model.checkpoint import load_checkpoint, read_contract, save_checkpoint
 from rscd.model.registry import import_sam
-from rscd.options.config import TrainConfig
+from rscd.options.training import TrainConfig
 from rscd.training.data.tiles import find_tiles
 from rscd.training.run_state import data_sha256
 from rscd.training.start import start_network
@@ -164,7 +164,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny_tiles, tmp_path):
 
 def test_training_on_folders_needs_no_gdal(tiny_tiles, tmp_path):
     code = (
-        "import sys\nfrom pathlib import Path\nfrom rscd.options.config import TrainConfig\n"
+        "import sys\nfrom pathlib import Path\nfrom rscd.options.training import TrainConfig\n"
         "from rscd.workflows.train import train\n"
         f"train(TrainConfig((Path({str(tiny_tiles)!r}),), Path({str(tmp_path / 'm.safetensors')!r}), crops=2,"
         " crop=64, epochs=1, batch_size=2, threads=1, device='cpu', encoder='vit_t'))\n"

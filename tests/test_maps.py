@@ -5,7 +5,7 @@ from conftest import Pointwise, pointwise_probability
 from rscd.core.contract import Contract
 from rscd.core.errors import DataError, UsageError
 from rscd.inference.predictor import Predictor
-from rscd.options.config import EvaluateConfig
+from rscd.options.training import EvaluateConfig
 from rscd.training.evaluation.maps import Mapper
 from rscd.workflows.evaluate import evaluate
 

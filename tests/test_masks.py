@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 from rscd import detect
 from rscd.cli.app import app
 from rscd.core.types import Window
-from rscd.options.config import DetectConfig, InspectConfig, PairConfig
+from rscd.options.detect import DetectConfig
+from rscd.options.pair import InspectConfig, PairConfig
 from rscd.scene.pair import open_pair
 from rscd.scene.prepare import prepare
 from rscd.training.data.reviews import detected_from

@@ -5,7 +5,7 @@ from conftest import Pointwise
 from PIL import Image
 
 from rscd.core.contract import Contract
-from rscd.options.config import EvaluateConfig
+from rscd.options.training import EvaluateConfig
 from rscd.training.evaluation.figures import PRECISION_RECALL, RELIABILITY, SCENES
 from rscd.workflows.evaluate import evaluate
 

@@ -7,7 +7,7 @@ from conftest import write_image
 
 from rscd.core.errors import DataError
 from rscd.core.types import Window
-from rscd.options.config import PairConfig
+from rscd.options.pair import PairConfig
 from rscd.scene.pair import open_pair
 from rscd.scene.raster import fill_invalid
 from rscd.scene.window_stream import DateWindows, read_windows

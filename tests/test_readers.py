@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 
 from rscd.core.errors import DataError
 from rscd.core.types import Grid, Window
-from rscd.options.config import PairConfig
+from rscd.options.pair import PairConfig
 from rscd.scene.aligned import PlainReader, WarpReader
 from rscd.scene.pair import open_pair
 

@@ -11,7 +11,7 @@ from conftest import write_image
 
 from rscd.core.errors import DataError
 from rscd.core.types import Window
-from rscd.options.config import PairConfig
+from rscd.options.pair import PairConfig
 from rscd.scene.pair import open_pair
 from rscd.scene.sources import fingerprint, gdal_name
 

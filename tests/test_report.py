@@ -28,7 +28,7 @@ from rscd.core.telemetry import Telemetry
 from rscd.core.types import Window
 from rscd.jobs.index import index_html
 from rscd.model.catalog import embedded
-from rscd.options.config import DetectConfig
+from rscd.options.detect import DetectConfig
 from rscd.output.report import sections
 from rscd.output.report.page import report_html
 from rscd.output.report.pictures import SIDE, Previews

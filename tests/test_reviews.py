@@ -19,7 +19,8 @@ from test_formats import pair
 
 from rscd.core.errors import OutputError, UsageError
 from rscd.core.types import Window
-from rscd.options.config import DetectConfig, PolygonsConfig, TrainConfig
+from rscd.options.detect import DetectConfig, PolygonsConfig
+from rscd.options.training import TrainConfig
 from rscd.output.vector.reviews import Carried, blob_of, open_geopackage
 from rscd.training.data.labels import open_label
 from rscd.training.data.sources import find_sources

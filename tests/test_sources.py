@@ -3,7 +3,7 @@ import shutil
 import pytest
 
 from rscd.core.errors import DataError, UsageError
-from rscd.options.config import LabelledConfig
+from rscd.options.training import LabelledConfig
 from rscd.training.data.sources import find_sources
 
 

@@ -23,7 +23,7 @@ from rscd.core.types import Window
 from rscd.jobs.index import index_html
 from rscd.jobs.ledger import Entry
 from rscd.jobs.summary import write_summary
-from rscd.options.config import TrainConfig
+from rscd.options.training import TrainConfig
 from rscd.output.vector.reviews import Carried, blob_of, open_geopackage
 from rscd.training.data.labels import open_label
 from rscd.training.data.sources import find_sources

@@ -12,7 +12,7 @@ from rscd import DetectConfig, detect
 from rscd.core.contract import Contract
 from rscd.core.errors import DataError
 from rscd.model.checkpoint import read_contract
-from rscd.options.config import TrainConfig
+from rscd.options.training import TrainConfig
 from rscd.training.data.labels import COLLAR_PX
 from rscd.training.data.survey import TileFacts, hold_out, survey
 from rscd.training.data.tiles import FolderTile

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rscd.cli import batch, demo, detect, evaluate, inspect, models, polygons, train
+from rscd.cli import batch, config, demo, detect, evaluate, inspect, models, polygons, train
 from rscd.cli.console import cannot_print, flush_all, open_all, say
 from rscd.core.errors import OutputError
 from rscd.core.version import VERSION
@@ -26,6 +26,7 @@ app.command("batch")(batch.batch)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(models.app, name="models")
+app.command("config")(config.config)
 app.command("demo")(demo.demo)
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rscd.cli import options
-from rscd.cli.console import exit_codes, print_json, print_table, say
+from rscd.cli.command import Json, Quiet, command, typed
+from rscd.cli.console import print_json, print_table, say
+from rscd.cli.early import refuse_early
 from rscd.cli.progress import Bar
 from rscd.core.errors import several
-from rscd.options.config import MatchBy
+from rscd.options.batch import BatchConfig
+from rscd.options.declare import declared
+from rscd.options.detect import DetectConfig
 
 if TYPE_CHECKING:
     from rscd.jobs.job import PairOutcome
-    from rscd.options.config import BatchConfig
     from rscd.workflows.batch import BatchPlan, BatchResult
 
 
@@ -23,112 +26,32 @@ SOME_FAILED = 6
 MOST_LISTED = 50
 """So many pairs are listed on the screen; all of them are in the ledger, and with --json."""
 
-Folder = Annotated[Path, typer.Option("-o", "--output", help="Folder of the archive: DIR/<id>/ and the summary.")]
+SHARED = tuple(each for each in declared(DetectConfig) if not each.option.of_pair)
+"""Options of detect that all pairs share."""
 
 
+def _config(**given: Any) -> BatchConfig:  # noqa: ANN401 - as declared
+    """The options of the archive, and in them those of all its pairs."""
+    shared = {each.name: given.pop(each.name) for each in SHARED if each.name in given}
+    return BatchConfig(**given, detect=DetectConfig(Path(), Path(), output=Path(), **shared))
+
+
+@command(_config, typed((*declared(BatchConfig), *SHARED)))
 def batch(
-    output: Folder,
-    manifest: Annotated[
-        Path | None,
-        typer.Argument(help="CSV, GeoParquet, GeoJSON, GPKG (id,before,after[,aoi,threshold,model]) or STAC."),
-    ] = None,
-    before_dir: Annotated[Path | None, typer.Option(help="In place of MANIFEST: the earlier images.")] = None,
-    after_dir: Annotated[Path | None, typer.Option(help="The later images.")] = None,
-    match_by: Annotated[MatchBy, options.one_of(MatchBy, "How the two folders are matched.")] = "name",
-    asset: Annotated[str | None, typer.Option(help="Key of the STAC asset that is the image.")] = None,
-    allow_remote: Annotated[
-        bool, typer.Option("--allow-remote", help="Let the manifest point anywhere, also to https:// and s3://.")
-    ] = False,
+    config: BatchConfig,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would run and how long, and run nothing.")] = False,
-    scheduler: options.Scheduler = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Worker processes on this machine (extra cluster); default: none but this.")
-    ] = None,
-    wait: Annotated[float, typer.Option(help="Seconds to wait for the first worker of --scheduler.")] = 300.0,
-    retries: Annotated[int, typer.Option(help="Tries again where not the pair was at fault.")] = 1,
-    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first pair that fails.")] = False,
-    max_pairs: Annotated[int | None, typer.Option(help="Run so many pairs at most.")] = None,
     probability: Annotated[
         bool, typer.Option("--probability", help="Keep each pair's probability raster.")
     ] = False,
     report: Annotated[bool, typer.Option(help="Write each pair's report page.")] = True,
-    model: options.Model = None,
-    threshold: options.Threshold = None,
-    min_area: options.MinArea = None,
-    simplify: options.Simplify = 0.0,
-    fill_holes: options.FillHoles = 0.0,
-    regularize: options.Regularize = False,
-    bands: options.Bands = None,
-    nir: options.Nir = None,
-    grid: options.CommonGrid = "before",
-    align: options.Align = "auto",
-    match: options.Match = "off",
-    assume_same_crs: options.AssumeSameCrs = False,
-    sidecars: options.Sidecars = False,
-    bad_blocks: options.BadBlocks = "stop",
-    window: options.WindowSide = None,
-    overlap: options.Overlap = None,
-    device: options.Device = "auto",
-    precision: options.ForwardPrecision = "auto",
-    batch_size: options.BatchSize = "auto",
-    tta: options.Tta = False,
-    force_gsd: options.ForceGsd = False,
-    discard_reviews: options.DiscardReviews = False,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Map what changed in many pairs: what is missing is run, and one summary made of all."""
-    with exit_codes():
-        from rscd.cli.early import refuse_early
-        from rscd.options.config import BatchConfig, DetectConfig
-
-        shared = DetectConfig(
-            before=Path(),
-            after=Path(),
-            output=Path(),
-            probability=Path() if probability else None,
-            report=Path() if report else None,
-            model=model,
-            threshold=threshold,
-            min_area_m2=min_area,
-            simplify_m=simplify,
-            fill_holes_m2=fill_holes,
-            regularize=regularize,
-            **options.band_lists(bands),
-            **options.nir_bands(nir),
-            grid=grid,
-            align=align,
-            match=match,
-            bad_blocks=bad_blocks,
-            assume_same_crs=assume_same_crs,
-            sidecars=sidecars,
-            window=window,
-            overlap=overlap,
-            device=device,
-            precision=precision,
-            batch_size=options.auto_or_number("--batch-size", batch_size),
-            tta=tta,
-            force_gsd=force_gsd,
-            discard_reviews=discard_reviews,
-        )
-        config = BatchConfig(
-            output=output,
-            detect=shared,
-            manifest=manifest,
-            before_dir=before_dir,
-            after_dir=after_dir,
-            match_by=match_by,
-            asset=asset,
-            allow_remote=allow_remote,
-            scheduler=scheduler,
-            workers=workers,
-            wait_s=wait,
-            retries=retries,
-            fail_fast=fail_fast,
-            max_pairs=max_pairs,
-        )
-        refuse_early(config)
-        (_plan if plan else _run)(config, as_json=as_json, quiet=quiet or as_json)
+    outputs: dict[str, Any] = {"probability": Path() if probability else None, "report": Path() if report else None}
+    config = replace(config, detect=replace(config.detect, **outputs))
+    refuse_early(config)
+    (_plan if plan else _run)(config, as_json=as_json, quiet=quiet or as_json)
 
 
 def _plan(config: BatchConfig, *, as_json: bool, quiet: bool) -> None:

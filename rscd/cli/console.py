@@ -251,9 +251,18 @@ def _print(table: Table, *, stdout: bool) -> None:
         return
     with console.capture() as text:
         console.print(table)
+    print_text(text.get())
+
+
+def print_text(text: str) -> None:
+    """Write what was asked for to standard output.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
     try:
         with printing() as file:
-            file.write(text.get())
+            file.write(text)
     except BrokenPipeError:  # "| head" has seen what it wanted
         pass
     except OSError as error:

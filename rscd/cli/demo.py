@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rscd.cli import options
+from rscd.cli.command import Json, Quiet
 from rscd.cli.console import exit_codes, print_json, print_table, say
 from rscd.cli.progress import megapixels
 from rscd.core.errors import several
@@ -18,14 +18,14 @@ SEED = 7
 def demo(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")] = Path("rscd-demo"),
     seed: Annotated[int, typer.Option(help="Seed of the rendered place.")] = SEED,
-    model: options.NamedModel = "buildings",
-    device: options.Device = "auto",
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
+    model: Annotated[str, typer.Option(help="Name of an embedded model, or a checkpoint file.")] = "buildings",
+    device: Annotated[str, typer.Option(metavar="[auto|cpu|cuda:N]", help="Where the network runs.")] = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Render a before and an after image, detect the change, and compare with what was built."""
     with exit_codes():
-        from rscd.options.config import DetectConfig
+        from rscd.options.detect import DetectConfig
         from rscd.workflows.demo import render_pair, score
         from rscd.workflows.detect import detect
 

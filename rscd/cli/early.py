@@ -6,7 +6,10 @@ from pathlib import Path
 
 from rscd.core.paths import GEOTIFF, MANIFEST, VECTORS, Targets, require_file
 from rscd.model.catalog import find_model
-from rscd.options.config import BatchConfig, DetectConfig, InspectConfig, LabelledConfig, PairConfig, PolygonsConfig
+from rscd.options.batch import BatchConfig
+from rscd.options.detect import DetectConfig, PolygonsConfig
+from rscd.options.pair import InspectConfig, PairConfig
+from rscd.options.training import LabelledConfig
 
 Config = DetectConfig | InspectConfig | PolygonsConfig | BatchConfig | LabelledConfig
 

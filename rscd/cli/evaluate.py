@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from rscd.cli import options
-from rscd.cli.console import exit_codes, print_columns, print_json, say
+from rscd.cli.command import Json, Quiet, command
+from rscd.cli.console import print_columns, print_json, say
+from rscd.cli.early import refuse_early
 from rscd.cli.progress import counted
-from rscd.options.config import Split
+from rscd.options.training import EvaluateConfig
 
 if TYPE_CHECKING:
     from rscd.training.evaluation.scores import Evaluation
@@ -21,70 +19,24 @@ MOST_ROWS = 40
 """Scenes in the printed table, at most."""
 
 
-def evaluate(
-    data: Annotated[list[Path] | None, typer.Argument(help=options.DATA)] = None,
-    model: options.NamedModel = "buildings",
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder for pictures and scenes.csv.")
-    ] = None,
-    pair: options.LabelledPair = None,
-    aoi: options.LabelledArea = None,
-    split: Annotated[Split | None, options.one_of(Split, "Part of the folders.")] = None,
-    gsd: Annotated[float | None, typer.Option(help="Pixel side, in m, of tiles that are no GeoTIFFs.")] = None,
-    bands: options.Bands = None,
-    grid: options.CommonGrid = "before",
-    align: options.Align = "auto",
-    force_gsd: options.ForceGsd = False,
-    threshold: options.Threshold = None,
-    window: options.WindowSide = None,
-    overlap: options.Overlap = None,
-    device: options.Device = "auto",
-    precision: options.ForwardPrecision = "auto",
-    batch_size: Annotated[int, typer.Option(help="Windows a forward pass.")] = 8,
-    tta: options.Tta = False,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-) -> None:
+@command(EvaluateConfig)
+def evaluate(config: EvaluateConfig, as_json: Json = False, quiet: Quiet = False) -> None:
     """Measure a model on labelled tiles and scenes, mapped as detect maps them."""
-    with exit_codes():
-        from rscd.cli.early import refuse_early
-        from rscd.options.config import EvaluateConfig
+    refuse_early(config)
+    from rscd.workflows.evaluate import evaluate as run
 
-        config = EvaluateConfig(
-            data=tuple(data or ()),
-            pair=pair,
-            aoi=aoi,
-            **options.band_lists(bands),
-            grid=grid,
-            align=align,
-            model=model,
-            output=output,
-            split=split,
-            gsd_m=gsd,
-            threshold=threshold,
-            force_gsd=force_gsd,
-            window=window,
-            overlap=overlap,
-            device=device,
-            precision=precision,
-            batch_size=batch_size,
-            tta=tta,
+    with counted("evaluate", "scene", quiet=quiet or as_json) as progress:
+        told = run(config, progress=progress)
+    if as_json:
+        print_json(told)
+    elif not quiet:
+        print_columns(HEADER, rows(told), stdout=True)
+        least = "-".join(map(str, sorted(set(told.minimum_px))))
+        say(
+            f"model {told.model}, p >= {told.threshold:.4g}; average precision {told.average_precision:.4f}; "
+            f"edge F1: of pixels within 2 px of the label's edges; objects: 4-connected, IoU >= 0.5, below "
+            f"{least} px left out on both sides"
         )
-        refuse_early(config)
-        from rscd.workflows.evaluate import evaluate as run
-
-        with counted("evaluate", "scene", quiet=quiet or as_json) as progress:
-            told = run(config, progress=progress)
-        if as_json:
-            print_json(told)
-        elif not quiet:
-            print_columns(HEADER, rows(told), stdout=True)
-            least = "-".join(map(str, sorted(set(told.minimum_px))))
-            say(
-                f"model {told.model}, p >= {told.threshold:.4g}; average precision {told.average_precision:.4f}; "
-                f"edge F1: of pixels within 2 px of the label's edges; objects: 4-connected, IoU >= 0.5, below "
-                f"{least} px left out on both sides"
-            )
 
 
 HEADER = ("", "Mpx", "P", "R", "F1", "IoU", "OA", "ECE", "edge F1", "objects", "found", "P", "R", "F1")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from rscd.cli import options
-from rscd.cli.console import exit_codes, print_json, print_table
+from rscd.cli.command import Json, command
+from rscd.cli.console import print_json, print_table
+from rscd.cli.early import refuse_early
 from rscd.core.errors import several
+from rscd.options.pair import InspectConfig
 
 if TYPE_CHECKING:
     from rscd.scene.inspection import DateFacts, Inspection, ShiftFacts
@@ -18,59 +19,20 @@ if TYPE_CHECKING:
 REFUSED = 3
 
 
-def inspect(
-    before: Annotated[Path, typer.Argument(help="GeoTIFF of the earlier date.")],
-    after: Annotated[Path, typer.Argument(help="GeoTIFF of the later date.")],
-    model: options.Model = None,
-    bands: options.Bands = None,
-    nir: options.Nir = None,
-    grid: options.CommonGrid = "before",
-    align: options.Align = "auto",
-    match: options.Match = "off",
-    aoi: options.AreaOfInterest = None,
-    before_mask: options.BeforeMask = None,
-    after_mask: options.AfterMask = None,
-    mask_values: options.MaskValues = None,
-    assume_same_crs: options.AssumeSameCrs = False,
-    sidecars: options.Sidecars = False,
-    bad_blocks: options.BadBlocks = "stop",
-    force_gsd: options.ForceGsd = False,
-    as_json: options.Json = False,
-) -> None:
+@command(InspectConfig)
+def inspect(config: InspectConfig, as_json: Json = False) -> None:
     """Say whether two GeoTIFFs are fit to compare, and why; exit code 3 where they are not."""
-    with exit_codes():
-        from rscd.cli.early import refuse_early
-        from rscd.options.config import InspectConfig
+    if not as_json:  # where a missing file is a verdict
+        refuse_early(config)
+    from rscd.workflows.inspect import inspect as run
 
-        config = InspectConfig(
-            before,
-            after,
-            model=model,
-            **options.band_lists(bands),
-            **options.nir_bands(nir),
-            mask_values=options.value_list(mask_values),
-            grid=grid,
-            align=align,
-            match=match,
-            bad_blocks=bad_blocks,
-            aoi=aoi,
-            before_mask=before_mask,
-            after_mask=after_mask,
-            assume_same_crs=assume_same_crs,
-            sidecars=sidecars,
-            force_gsd=force_gsd,
-        )
-        if not as_json:  # where a missing file is a verdict
-            refuse_early(config)
-        from rscd.workflows.inspect import inspect as run
-
-        found = run(config)
-        if as_json:
-            print_json(found)
-        else:
-            print_table(rows(found), stdout=True)
-        if found.verdict == "refused":
-            raise typer.Exit(REFUSED)
+    found = run(config)
+    if as_json:
+        print_json(found)
+    else:
+        print_table(rows(found), stdout=True)
+    if found.verdict == "refused":
+        raise typer.Exit(REFUSED)
 
 
 def rows(found: Inspection) -> list[tuple[str, str]]:

@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from rscd.cli import options
+from rscd.cli.command import Json
 from rscd.cli.console import exit_codes, print_json, print_table, say
 
 app = typer.Typer(help="List, show, verify and import models.", no_args_is_help=True)
 
 
 @app.command("list")
-def list_models(as_json: options.Json = False) -> None:
+def list_models(as_json: Json = False) -> None:
     """List the models that travel with rscd."""
     with exit_codes():
         from rscd.model.catalog import embedded
@@ -34,7 +34,7 @@ def list_models(as_json: options.Json = False) -> None:
 @app.command()
 def show(
     model: Annotated[str, typer.Argument(help="Name of an embedded model, or a checkpoint file.")],
-    as_json: options.Json = False,
+    as_json: Json = False,
 ) -> None:
     """Show a model's contract."""
     with exit_codes():

@@ -19,7 +19,9 @@ from rscd.inference.device import choose_device
 from rscd.inference.workers import lanes_on
 from rscd.model.fold import folded
 from rscd.model.network import Logits, resize
-from rscd.options.config import DetectConfig, EvaluateConfig, Precision
+from rscd.options.detect import DetectConfig
+from rscd.options.training import EvaluateConfig
+from rscd.options.types import Precision
 
 Forward = Callable[[ByteArray, ByteArray], FloatArray]
 """(n, bands, h, w) of both dates -> probabilities (n, h, w), or (n, 3, h, w) with presence, e.g. a Predictor."""

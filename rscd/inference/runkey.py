@@ -13,29 +13,10 @@ from rscd.core.contract import Contract
 from rscd.core.version import VERSION
 from rscd.inference.predictor import Predictor
 from rscd.model.checkpoint import tensors_sha256
-from rscd.options.config import DetectConfig
+from rscd.options.declare import names
+from rscd.options.detect import DetectConfig
 from rscd.scene.sources import fingerprint, sidecars_of
 from rscd.scene.windows import WindowPlan
-
-NOT_IN_BANDS = (
-    *("output", "probability", "report", "overwrite", "resume", "keep_journal", "discard_reviews", "full_paths"),
-    *("title", "dates"),
-    *("threshold", "min_area_m2", "simplify_m", "fill_holes_m2", "regularize"),
-    *(
-        "before",
-        "after",
-        "aoi",
-        "before_mask",
-        "after_mask",
-        "model",
-        "device",
-        "precision",
-        "window",
-        "overlap",
-        "batch_size",
-    ),  # told by what they come to
-)
-"""Options that are not in the key. Any other is: a new one, too, until it is said here to be harmless."""
 
 
 def run_key(
@@ -50,13 +31,13 @@ def run_key(
         plan: The windows on the scene.
         factor: Model pixel size through scene pixel size.
     """
-    options = dataclasses.asdict(config)
+    in_key = names(DetectConfig, changes=("strips", "rounding"), resolved=False)
     told = hashlib.sha256(contract.to_json().encode())
     told.update(tensors_sha256(predictor.network.state_dict()).encode())
     return {
         **{role: _file(path) for role, path in _files(config).items()},
         "model": f"{contract.name} {contract.version} {told.hexdigest()}",
-        "options": {name: value for name, value in options.items() if name not in NOT_IN_BANDS},
+        "options": {name: getattr(config, name) for name in in_key},
         "windows": {"rows": dataclasses.asdict(plan.rows), "columns": dataclasses.asdict(plan.cols)},
         "resampling": factor,
         "device": predictor.device.type,

@@ -13,7 +13,9 @@ from rscd.core.errors import DataError, ModelError, RscdError
 from rscd.model.catalog import DEFAULT
 from rscd.model.choice import with_model
 from rscd.model.registry import trained_model
-from rscd.options.config import BatchConfig, DetectConfig
+from rscd.options.batch import BatchConfig
+from rscd.options.declare import declared
+from rscd.options.detect import DetectConfig
 from rscd.scene.sources import fingerprint
 
 if TYPE_CHECKING:
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
 
 CHANGES, PROBABILITY, REPORT = "changes.gpkg", "probability.tif", "report.html"
 """Names of a pair's outputs in its folder."""
-_PATHS = ("before", "after", "before_mask", "after_mask", "aoi", "output", "probability", "report", "model")
-_NOT_RESULT = ("overwrite", "device", "remote", "resume", "keep_journal", "discard_reviews", "full_paths")
 
 
 @dataclass(frozen=True)
@@ -138,8 +138,11 @@ def job_fingerprint(job: PairJob) -> str:
         role: {k: v for k, v in fingerprint(path).items() if k != "path"} for role, path in files.items() if path
     }
     told["model"] = job.model_sha256
-    skipped = (*_PATHS, *_NOT_RESULT)
-    told["options"] = {k: v for k, v in dataclasses.asdict(config).items() if k not in skipped}
+    told["options"] = {
+        each.name: getattr(config, each.name)
+        for each in declared(DetectConfig)
+        if each.option.changes not in ("nothing", "rounding") and not (each.is_file or each.option.model)
+    }
     told["outputs"] = [path.name for path in outputs(config)]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 

@@ -9,7 +9,7 @@ from rscd.core.contract import Contract
 from rscd.core.grid import check_place, grid_of, gsd_m
 from rscd.model.catalog import DEFAULT, embedded
 from rscd.model.checkpoint import read_contract
-from rscd.options.config import DetectConfig
+from rscd.options.detect import DetectConfig
 from rscd.scene.raster import open_raster
 
 

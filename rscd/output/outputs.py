@@ -16,7 +16,7 @@ from rscd.core.pixel_area import PixelAreas
 from rscd.core.publish import Publication, writing
 from rscd.core.telemetry import Stopwatch
 from rscd.core.types import BandRecord, Grid, Progress
-from rscd.options.config import DetectConfig
+from rscd.options.detect import DetectConfig
 from rscd.output.probability import ProbabilityRaster
 from rscd.output.report.page import Report
 from rscd.output.results import Written

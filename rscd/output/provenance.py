@@ -6,7 +6,6 @@ import dataclasses
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import Any
 
 from rscd.core.errors import DataError
 from rscd.core.version import VERSION
-from rscd.options.config import PairConfig
+from rscd.options.declare import declared
+from rscd.options.pair import PairConfig
 from rscd.scene.sources import fingerprint, gdal_name, unchanged
 
 PACKAGES = ("torch", "rasterio", "pyogrio", "shapely", "pyproj", "numpy")
@@ -71,12 +71,8 @@ def said(path: Path, folder: Path | None) -> str:
 
 
 DATES = ("before", "after")
-NOT_READING = ("remote", "bad_blocks", "force_gsd")
-"""Options of a pair that do not say how it is read, or that nobody should carry over unseen."""
-READING = tuple(f.name for f in fields(PairConfig) if f.name not in (*DATES, *NOT_READING))
+READING = tuple(e for e in declared(PairConfig) if not (e.option.argument or e.option.permits))
 """Options that say how a pair is read."""
-PATHS = "before_mask", "after_mask", "aoi"
-"""Those that are files."""
 IDENTITY = ("bytes", "sampled_sha256", "sha256")
 """Of a file's fingerprint, what tells its contents, whenever it was copied."""
 
@@ -95,9 +91,8 @@ def origin_of(config: PairConfig, seen: Mapping[str, Mapping[str, Any]], folder:
         for role, known in seen.items()
     }
     options = {
-        name: said(value, folder) if isinstance(value, Path) else value
-        for name, value in asdict(config).items()
-        if name in READING
+        each.name: said(value, folder) if isinstance(value := getattr(config, each.name), Path) else value
+        for each in READING
     }
     return {"inputs": inputs, "options": options}
 
@@ -122,6 +117,6 @@ def pair_of(origin: Mapping[str, Any], folder: Path) -> PairConfig:
             raise DataError(
                 f"{role} image {date} is not the file that it was made from", remedy="put that file back"
             )
-    read = {name: options[name] for name in READING if options.get(name) is not None}
-    read = {name: tuple(value) if isinstance(value, list) else value for name, value in read.items()}
-    return PairConfig(**dates, **{n: folder / v if n in PATHS else v for n, v in read.items()})
+    read = {each.name: options[each.name] for each in READING if options.get(each.name) is not None}
+    files = {each.name for each in READING if each.is_file}
+    return PairConfig(**dates, **{name: folder / v if name in files else v for name, v in read.items()})

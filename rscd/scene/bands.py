@@ -15,7 +15,7 @@ from typing import Any
 
 from rscd.core.errors import DataError, UsageError
 from rscd.core.gdal import gdal_errors
-from rscd.options.config import PairConfig
+from rscd.options.pair import PairConfig
 
 NIR = "nir"
 _TAGS = {"red", "green", "blue", NIR, "pan", "coastal", "rededge", "swir", "mwir", "lwir", "tir", "other_ir"}

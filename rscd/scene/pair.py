@@ -16,7 +16,7 @@ from rscd.core.gdal import gdal_errors
 from rscd.core.grid import check_place, gsd_m, moved, name_of
 from rscd.core.mapping import Mapping, Overlap, unwrapped
 from rscd.core.types import BoolArray, Grid, Window, meet
-from rscd.options.config import PairConfig
+from rscd.options.pair import PairConfig
 from rscd.scene.aligned import DateReader, PlainReader, WarpReader
 from rscd.scene.aoi import MARGIN, Aoi, read_aoi
 from rscd.scene.bands import Bands, choose_bands

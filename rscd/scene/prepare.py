@@ -11,7 +11,7 @@ from rscd.core.contract import Contract
 from rscd.core.errors import DataError
 from rscd.core.grid import gsd_m
 from rscd.core.types import DoubleArray, ImageArray
-from rscd.options.config import PairConfig
+from rscd.options.pair import PairConfig
 from rscd.scene.aligned import WarpReader
 from rscd.scene.findings import LEAST_SHIFT_PX, dates_of, inspection_of
 from rscd.scene.inspection import Difference, Inspection

@@ -19,7 +19,7 @@ from rscd.inference.device import cpu_has_bf16
 from rscd.model.encoders.sam import SamEncoder
 from rscd.model.lora import add_lora, is_low_rank
 from rscd.model.network import ChangeNetwork
-from rscd.options.config import TrainConfig
+from rscd.options.training import TrainConfig
 from rscd.training.data.batches import Batch
 from rscd.training.losses import CemOptions, make_loss, presence_loss
 from rscd.training.parallel import Group

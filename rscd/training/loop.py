@@ -16,7 +16,7 @@ from rscd.core.errors import UsageError, several
 from rscd.inference.workers import ahead
 from rscd.model.checkpoint import save_checkpoint
 from rscd.model.lora import merged
-from rscd.options.config import TrainConfig
+from rscd.options.training import TrainConfig
 from rscd.training.data.batches import Batches
 from rscd.training.data.survey import labelled_tiles, with_pixel_sizes
 from rscd.training.learner import Learner, rate_factor

@@ -22,22 +22,16 @@ from rscd.core.contract import Contract
 from rscd.core.errors import OutputError, UsageError
 from rscd.core.publish import publishing
 from rscd.core.version import VERSION
-from rscd.options.config import TrainConfig
+from rscd.options.declare import names
+from rscd.options.training import TrainConfig
 from rscd.training.data.batches import OneDate
 from rscd.training.data.tiles import Tile
 from rscd.training.validation import Verdict
 
-SHAPING = (
-    *("encoder", "tune", "lora_rank", "loss", "tau", "floor", "warmup_steps", "normalise"),
-    *("epochs", "crops", "crop", "batch_size", "rate", "encoder_factor", "layer_decay", "ema"),
-    *("scale", "simulated", "one_date_share", "fine", "presence", "seed"),
-)
-"""Options that shape the weights, beside the data and what the run starts from."""
-
 
 def run_identity(config: TrainConfig, tiles: Sequence[Tile], held_out: Sequence[Tile]) -> dict[str, Any]:
     """What shapes the weights, JSON-ready: two runs with equal values may go on from each other's state."""
-    options = {name: getattr(config, name) for name in SHAPING}
+    options = {name: getattr(config, name) for name in names(TrainConfig, changes=("weights",), resolved=False)}
     return {
         **{name: list(value) if isinstance(value, tuple) else value for name, value in options.items()},
         "init": config.init.name if config.init else None,

@@ -10,7 +10,7 @@ from rscd.core.errors import UsageError
 from rscd.model.catalog import find_model
 from rscd.model.checkpoint import build_network, load_checkpoint
 from rscd.model.network import ChangeNetwork, normalisation
-from rscd.options.config import TrainConfig
+from rscd.options.training import TrainConfig
 
 WIDTH = 64
 """Channels of STFE and MSDF in new networks."""

@@ -22,7 +22,7 @@ from rscd.jobs.pairs import Manifest
 from rscd.jobs.schedule import completed, visible_gpus, workers
 from rscd.jobs.summary import write_summary
 from rscd.model.registry import trained_model
-from rscd.options.config import BatchConfig
+from rscd.options.batch import BatchConfig
 from rscd.output.vector.reviews import NONE, Carried, check_reviews
 from rscd.workflows.estimate import PairEstimate, estimate_pairs, seconds_per_window
 from rscd.workflows.pair import run_pair

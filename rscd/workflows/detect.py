@@ -22,7 +22,7 @@ from rscd.inference.journal import open_journal, plan_work
 from rscd.inference.strips import Tally, band_records, interruptible
 from rscd.inference.workers import ahead
 from rscd.model.choice import with_model
-from rscd.options.config import DetectConfig
+from rscd.options.detect import DetectConfig
 from rscd.output.outputs import Outputs
 from rscd.output.provenance import origin_of, provenance, said
 from rscd.output.report.page import Report

@@ -18,7 +18,7 @@ from rscd.jobs.job import PairJob
 from rscd.model.catalog import DEFAULT
 from rscd.model.checkpoint import read_contract
 from rscd.model.registry import load_model
-from rscd.options.config import DetectConfig
+from rscd.options.detect import DetectConfig
 from rscd.scene.pair import open_pair
 from rscd.scene.windows import WindowPlan
 

@@ -14,7 +14,8 @@ from rscd.inference.components import is_changed, threshold_value
 from rscd.inference.predictor import Predictor, choose_window
 from rscd.model.choice import embedded_contracts
 from rscd.model.registry import load_model
-from rscd.options.config import EvaluateConfig, PairConfig
+from rscd.options.pair import PairConfig
+from rscd.options.training import EvaluateConfig
 from rscd.scene.pair import open_pair
 from rscd.scene.prepare import prepare
 from rscd.training.data.labels import open_label

@@ -6,7 +6,7 @@ from rscd.core.errors import DataError
 from rscd.model.catalog import find_model
 from rscd.model.checkpoint import read_contract
 from rscd.model.choice import choose_model, embedded_contracts
-from rscd.options.config import InspectConfig
+from rscd.options.pair import InspectConfig
 from rscd.scene.inspection import Inspection
 from rscd.scene.pair import open_pair, refuse_same_file
 from rscd.scene.prepare import prepare

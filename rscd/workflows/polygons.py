@@ -24,7 +24,8 @@ from rscd.inference.components import band_record, threshold_value
 from rscd.inference.journal import Work
 from rscd.inference.strips import band_records
 from rscd.inference.workers import ahead
-from rscd.options.config import PairConfig, PolygonsConfig
+from rscd.options.detect import PolygonsConfig
+from rscd.options.pair import PairConfig
 from rscd.output.outputs import Outputs
 from rscd.output.probability import KeptProbability
 from rscd.output.provenance import origin_of, pair_of, provenance

@@ -18,7 +18,7 @@ from rscd.inference.tune import tune
 from rscd.model.catalog import DEFAULT
 from rscd.model.choice import embedded_contracts
 from rscd.model.registry import load_model
-from rscd.options.config import DetectConfig
+from rscd.options.detect import DetectConfig
 from rscd.scene.pair import Pair, open_pair, refuse_same_file
 from rscd.scene.prepare import Prepared, prepare
 from rscd.scene.windows import WindowPlan

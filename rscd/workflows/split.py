@@ -30,7 +30,8 @@ from rscd.jobs.schedule import WAIT_S, completed, slots, workers
 from rscd.model.catalog import DEFAULT
 from rscd.model.choice import with_model
 from rscd.model.registry import trained_model
-from rscd.options.config import DetectConfig
+from rscd.options.declare import declared
+from rscd.options.detect import DetectConfig
 from rscd.output.outputs import Outputs
 from rscd.output.results import Result
 from rscd.scene.window_stream import read_windows
@@ -273,6 +274,6 @@ def _agree(run: Run, folder: Path) -> None:
 
 
 def _absolute(config: DetectConfig) -> DetectConfig:
-    names = ("before", "after", "before_mask", "after_mask", "aoi", "output", "probability", "report")
-    paths = {name: getattr(config, name) for name in names}
-    return dataclasses.replace(config, **{name: path and path.absolute() for name, path in paths.items()})
+    """The options with all paths in full: workers run elsewhere."""
+    files = {each.name: getattr(config, each.name) for each in declared(DetectConfig) if each.is_file}
+    return dataclasses.replace(config, **{name: path and path.absolute() for name, path in files.items()})

@@ -11,7 +11,7 @@ import torch
 from rscd.core.contract import Contract
 from rscd.core.paths import check_target
 from rscd.model.checkpoint import read_contract
-from rscd.options.config import TrainConfig
+from rscd.options.training import TrainConfig
 from rscd.training.loop import Listener, Run
 from rscd.training.parallel import joined
 from rscd.training.run_state import Epoch, state_path

@@ -17,7 +17,7 @@ import numpy as np
 
 from rscd import DetectConfig, detect
 from rscd.core.types import Grid, Window
-from rscd.options.config import BatchConfig
+from rscd.options.batch import BatchConfig
 from rscd.output.geotiff import write_geotiff
 from rscd.simulate.scene import Scene
 from rscd.simulate.spec import SceneSpec

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rscd.inference.device import choose_device, gpu_memory_mb
 from rscd.model.network import ChangeNetwork, normalisation
-from rscd.options.config import TrainConfig
+from rscd.options.training import TrainConfig
 from rscd.training.data.batches import Batch
 from rscd.training.learner import Learner
 from rscd.training.parallel import Group

@@ -59,7 +59,7 @@ def write_mask(path: Path, side: int, polygons: int, share: float = 1.0) -> None
 
 
 def by_rscd(mask: Path, output: Path) -> int:
-    from rscd.options.config import PolygonsConfig
+    from rscd.options.detect import PolygonsConfig
     from rscd.workflows.polygons import polygons
 
     return polygons(PolygonsConfig(mask, output, threshold=THRESHOLD / 254, min_area_m2=0.0)).polygons

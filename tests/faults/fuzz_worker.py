@@ -27,7 +27,7 @@ from rscd.core.types import Window
 from rscd.model.checkpoint import KEY, build_network, save_checkpoint
 from rscd.model.network import normalisation
 from rscd.model.registry import load_model
-from rscd.options.config import PairConfig
+from rscd.options.pair import PairConfig
 from rscd.scene.pair import open_pair
 from rscd.scene.prepare import prepare
 from rscd.scene.raster import GDAL_OPTIONS

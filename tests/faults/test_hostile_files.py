@@ -23,7 +23,8 @@ from rscd.cli.app import app
 from rscd.core.contract import Contract
 from rscd.core.errors import DataError
 from rscd.core.types import Window
-from rscd.options.config import PairConfig, PolygonsConfig
+from rscd.options.detect import PolygonsConfig
+from rscd.options.pair import PairConfig
 from rscd.scene.pair import open_pair
 from rscd.scene.window_stream import read_windows
 from rscd.scene.windows import WindowPlan
@@ -236,7 +237,7 @@ ABSURD = {
 MEASURED = """
 import json, resource, sys
 from pathlib import Path
-from rscd.options.config import InspectConfig
+from rscd.options.pair import InspectConfig
 from rscd.workflows.inspect import inspect
 good, *bad = sys.argv[1:]
 base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -371,7 +372,7 @@ def test_what_only_claims_to_be_a_geotiff_is_refused_and_no_connection_is_made(t
 TRACED = """
 import sys
 from pathlib import Path
-from rscd.options.config import InspectConfig
+from rscd.options.pair import InspectConfig
 from rscd.workflows.inspect import inspect
 good, *others = map(Path, sys.argv[1:])
 for other in others:

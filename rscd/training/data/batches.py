@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rscd.core.errors import DataError
 from rscd.core.types import LongArray
-from rscd.options.config import TrainConfig
+from rscd.options.training import TrainConfig
 from rscd.training.data.augmentation import Crop, augment, random_crop
 from rscd.training.data.tiles import CHANGED, IGNORED, SUFFIXES, UNCHANGED, Tile, check_values, read_image
 

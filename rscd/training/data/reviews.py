@@ -10,7 +10,7 @@ import numpy as np
 import pyogrio
 
 from rscd.core.errors import DataError
-from rscd.options.config import PairConfig
+from rscd.options.pair import PairConfig
 from rscd.output.provenance import pair_of
 from rscd.scene.aoi import read_vectors
 from rscd.training.data.labels import LAYER, UNREADABLE, answers_of, layers_of

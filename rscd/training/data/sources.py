@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rscd.core.errors import DataError, UsageError
-from rscd.options.config import LabelledConfig, PairConfig
+from rscd.options.pair import PairConfig
+from rscd.options.training import LabelledConfig
 from rscd.training.data.tiles import RASTERS, VECTORS, OnBad, PairSource, has_layout, refuse
 
 DATES = ("before", "t1", "rgb_t1", "im1"), ("after", "t2", "rgb_t2", "im2")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from rscd.core.errors import DataError
-from rscd.options.config import LabelledConfig, TrainConfig
+from rscd.options.training import LabelledConfig, TrainConfig
 from rscd.training.data.sources import Sources, find_sources
 from rscd.training.data.tiles import CHANGED, IGNORED, OnBad, Tile, find_part, find_tiles
 

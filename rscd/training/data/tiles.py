@@ -20,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 
 from rscd.core.errors import DataError
 from rscd.core.types import ByteArray
-from rscd.options.config import PairConfig
+from rscd.options.pair import PairConfig
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 RASTERS, VECTORS = (".tif", ".tiff"), (".gpkg", ".geojson", ".json", ".fgb", ".shp")

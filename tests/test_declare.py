@@ -6,9 +6,15 @@ from pathlib import Path
 import pytest
 
 from rscd.core.errors import UsageError
-from rscd.options.config import BatchConfig, DetectConfig, EvaluateConfig, PolygonsConfig, TrainConfig
+from rscd.options.batch import BatchConfig
+from rscd.options.declare import declared, names
+from rscd.options.detect import DetectConfig, PolygonsConfig
+from rscd.options.pair import InspectConfig
+from rscd.options.training import EvaluateConfig, TrainConfig
 
 PAIR = {"before": Path("b.tif"), "after": Path("a.tif"), "output": Path("c.gpkg")}
+
+GROUPS = (DetectConfig, InspectConfig, PolygonsConfig, BatchConfig, TrainConfig, EvaluateConfig)
 
 
 @pytest.mark.parametrize(
@@ -38,11 +44,11 @@ def test_detect_refuses(config, options, words):
     ("make", "words"),
     [
         (lambda: PolygonsConfig(Path("p.tif"), Path("c.gpkg"), min_area_m2=-1.0), "--min-area -1.0"),
-        (lambda: EvaluateConfig((), split="some"), "--split some - use one of train, val, test"),
+        (lambda: EvaluateConfig((), split="some"), "--split some - use train, val or test"),
         (lambda: EvaluateConfig((), gsd_m=-1.0), "--gsd -1.0"),
         (lambda: TrainConfig((), output=Path("m"), encoder="resnet"), "--encoder resnet"),
         (lambda: TrainConfig((), output=Path("m"), crop=100), "--crop 100 - use a multiple of 32, at least 64"),
-        (lambda: TrainConfig((), output=Path("m"), tau=2.0), "--tau 2.0 --floor 0.1"),
+        (lambda: TrainConfig((), output=Path("m"), tau=2.0), "--tau 2.0 - use 0 to 1"),
         (lambda: BatchConfig(Path("o"), DetectConfig(**PAIR)), "no pairs named, or twice"),
         (lambda: BatchConfig(Path("o"), DetectConfig(**PAIR), Path("m.csv"), Path("a"), Path("b")), "no pairs"),
         (lambda: BatchConfig(Path("o"), DetectConfig(**PAIR), Path("m.csv"), retries=-1), "--retries -1"),
@@ -59,3 +65,34 @@ def test_errors_speak_python_in_python_and_the_command_line_on_it():
     assert str(error) == "c.gpkg: exists already - add overwrite=True to replace it"
     assert error.line == "c.gpkg: exists already - add --overwrite to replace it"
     assert pickle.loads(pickle.dumps(error)).line == error.line
+
+
+def test_what_is_no_option_is_refused():
+    with pytest.raises(UsageError, match="DetectConfig has no option 'thresold'"):
+        DetectConfig(**PAIR, thresold=0.5)
+
+
+def test_a_value_of_another_type_is_refused_and_texts_become_paths():
+    with pytest.raises(UsageError, match="--window big - give a valid integer"):
+        DetectConfig(**PAIR, window="big")
+    with pytest.raises(UsageError, match="no AFTER - give it"):
+        DetectConfig("b.tif")
+    config = DetectConfig("b.tif", "a.tif", output="c.gpkg", bands=[3, 2, 1])
+    assert (config.before, config.output, config.bands) == (Path("b.tif"), Path("c.gpkg"), (3, 2, 1))
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.__name__)
+def test_every_option_says_what_it_does(group):
+    assert all(option.words for option in declared(group))
+    assert len({option.flag for option in declared(group) if option.option.typed}) == sum(
+        option.option.typed for option in declared(group)
+    )
+
+
+def test_declarations_say_what_results_depend_on():
+    key = set(names(DetectConfig, changes=("strips", "rounding"), resolved=False))
+    assert {"bands", "align", "match", "tta", "mask_values", "sidecars"} <= key
+    assert not key & {"threshold", "min_area_m2", "title", "output", "overwrite", "before", "device", "model"}
+    weights = set(names(TrainConfig, changes=("weights",), resolved=False))
+    assert {"rate", "loss", "crops", "seed", "encoder", "presence"} <= weights
+    assert not weights & {"output", "threads", "save_every", "name", "init", "micro_batch", "limit_minutes"}

@@ -1,0 +1,121 @@
+"""Command lines made of declared options: each option is declared once, in ``rscd/options``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import typer
+
+from rscd.cli.console import exit_codes
+from rscd.options.declare import Declared, declared
+from rscd.options.file import read_options
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+Config = Annotated[
+    Path | None, typer.Option("--config", help="TOML file of these options; what is typed wins. See rscd config.")
+]
+
+
+def command(
+    make: Callable[..., Any],
+    options: Sequence[Declared] | None = None,
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of a group.
+
+    Args:
+        make: Makes the options' object, the command's first argument, of those that were given.
+        options: Which options there are; default: all of ``make``, a class made by ``options``.
+
+    Returns:
+        A decorator of ``command(config, **others)``; parameters after the first are options of the command alone.
+    """
+    known = typed(declared(make)) if options is None and isinstance(make, type) else tuple(options or ())
+
+    def decorate(body: Callable[..., None]) -> Callable[..., None]:
+        own = list(inspect.signature(body, eval_str=True).parameters.values())[1:]
+
+        @wraps(body)
+        def run(ctx: typer.Context, config: Path | None, **given: Any) -> None:  # noqa: ANN401 - as typed
+            with exit_codes():
+                others = {parameter.name: given.pop(parameter.name) for parameter in own}
+                values = read_options(config, declared_by(known)) if config is not None else {}
+                for each in known:
+                    source = ctx.get_parameter_source(each.name)
+                    if source is not None and source.name == "COMMANDLINE":
+                        values |= _value(each, given[each.name])
+                body(make(**values), **others)
+
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        parameters = [
+            inspect.Parameter("ctx", keyword, annotation=typer.Context),
+            *(inspect.Parameter(each.name, keyword, **_parameter(each)) for each in known),
+            inspect.Parameter("config", keyword, annotation=Config, default=None),
+            *(parameter.replace(kind=keyword) for parameter in own),
+        ]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        del run.__wrapped__  # whose signature Typer would take
+        return run
+
+    return decorate
+
+
+def typed(options: Sequence[Declared]) -> tuple[Declared, ...]:
+    """Those that the command line has, arguments first."""
+    return tuple(sorted((e for e in options if e.option.typed), key=lambda e: not e.option.argument))
+
+
+def declared_by(options: Sequence[Declared]) -> tuple[Declared, ...]:
+    """All options of the classes that declare some: those that are not typed by themselves, too."""
+    names = {each.name: each for each in options}
+    beside = [other for each in options for other in declared(each.home) if not other.option.typed]
+    return tuple({**{each.name: each for each in beside}, **names}.values())
+
+
+def _value(option: Declared, value: Any) -> dict[str, Any]:  # noqa: ANN401 - as typed
+    if option.option.parse is None:
+        return {option.name: value}
+    parsed = option.option.parse(value)
+    return parsed if isinstance(parsed, dict) else {option.name: parsed}
+
+
+def _parameter(each: Declared) -> dict[str, Any]:
+    """Annotation and default for Typer."""
+    option, kind = each.option, each.type
+    default = None if each.required else each.default
+    metavar = option.metavar
+    if option.parse is not None:
+        kind, default = str | None, None
+    elif get_origin(kind) is tuple and get_args(kind)[-1] is Ellipsis:
+        kind, default = list[get_args(kind)[0]] | None, None  # type: ignore[misc]
+    elif each.required:
+        kind |= None
+    if metavar is None and (choices := _choices(kind)):
+        metavar = f"[{'|'.join(choices)}]"
+    words = each.words + (" Required, here or in --config." if each.required else "")
+    if option.argument:
+        made = typer.Argument(help=each.words, metavar=each.flag if each.required else None, show_default=False)
+    else:
+        made = typer.Option(*_flags(each), metavar=metavar, help=words, rich_help_panel=each.group)
+    return {"annotation": Annotated[kind, made], "default": default}
+
+
+def _flags(each: Declared) -> list[str]:
+    flags = [each.option.short] if each.option.short else []
+    if bool in (each.type, *get_args(each.type)) and each.default is not False:
+        return [f"{each.flag}/--no-{each.flag.removeprefix('--')}"]
+    return [*flags, each.flag]
+
+
+def _choices(kind: Any) -> tuple[str, ...]:  # noqa: ANN401 - any annotation
+    if get_origin(kind) is Literal:
+        return tuple(get_args(kind))
+    if get_origin(kind) in (Union, UnionType):
+        return next((found for part in get_args(kind) if (found := _choices(part))), ())
+    return ()

@@ -1,0 +1,56 @@
+"""Options of an archive of pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from rscd.core.errors import UsageError
+from rscd.options.declare import Option, options
+from rscd.options.detect import DetectConfig
+from rscd.options.types import AtLeast0, AtLeast1, MatchBy, within
+
+
+@options
+class BatchConfig:
+    """Archive: its pairs, and who runs them."""
+
+    output: Annotated[Path, Option(short="-o")]
+    """Folder of the archive: a folder a pair, ledger, summary and index; made if it is not there."""
+    detect: DetectConfig
+    """Options that all pairs share. Its paths are replaced by each pair's; an output that is None stays out."""
+    manifest: Annotated[Path | None, Option(argument=True)] = None
+    """CSV, GeoParquet, GeoJSON or GPKG (id,before,after[,aoi,threshold,model]), STAC ItemCollection or static
+    catalog."""
+    before_dir: Annotated[Path | None, Option()] = None
+    """In place of a manifest: folder of the earlier images."""
+    after_dir: Annotated[Path | None, Option()] = None
+    """Folder of the later images."""
+    match_by: Annotated[MatchBy, Option()] = "name"
+    """How files of the two folders are matched."""
+    asset: Annotated[str | None, Option()] = None
+    """Key of the STAC asset that is the image."""
+    allow_remote: Annotated[bool, Option()] = False
+    """Let the manifest point out of its folder, and at https:// and s3:// addresses."""
+    scheduler: Annotated[str | None, Option()] = None
+    """Address of a Dask scheduler, e.g. tcp://host:8786; default: this machine."""
+    workers: Annotated[int | None, AtLeast1, Option()] = None
+    """Worker processes on this machine (extra ``cluster``); default: this process alone, or one a GPU where there
+    are several."""
+    wait_s: Annotated[float, within(lambda v: 0 <= v < float("inf"), "use 0 or more seconds"), Option()] = 300.0
+    """Seconds to wait for the first worker of ``--scheduler``."""
+    retries: Annotated[int, AtLeast0, Option()] = 1
+    """How often a pair is tried again when something other than the pair fails."""
+    fail_fast: Annotated[bool, Option()] = False
+    """Stop at the first pair that fails."""
+    max_pairs: Annotated[int | None, AtLeast1, Option()] = None
+    """Run so many pairs at most."""
+
+    def __post_init__(self) -> None:
+        if self.scheduler is not None and self.workers is not None:
+            raise UsageError("--scheduler and --workers", remedy="give one of them: a cluster has its own workers")
+        folders = self.before_dir, self.after_dir
+        if (self.manifest is not None) == (None not in folders) or (self.manifest and folders != (None, None)):
+            raise UsageError(
+                "no pairs named, or twice", remedy="give a MANIFEST, or both --before-dir and --after-dir"
+            )

@@ -1,0 +1,201 @@
+"""How an option is declared: once, as a typed field of a frozen dataclass.
+
+Each field carries its type, default, range, unit (in its name), the words on it (its docstring), and an ``Option``:
+what it is called on the command line and what depends on it. Command lines, range checks, run keys, fingerprints,
+provenance and files of options are derived from that.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, wraps
+from pathlib import Path
+from typing import Any, Literal, TypeVar, dataclass_transform, get_args
+
+import pydantic
+from pydantic.dataclasses import dataclass as validated
+
+from rscd.core.errors import UsageError
+
+Cls = TypeVar("Cls")
+Changes = Literal["strips", "rounding", "polygons", "report", "weights", "nothing"]
+"""What an option changes: the bytes of strips; those by 1/254 at most; only the polygons, or the report, that are
+made of strips; the weights of a trained model; or nothing of a result, such as where it is written."""
+UNIT = re.compile("_(m2|m|s|px)$")
+"""Units in the names of fields; the command line leaves them out."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """What is declared of an option beside its type, default, range and words."""
+
+    changes: Changes = "nothing"
+    """What depends on it."""
+    flag: str = ""
+    """As it is typed; default: made of the field's name."""
+    short: str = ""
+    """One letter for it."""
+    metavar: str | None = None
+    """How its value is shown; default: by its type."""
+    argument: bool = False
+    """Whether it is given by its place on the command line."""
+    of_pair: bool = False
+    """Whether it is about one pair of images, so that an archive has one for each."""
+    resolved: bool = False
+    """Whether a run's key holds what it comes to (a file's fingerprint, ``auto``), and not the option."""
+    parse: Callable[[str], Any] | None = None
+    """Turns what is typed into the value, where the type does not say how; a dict gives several fields."""
+    permits: bool = False
+    """Whether it allows what is refused by default: it is not taken over from an earlier run."""
+    model: bool = False
+    """Whether it names a model: one that is embedded, or a file."""
+    typed: bool = True
+    """Whether the command line has it by itself; else by another option's ``parse``."""
+
+
+@dataclass(frozen=True)
+class Declared:
+    """An option as it stands in a group."""
+
+    name: str
+    """The field's name."""
+    flag: str
+    """As it is typed, ``--min-area``; of an argument in capitals."""
+    option: Option
+    """What is declared."""
+    type: Any
+    """Its type."""
+    default: Any
+    """Its default; ``dataclasses.MISSING`` where it must be given."""
+    group: str
+    """First words of the docstring of the class that declares it."""
+    home: type
+    """That class."""
+
+    @property
+    def required(self) -> bool:
+        """Whether it must be given."""
+        return self.default is dataclasses.MISSING
+
+    @property
+    def is_file(self) -> bool:
+        """Whether its value is a path, or holds paths."""
+        return _holds_path(self.type)
+
+    @property
+    def words(self) -> str:
+        """What it does, as its docstring says."""
+        return _docstrings(self.home.__module__).get((self.home.__name__, self.name), "").replace("``", "")
+
+
+def _holds_path(kind: Any) -> bool:  # noqa: ANN401 - any annotation
+    return kind is Path or any(map(_holds_path, get_args(kind)))
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
+def options(cls: type[Cls]) -> type[Cls]:
+    """A frozen dataclass whose values are checked by pydantic as it is made, and refused in our words.
+
+    Raises (on making one):
+        UsageError: A value is missing, of another type, or out of its range.
+    """
+    made = validated(frozen=True, config=pydantic.ConfigDict(extra="forbid"))(cls)
+    make = made.__init__
+
+    @wraps(make)
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as declared
+        try:
+            make(self, *args, **kwargs)
+        except pydantic.ValidationError as error:
+            raise _refusal(made, error) from None
+
+    made.__init__ = init  # type: ignore[method-assign]
+    return made  # type: ignore[return-value]
+
+
+def _refusal(cls: type, error: pydantic.ValidationError) -> UsageError:
+    """The first thing that is wrong, as a UsageError: flag, value, remedy."""
+    first = error.errors(include_url=False)[0]
+    kind, where = first["type"], first["loc"]
+    name = str(where[0]) if where and isinstance(where[0], str) else ""
+    known = {each.name: each for each in declared(cls)}
+    if kind in ("missing", "missing_argument"):
+        return UsageError(f"no {known[name].flag}", remedy="give it")
+    if name not in known:
+        near = ", ".join(known)
+        return UsageError(f"{cls.__name__} has no option {name!r}", remedy=f"use some of {near}")
+    value = first["input"]
+    shown = f"{value!r}" if isinstance(value, str) and known[name].option.metavar else f"{value}"
+    return UsageError(f"{known[name].flag} {shown}", remedy=_remedy(kind, first))
+
+
+def _remedy(kind: str, error: Any) -> str:  # noqa: ANN401 - of pydantic
+    """What would do."""
+    context = error.get("ctx", {})
+    if kind == "literal_error":
+        return "use " + str(context["expected"]).replace("'", "")
+    if kind == "value_error":
+        return str(context["error"])
+    what = str(error["msg"]).removeprefix("Input should be ")
+    return f"give {what}"
+
+
+@cache
+def declared(cls: type) -> tuple[Declared, ...]:
+    """All options of a class: its own first, then those of the classes it is made of, as they are named.
+
+    Args:
+        cls: Made by ``options``.
+    """
+    return tuple(sorted(_declared(cls), key=lambda each: cls.__mro__.index(each.home)))
+
+
+def _declared(cls: type) -> Iterator[Declared]:
+    known = cls.__pydantic_fields__  # type: ignore[attr-defined]
+    for field in dataclasses.fields(cls):
+        described = known[field.name]
+        option = next((m for m in described.metadata if isinstance(m, Option)), None)
+        if option is None:
+            continue
+        home = next(base for base in cls.__mro__ if field.name in inspect.get_annotations(base))
+        plain = UNIT.sub("", field.name)
+        flag = plain.upper() if option.argument else option.flag or "--" + plain.replace("_", "-")
+        default = dataclasses.MISSING if described.is_required() else described.default
+        group = (inspect.getdoc(home) or "").partition(":")[0].partition(".")[0]
+        yield Declared(field.name, flag, option, described.annotation, default, group, home)
+
+
+def names(cls: type, *, changes: tuple[Changes, ...], resolved: bool | None = None) -> tuple[str, ...]:
+    """Names of the options of a group that change one of these.
+
+    Args:
+        cls: Made by ``options``.
+        changes: What they change.
+        resolved: Only those that a run's key holds by what they come to, or only the others.
+    """
+    return tuple(
+        each.name
+        for each in declared(cls)
+        if each.option.changes in changes and resolved in (None, each.option.resolved)
+    )
+
+
+@cache
+def _docstrings(module: str) -> dict[tuple[str, str], str]:
+    """(class, field) -> docstring below the field, of a module."""
+    found: dict[tuple[str, str], str] = {}
+    for node in ast.parse(inspect.getsource(sys.modules[module])).body:
+        if not isinstance(node, ast.ClassDef):
+            continue
+        for field, below in zip(node.body, node.body[1:], strict=False):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+                words = below.value if isinstance(below, ast.Expr) else None
+                text = str(words.value) if isinstance(words, ast.Constant) else ""
+                found[node.name, field.target.id] = " ".join(text.split())
+    return found

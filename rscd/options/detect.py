@@ -1,0 +1,120 @@
+"""Options of detection: the forward pass, the polygons, the outputs."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY
+from pathlib import Path
+from typing import Annotated
+
+from rscd.options.declare import Option, options
+from rscd.options.pair import PairConfig
+from rscd.options.types import (
+    MOST_BATCH,
+    AtLeast0,
+    Device,
+    Precision,
+    Probability,
+    WindowSide,
+    auto_or_number,
+    check_overlap,
+    two_dates,
+    within,
+)
+
+
+@options
+class PolygonOptions:
+    """Polygons: which pixels count as changed, and how outlines are drawn."""
+
+    _: KW_ONLY
+    threshold: Annotated[Probability, Option("polygons", metavar="0..1")] = None
+    """Calibrated probability from which a pixel counts as changed; default: the model's, or that of the raster's
+    run, else 0.5."""
+    min_area_m2: Annotated[float | None, AtLeast0, Option("polygons")] = None
+    """Smallest polygon in m2; default: the model's minimum mapping unit at the scene's pixel size, or that of the
+    raster's run."""
+    simplify_m: Annotated[float, AtLeast0, Option("polygons")] = 0.0
+    """Tolerance of outline simplification in m; 0 keeps the pixel outline."""
+    fill_holes_m2: Annotated[float, AtLeast0, Option("polygons")] = 0.0
+    """Fill holes of polygons smaller than this in m2, unless something lies in them."""
+    regularize: Annotated[bool, Option("polygons")] = False
+    """Bring outlines to right angles, where that keeps 0.8 of them (extra ``regularize``)."""
+
+
+@options
+class ForwardOptions:
+    """Forward pass: windows, device, precision."""
+
+    _: KW_ONLY
+    window: Annotated[WindowSide, Option("strips", resolved=True)] = None
+    """Side of a window in px, a multiple of 32; default: the model's."""
+    overlap: Annotated[int | None, Option("strips", resolved=True)] = None
+    """Overlap of windows in px; default: the model's."""
+    device: Annotated[Device, Option("rounding", metavar="[auto|cpu|cuda:N]", resolved=True)] = "auto"
+    """Where the network runs."""
+    precision: Annotated[Precision, Option("strips", resolved=True)] = "auto"
+    """``auto`` is bf16 on CUDA and fp32 on the CPU."""
+    tta: Annotated[bool, Option("strips")] = False
+    """Test-time augmentation: the mean over the eight ways to turn and flip each window; 8 times the time."""
+
+
+@options
+class OutputOptions:
+    """Outputs: what may be replaced."""
+
+    _: KW_ONLY
+    overwrite: Annotated[bool, Option(of_pair=True)] = False
+    """Replace existing outputs."""
+    discard_reviews: Annotated[bool, Option()] = False
+    """Drop what people put into the file that is replaced; by default their reviews are carried over."""
+
+
+@options
+class DetectConfig(OutputOptions, PolygonOptions, ForwardOptions, PairConfig):
+    """Detection: model, outputs, and going on with a run."""
+
+    _: KW_ONLY
+    output: Annotated[Path, Option(short="-o", of_pair=True)]
+    """Vector file to write: .gpkg, .fgb, .geojson or .parquet."""
+    probability: Annotated[Path | None, Option(of_pair=True)] = None
+    """Probability raster (COG) to write."""
+    report: Annotated[Path | None, Option(of_pair=True)] = None
+    """Report page (HTML) to write."""
+    model: Annotated[str | None, Option("strips", resolved=True, model=True)] = None
+    """Name of an embedded model, or a checkpoint file; default: the embedded one whose pixel sizes fit."""
+    batch_size: Annotated[
+        int | None,
+        within(lambda v: 1 <= v <= MOST_BATCH, f"use auto, or 1 to {MOST_BATCH}"),
+        Option("strips", metavar="[auto|N]", resolved=True, parse=auto_or_number),
+    ] = None
+    """Windows a forward pass; auto: one on a CPU, found by a short search on CUDA."""
+    resume: Annotated[bool, Option(of_pair=True)] = True
+    """Take strips that an interrupted run on this output had finished; or begin anew."""
+    keep_journal: Annotated[bool, Option(of_pair=True)] = False
+    """Keep the finished strips in OUTPUT.rscd/, so that another threshold forwards nothing."""
+    full_paths: Annotated[bool, Option(of_pair=True)] = False
+    """Say in full where files lie; by default from the output's folder. The report says names alone."""
+    title: Annotated[str, Option("report", of_pair=True, metavar="TEXT")] = ""
+    """Title of the report; default: the result in a line."""
+    dates: Annotated[tuple[str, str] | None, Option("report", of_pair=True, metavar="A,B", parse=two_dates)] = None
+    """When the images were taken, in any words, for the report; default: the files' tags TIFFTAG_DATETIME."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_overlap(self.window, self.overlap)
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """All files that are read: none may be an output."""
+        named = [Path(self.model)] if self.model is not None else []
+        return *self.rasters.values(), *named, *([self.aoi] if self.aoi else [])
+
+
+@options
+class PolygonsConfig(OutputOptions, PolygonOptions):
+    """Files: the raster that is read, and what is written."""
+
+    probability: Annotated[Path, Option(argument=True)]
+    """Probability raster that ``rscd detect --probability`` wrote."""
+    output: Annotated[Path, Option(short="-o")]
+    """Vector file to write: .gpkg, .fgb, .geojson or .parquet."""

@@ -1,0 +1,96 @@
+"""Files of options (TOML): what ``--config`` reads, and what ``rscd config`` prints."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import os
+import tomllib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from rscd.core.errors import UsageError
+from rscd.core.paths import require_file
+from rscd.options.declare import Declared
+
+WIDTH = 100
+"""Columns of what is printed."""
+
+
+def read_options(path: Path, known: Iterable[Declared]) -> dict[str, Any]:
+    """The options in a file, by the names of their fields. Paths count from the file's folder.
+
+    Args:
+        path: The file.
+        known: Options that may stand in it.
+
+    Raises:
+        DataError: No such file.
+        UsageError: It is no TOML, or holds what is no option.
+    """
+    require_file(path, "give a TOML file; rscd config COMMAND prints one")
+    by_name = {each.name: each for each in known}
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"not TOML: {error}", path=path, remedy="see what rscd config COMMAND prints") from error
+    values: dict[str, Any] = {}
+    for name, value in found.items():
+        if name not in by_name:
+            near = difflib.get_close_matches(name, by_name, 1)
+            remedy = f"did you mean {near[0]}?" if near else "see what rscd config COMMAND prints"
+            raise UsageError(f"holds {name}, which is no option here", path=path, remedy=remedy)
+        values |= value_of(by_name[name], value, path.parent)
+    return values
+
+
+def value_of(option: Declared, value: Any, folder: Path) -> dict[str, Any]:  # noqa: ANN401 - of TOML
+    """Field -> value, of a value in a file in a folder."""
+    if isinstance(value, str) and option.option.parse is not None:
+        parsed = option.option.parse(value)
+        return parsed if isinstance(parsed, dict) else {option.name: parsed}
+    if option.option.model and isinstance(value, str) and not ("/" in value or value.endswith(".safetensors")):
+        return {option.name: value}
+    if option.is_file or option.option.model:
+        several = isinstance(value, list)
+        placed = [os.fspath(folder / str(each)) for each in (value if several else [value])]
+        return {option.name: placed if several else placed[0]}
+    return {option.name: value}
+
+
+def template(command: str, known: Iterable[Declared]) -> str:
+    """A file of all options of a command, each with what it does; all lines are comments."""
+    return "\n".join(_lines(command, known)) + "\n"
+
+
+def _lines(command: str, known: Iterable[Declared]) -> Iterator[str]:
+    yield f"# Options of rscd {command}: take the # from what you need, then rscd {command} --config THIS_FILE"
+    yield "# What is typed wins over what stands here. Paths count from this file's folder."
+    group = None
+    for each in (option for option in known if option.option.typed):
+        if each.group != group:
+            group = each.group
+            yield f"\n# {group}"
+        yield ""
+        yield from _wrapped(each.words)
+        yield f"# {each.name} = {_example(each)}"
+
+
+def _wrapped(words: str) -> Iterator[str]:
+    line = "#"
+    for word in words.split():
+        if len(line) + 1 + len(word) > WIDTH:
+            yield line
+            line = "#"
+        line += f" {word}"
+    yield line
+
+
+def _example(each: Declared) -> str:
+    """The default as TOML has it, or what kind of value it takes."""
+    value = each.default
+    if value is dataclasses.MISSING or value is None:
+        return f"<{each.option.metavar or ('required' if each.required else 'none')}>"
+    return json.dumps(list(value) if isinstance(value, tuple) else value, default=str)
