@@ -184,7 +184,7 @@ def test_ctrl_c_ends_a_long_run_with_5_and_the_next_goes_on(tmp_path):
     restored = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
     first = subprocess.Popen([*command, "--no-report"], stderr=subprocess.PIPE, text=True, **restored)
     for _ in range(600):
-        if list((tmp_path / "out").glob("a/changes.gpkg.rscd/*.band")):
+        if list((tmp_path / "out").glob("a/changes.gpkg.rscd/*.strip")):
             break
         time.sleep(0.1)
     first.send_signal(signal.SIGINT)

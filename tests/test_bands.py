@@ -1,4 +1,4 @@
-"""Windows on their way to a band: what waits, and what it holds."""
+"""Windows on their way to a strip: what waits, and what it holds."""
 
 import weakref
 from dataclasses import replace
@@ -10,7 +10,7 @@ from conftest import utm_grid
 from rscd.core.pixel_area import PixelAreas
 from rscd.core.types import NOT_OBSERVABLE
 from rscd.inference.journal import Work, plan_work
-from rscd.inference.strips import Tally, _batches, band_records
+from rscd.inference.strips import Tally, _batches, strip_records
 from rscd.scene.window_stream import windows_in_memory
 from rscd.scene.windows import WindowPlan
 
@@ -24,7 +24,7 @@ def records(inputs, **options):
         return np.full((len(before), 32, 32), 0.7, np.float32)
 
     more = {"batch_size": 4, "threshold": 127, "grid": GRID, "areas": PixelAreas(GRID)}
-    return list(band_records(inputs, PLAN, forward, **(more | options)))
+    return list(strip_records(inputs, PLAN, forward, **(more | options)))
 
 
 @pytest.mark.parametrize("looked_at", [False, True])
@@ -45,8 +45,8 @@ def test_windows_that_are_not_forwarded_do_not_pile_up(looked_at):
         work = Work(range(0), frozenset(), (0,))
         assert records(watched(), work=work, tally=tally) == []
     else:
-        (band,) = records(watched(), tally=tally)
-        assert (band.probability == NOT_OBSERVABLE).all()
+        (strip,) = records(watched(), tally=tally)
+        assert (strip.probability == NOT_OBSERVABLE).all()
         assert (tally.windows, tally.skipped) == (0, 60)
     assert len(most) == 60
     assert max(most) <= 20
@@ -64,13 +64,13 @@ def test_a_batch_spans_windows_that_show_nothing():
             yield window if window.j % 3 == 0 else replace(window, after_valid=np.zeros((32, 32), bool))
 
     options = {"batch_size": 4, "threshold": 127, "grid": GRID, "areas": PixelAreas(GRID)}
-    (band,) = band_records(every_third(), PLAN, forward, **options)
+    (strip,) = strip_records(every_third(), PLAN, forward, **options)
     assert calls == [4] * 5
-    seen = (band.probability != NOT_OBSERVABLE).reshape(32, 60, 32)
+    seen = (strip.probability != NOT_OBSERVABLE).reshape(32, 60, 32)
     assert seen[:, ::3].all() and not seen[:, 1::3].any() and not seen[:, 2::3].any()
-    assert len(band.table) == 20
+    assert len(strip.table) == 20
     colours = DATES[0][:, :, :32].astype(float).sum(axis=(1, 2))
-    np.testing.assert_array_equal(band.table.before_sum[0], colours)
+    np.testing.assert_array_equal(strip.table.before_sum[0], colours)
 
 
 def test_what_is_gathered_of_windows_that_show_nothing_takes_no_memory():

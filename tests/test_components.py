@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from skimage.measure import label
 
 from rscd.core.pixel_area import PixelAreas
-from rscd.core.types import NOT_OBSERVABLE, BandRecord, ComponentTable, Grid
-from rscd.inference.components import ComponentJoiner, band_record, is_changed, label_changes, record_digest
+from rscd.core.types import NOT_OBSERVABLE, ComponentTable, Grid, StripRecord
+from rscd.inference.components import ComponentJoiner, is_changed, label_changes, record_digest, strip_record
 
 THRESHOLD = 128
 
@@ -23,7 +23,7 @@ def grid_of(shape: tuple[int, int]) -> Grid:
 
 def records_of(
     probability: NDArray[np.uint8], heights: list[int], image: NDArray[np.uint16] | None = None
-) -> list[BandRecord]:
+) -> list[StripRecord]:
     grid, row, records = grid_of(probability.shape), 0, []
     areas = PixelAreas(grid)
     while row < grid.height:
@@ -31,7 +31,7 @@ def records_of(
         band = probability[row:stop]
         piece = None if image is None else image[:, row:stop][:, is_changed(band, THRESHOLD)]
         records.append(
-            band_record(
+            strip_record(
                 len(records),
                 row,
                 band,
@@ -46,7 +46,7 @@ def records_of(
     return records
 
 
-def join(records: list[BandRecord]) -> list[ComponentTable]:
+def join(records: list[StripRecord]) -> list[ComponentTable]:
     joiner = ComponentJoiner()
     tables = [joiner.add(record).closed() for record in records]
     return [*tables, joiner.finish().closed()]

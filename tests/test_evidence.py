@@ -23,11 +23,11 @@ from rasterio.warp import reproject
 from rscd.core.contract import Contract
 from rscd.core.pixel_area import PixelAreas
 from rscd.core.types import Grid, Window
-from rscd.inference.components import band_record
+from rscd.inference.components import strip_record
 from rscd.options.detect import DetectConfig
 from rscd.simulate.scene import Scene
 from rscd.simulate.spec import SceneSpec
-from rscd.vectorize.attributes import REVIEW_STATES, Evidence, band_names, columns, feature_schema
+from rscd.vectorize.attributes import REVIEW_STATES, Attributes, band_names, columns, feature_schema
 from rscd.vectorize.polygons import PolygonTracer
 from rscd.workflows.detect import detect
 
@@ -118,9 +118,9 @@ def test_ndvi_where_the_bands_are_known() -> None:
     areas = PixelAreas(grid)
     changed = values >= 128
     colours = {"before": before[:, changed], "after": after[:, changed]}
-    record = band_record(0, 0, values, threshold=128, grid_shape=grid.shape, pixel_areas=areas, **colours)
-    evidence = Evidence(grid, ("red", "nir"), residual=lambda row, col: row * 10 + col)
-    tracer = PolygonTracer(grid, evidence=evidence)
+    record = strip_record(0, 0, values, threshold=128, grid_shape=grid.shape, pixel_areas=areas, **colours)
+    evidence = Attributes(grid, ("red", "nir"), residual=lambda row, col: row * 10 + col)
+    tracer = PolygonTracer(grid, attributes=evidence)
     rows = pa.Table.from_batches([tracer.add(record), tracer.finish()]).to_pylist()
     assert rows[0]["ndvi_change"] == pytest.approx(-0.2)
     assert rows[0]["brightness_change"] == pytest.approx(-25)
@@ -266,7 +266,7 @@ def test_a_rotated_grid_in_feet_has_metres() -> None:
     grid = Grid(CRS.from_epsg(2277).to_wkt(), (2.0, 0.5, 3_100_000.0, 0.5, -2.0, 10_070_000.0), 5, 5)
     values = np.zeros((5, 5), np.uint8)
     values[1:4, 1:3] = 254
-    record = band_record(0, 0, values, threshold=128, grid_shape=(5, 5), pixel_areas=PixelAreas(grid))
+    record = strip_record(0, 0, values, threshold=128, grid_shape=(5, 5), pixel_areas=PixelAreas(grid))
     tracer = PolygonTracer(grid)
     row = pa.Table.from_batches([tracer.add(record), tracer.finish()]).to_pylist()[0]
     foot = 1200 / 3937

@@ -25,7 +25,7 @@ from rscd.core.errors import OutputError
 from rscd.core.pixel_area import PixelAreas
 from rscd.core.publish import Publication
 from rscd.core.types import NOT_OBSERVABLE, Grid
-from rscd.inference.components import band_record
+from rscd.inference.components import strip_record
 from rscd.output.vector.features import FeatureStream
 from rscd.output.vector.geopackage import ObservedExtent, write_geopackage
 from rscd.output.vector.style import DRAWN, SHOWN, STEPS, changes_qml, extent_qml
@@ -51,7 +51,7 @@ def write(path: Path, probability: NDArray[np.uint8], grid: Grid | None = None, 
 
     def features() -> Iterator[pa.RecordBatch]:
         for index, row in enumerate(range(0, grid.height, band)):
-            record = band_record(
+            record = strip_record(
                 index,
                 row,
                 probability[row : row + band],
@@ -129,7 +129,7 @@ def test_an_extent_is_whole_and_at_most_a_cell_too_large() -> None:
     extent = ObservedExtent(grid, areas)
     for index, row in enumerate(range(0, 6000, 448)):
         band = probability[row : row + 448]
-        extent.add(band_record(index, row, band, threshold=128, grid_shape=grid.shape, pixel_areas=areas))
+        extent.add(strip_record(index, row, band, threshold=128, grid_shape=grid.shape, pixel_areas=areas))
     seen = shapely.box(500_070, 6_680_000, 500_200, 6_690_000)
     assert extent.multipolygon().covers(seen)
     assert seen.buffer(30, join_style="mitre").covers(extent.multipolygon())

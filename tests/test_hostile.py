@@ -89,7 +89,7 @@ def test_values_beyond_reason_are_refused(tmp_path, options, words):
 @pytest.mark.parametrize("body", [b"", b"no zstd", b"(\xb5/\xfd broken"])
 def test_a_journal_with_a_fitting_checksum_and_a_broken_body_is_as_good_as_missing(tmp_path, body):
     body = b"0000000000000010\n" + body
-    path = tmp_path / "0.band"
+    path = tmp_path / "0.strip"
     path.write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
     assert _unpack(path) is None
 
@@ -99,7 +99,7 @@ def test_a_run_goes_on_from_a_journal_with_a_broken_body(tmp_path):
     output = tmp_path / "c.gpkg"
     config = DetectConfig(before, after, output, device="cpu", threshold=0.9, keep_journal=True)
     whole = detect(config, model=(Pointwise(), CONTRACT))
-    band = next((tmp_path / "c.gpkg.rscd").glob("*.band"))
+    band = next((tmp_path / "c.gpkg.rscd").glob("*.strip"))
     body = b"0000000000000010\nbroken"
     band.write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
     output.unlink()

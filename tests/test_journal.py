@@ -1,4 +1,4 @@
-"""The journal: whatever ends a run, bands that are finished are not forwarded again, and the result is the same."""
+"""The journal: finished strips are not forwarded again, however a run ended, and the result is the same."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rscd.core.paths import KEY_NAME
 from rscd.core.pixel_area import PixelAreas
 from rscd.inference.components import label_changes
 from rscd.inference.journal import Journal, differences, open_journal, plan_work
-from rscd.inference.strips import IN_FLIGHT, Tally, band_records
+from rscd.inference.strips import IN_FLIGHT, Tally, strip_records
 from rscd.scene.window_stream import windows_in_memory
 from rscd.scene.windows import WindowPlan
 
@@ -38,13 +38,13 @@ class Case:
         p = 0.5 + difference / 1000 + difference.mean((1, 2), keepdims=True) / 20
         return np.clip(p, 0, 1).astype(np.float32)
 
-    def run(self, journal=None, *, bands=None, threshold=127, all_pixels=False):
-        work = plan_work(self.plan, threshold, bands=bands, journal=journal, all_pixels=all_pixels)
+    def run(self, journal=None, *, strips=None, threshold=127, all_pixels=False):
+        work = plan_work(self.plan, threshold, strips=strips, journal=journal, all_pixels=all_pixels)
         self.read = work.read
         options = {"batch_size": 2, "threshold": threshold, "grid": self.grid, "areas": PixelAreas(self.grid)}
         self.tally = Tally()
         inputs = windows_in_memory(*self.dates, self.plan, work.read)
-        return list(band_records(inputs, self.plan, self.forward, work=work, tally=self.tally, **options))
+        return list(strip_records(inputs, self.plan, self.forward, work=work, tally=self.tally, **options))
 
 
 def same(ours, theirs) -> None:
@@ -78,13 +78,13 @@ def test_wherever_a_run_ends_the_next_goes_on_to_the_same_records(tmp_path, wind
 
 
 @pytest.mark.parametrize(("window", "overlap"), SHAPES)
-def test_bands_may_be_made_in_ranges_and_put_together(tmp_path, window, overlap):
+def test_strips_may_be_made_in_ranges_and_put_together(tmp_path, window, overlap):
     case = Case(window, overlap)
     whole, n = case.run(), case.plan.rows.count
     pieces = [range(0, 1), range(n // 2, n), range(1, n // 2)]
-    same([r for bands in sorted(pieces, key=min) for r in case.run(bands=bands)], whole)
-    for bands in pieces:
-        case.run(Journal(tmp_path, case.plan), bands=bands)
+    same([r for strips in sorted(pieces, key=min) for r in case.run(strips=strips)], whole)
+    for strips in pieces:
+        case.run(Journal(tmp_path, case.plan), strips=strips)
     case.forwarded = 0
     same(case.run(Journal(tmp_path, case.plan)), whole)
     assert case.forwarded == 0
@@ -93,20 +93,20 @@ def test_bands_may_be_made_in_ranges_and_put_together(tmp_path, window, overlap)
 @pytest.mark.parametrize(
     "damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b[:-1] + bytes([b[-1] ^ 4])]
 )
-@pytest.mark.parametrize("kind", ["band", "tail"])
+@pytest.mark.parametrize("kind", ["strip", "tail"])
 def test_what_is_damaged_is_computed_again(tmp_path, damage, kind):
     case = Case(32, 8)
     whole = case.run(Journal(tmp_path, case.plan))
-    for path in tmp_path.glob(f"*2.{kind}") if kind == "band" else tmp_path.glob("*.tail"):
+    for path in tmp_path.glob(f"*2.{kind}") if kind == "strip" else tmp_path.glob("*.tail"):
         path.write_bytes(damage(path.read_bytes()))
     if kind == "tail":
-        max(tmp_path.glob("*.band")).unlink()
+        max(tmp_path.glob("*.strip")).unlink()
     journal = Journal(tmp_path, case.plan)
     assert len(journal) == len(whole) - 1
-    assert len(journal.damaged) == (kind == "band")
+    assert len(journal.damaged) == (kind == "strip")
     case.forwarded = 0
     same(case.run(journal), whole)
-    assert case.forwarded == 2 * case.plan.cols.count  # the band's windows, and those above that reach into it
+    assert case.forwarded == 2 * case.plan.cols.count  # the strip's windows, and those above that reach into it
 
 
 def test_another_threshold_reads_pixels_for_the_colours_and_forwards_nothing(tmp_path):
@@ -124,17 +124,17 @@ def test_another_threshold_reads_pixels_for_the_colours_and_forwards_nothing(tmp
 def test_a_journal_of_another_run_is_told_and_begun_anew(tmp_path):
     case, told = Case(32, 8), []
     key = {"model": "a" * 64, "options": {"batch_size": 8}}
-    case.run(open_journal(tmp_path, case.plan, key, tell=told.append))
+    case.run(open_journal(tmp_path, case.plan, key, notify=told.append))
     assert told == []
     n = case.plan.rows.count
-    assert len(open_journal(tmp_path, case.plan, key, tell=told.append)) == n
-    assert told.pop() == f"resuming: {n} of {n} bands finished in {tmp_path.name}"
+    assert len(open_journal(tmp_path, case.plan, key, notify=told.append)) == n
+    assert told.pop() == f"resuming: {n} of {n} strips finished in {tmp_path.name}"
     other = {"model": "b" * 64, "options": {"batch_size": 4}}
-    assert len(open_journal(tmp_path, case.plan, other, tell=told.append)) == 0
+    assert len(open_journal(tmp_path, case.plan, other, notify=told.append)) == 0
     assert told.pop() == f"starting anew, not from {tmp_path.name}: model differs, options.batch_size was 8, is 4"
     assert json.loads((tmp_path / KEY_NAME).read_text())["options"] == {"batch_size": 4}
     case.run(open_journal(tmp_path, case.plan, other))
-    assert len(open_journal(tmp_path, case.plan, other, resume=False, tell=told.append)) == 0
+    assert len(open_journal(tmp_path, case.plan, other, resume=False, notify=told.append)) == 0
     assert "--no-resume" in told.pop()
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from rscd.inference.predictor import Predictor
-from rscd.inference.workers import in_lanes
+from rscd.inference.workers import in_workers
 from rscd.model.registry import load_model
 
 
@@ -24,14 +24,14 @@ def test_items_come_in_order_though_they_run_side_by_side():
         time.sleep(0.01 * (i % 3))
         return i
 
-    assert list(in_lanes(work, range(20), 2, 4)) == list(range(20))
+    assert list(in_workers(work, range(20), 2, 4)) == list(range(20))
 
 
 def test_threads_are_shared_out_and_given_back():
     before = torch.get_num_threads()
     torch.set_num_threads(4)
     try:
-        assert set(in_lanes(lambda _: torch.get_num_threads(), range(8), 2, 2)) == {2}
+        assert set(in_workers(lambda _: torch.get_num_threads(), range(8), 2, 2)) == {2}
         assert torch.get_num_threads() == 4
         seen: list[int] = []
         later = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
@@ -55,7 +55,7 @@ def test_no_more_is_taken_than_asked_for_and_an_error_ends_it():
             raise ValueError("the sixth")
         return i
 
-    with closing(in_lanes(work, items(), 2, 3)) as results:
+    with closing(in_workers(work, items(), 2, 3)) as results:
         assert next(results) == 0
         assert len(taken) == 3
         with pytest.raises(ValueError, match="the sixth"):
@@ -69,16 +69,16 @@ def test_probabilities_do_not_depend_on_the_lanes():
     rng = np.random.default_rng(3)
     pairs = [rng.integers(0, 256, (2, 1, 3, 448, 448), dtype=np.uint8) for _ in range(3)]
     alone = [predictor(*pair) for pair in pairs]
-    for one, other in zip(alone, in_lanes(lambda pair: predictor(*pair), pairs, 2, 3), strict=True):
+    for one, other in zip(alone, in_workers(lambda pair: predictor(*pair), pairs, 2, 3), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 FAULTS = """
 import resource, sys
 import numpy as np
-from rscd.core.memory import give_back_memory, keep_memory
+from rscd.core.memory import return_freed_memory, keep_freed_memory
 if sys.argv[1] == "kept":
-    keep_memory()
+    keep_freed_memory()
 def touch():
     np.ones(12 << 20, np.float32)  # 48 MB: beyond what glibc keeps by itself
 touch()
@@ -89,7 +89,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - start)
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() / 1e6
 held = resident()
-give_back_memory()
+return_freed_memory()
 print(held - resident())
 """
 

@@ -17,7 +17,7 @@ from shapely.geometry import shape
 
 from rscd.core.pixel_area import PixelAreas
 from rscd.core.types import NOT_OBSERVABLE, Grid
-from rscd.inference.components import band_record
+from rscd.inference.components import strip_record
 from rscd.vectorize.polygons import FEATURE_SCHEMA, PolygonTracer
 
 THRESHOLD = 128
@@ -33,7 +33,9 @@ def features(probability: NDArray[np.uint8], heights: list[int], grid: Grid = UT
     row, batches = 0, []
     while row < grid.height:
         band = probability[row : row + heights[len(batches) % len(heights)]]
-        record = band_record(len(batches), row, band, threshold=THRESHOLD, grid_shape=grid.shape, pixel_areas=areas)
+        record = strip_record(
+            len(batches), row, band, threshold=THRESHOLD, grid_shape=grid.shape, pixel_areas=areas
+        )
         batches.append(tracer.add(record))
         row += len(band)
     return pa.Table.from_batches([*batches, tracer.finish()], FEATURE_SCHEMA)

@@ -5,7 +5,7 @@ from conftest import utm_grid, write_image
 
 from rscd.core.errors import DataError, OutputError
 from rscd.core.pixel_area import PixelAreas
-from rscd.inference.components import band_record
+from rscd.inference.components import strip_record
 from rscd.output.geotiff import halved
 from rscd.output.probability import KeptProbability, ProbabilityRaster, _compare, verify
 
@@ -16,7 +16,7 @@ def written(path, values, heights):
     raster, row, areas = ProbabilityRaster(path, grid), 0, PixelAreas(grid)
     for i, height in enumerate(heights):
         part = values[row : row + height]
-        raster.add(band_record(i, row, part, threshold=127, grid_shape=grid.shape, pixel_areas=areas))
+        raster.add(strip_record(i, row, part, threshold=127, grid_shape=grid.shape, pixel_areas=areas))
         row += height
     raster.finish()
     return [level.digests for level in raster._rows.levels()]

@@ -32,7 +32,7 @@ from rscd.options.detect import DetectConfig
 from rscd.output.report import sections
 from rscd.output.report.page import report_html
 from rscd.output.report.pictures import SIDE, Previews
-from rscd.output.report.statistics import AREA_BINS, Digest, nice_m2
+from rscd.output.report.statistics import AREA_BINS, PolygonStatistics, nice_m2
 from rscd.output.results import Facts, PairFacts
 from rscd.scene.metadata import date_taken
 from rscd.scene.window_stream import WindowInput
@@ -130,7 +130,7 @@ def test_what_files_say_is_text(tmp_path: Path) -> None:
     grid = utm_grid(8, 8)
     verdict = PairFacts(NASTY, NASTY, NASTY, shifts=[(1.0, 2.0, 0.5, -0.5)])
     page = tmp_path / "r.html"
-    page.write_text(report_html(grid, filled(grid), Digest(), facts(pair=verdict)), encoding="utf-8")
+    page.write_text(report_html(grid, filled(grid), PolygonStatistics(), facts(pair=verdict)), encoding="utf-8")
     told = Elements(page)
     assert sum(tag == "script" for tag, _ in told.tags) == 2
     assert not any(attrs.get("src") == "x" or "onerror" in attrs for _, attrs in told.tags)
@@ -142,7 +142,7 @@ def test_the_largest_picture_stays_below_8_mb() -> None:
     grid = utm_grid(4096, 4096)
     previews = filled(grid, seed=1)  # noise does not compress
     previews._largest[:] = np.random.default_rng(2).integers(0, 255, previews._largest.shape)
-    page = report_html(grid, previews, Digest(), facts())
+    page = report_html(grid, previews, PolygonStatistics(), facts())
     assert len(page.encode()) < 8_000_000
     assert previews.size == (SIDE, SIDE)
 
@@ -189,7 +189,7 @@ def test_sixteen_bit_pictures_are_stretched_alike() -> None:
 @pytest.mark.parametrize("drawn", [True, False])
 def test_the_digest_counts_all_and_keeps_the_largest(monkeypatch: pytest.MonkeyPatch, drawn: bool) -> None:
     monkeypatch.setattr("rscd.output.report.statistics.MOST_DRAWN", 5)
-    digest = Digest(drawn)
+    digest = PolygonStatistics(drawn)
     assert digest.largest() is None
     rng = np.random.default_rng(1)
     areas = rng.integers(1, 30, (6, 7)).astype(np.float64)  # many are equal: of those, the first stay
@@ -301,7 +301,7 @@ def test_in_a_browser_nothing_and_everything_are_fine(browser: Any, tmp_path: Pa
 def test_in_a_browser_names_from_files_do_not_run(browser: Any, tmp_path: Path) -> None:
     grid = utm_grid(8, 8)
     page = tmp_path / "r.html"
-    page.write_text(report_html(grid, filled(grid), Digest(), facts()), encoding="utf-8")
+    page.write_text(report_html(grid, filled(grid), PolygonStatistics(), facts()), encoding="utf-8")
     opened(browser, page)
     assert browser.execute_script("return document.querySelectorAll('img[onerror]').length") == 0
     assert browser.get_log("browser") == []
@@ -399,7 +399,7 @@ def test_shifts_are_explained_when_they_are_shown(browser: Any, tmp_path: Path) 
     grid = utm_grid(64, 64)
     told = dataclasses.replace(facts(), pair=PairFacts(shifts=[(32.0, 32.0, 0.3, -0.4)]))
     page = tmp_path / "r.html"
-    page.write_text(report_html(grid, filled(grid), Digest(), told), encoding="utf-8")
+    page.write_text(report_html(grid, filled(grid), PolygonStatistics(), told), encoding="utf-8")
     opened(browser, page)
     words = browser.find_element("id", "shift-words")
     assert not words.is_displayed()

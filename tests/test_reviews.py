@@ -303,11 +303,11 @@ def test_devices_and_pipes_are_refused(tmp_path, make):
 def test_a_run_folder_that_is_not_ours_is_not_touched(tmp_path):
     folder = tmp_path / "c.gpkg.rscd"
     folder.mkdir()
-    (folder / "thesis.band").write_text("mine")
+    (folder / "thesis.strip").write_text("mine")
     (folder / "thesis.txt").write_text("mine")
     with pytest.raises(UsageError, match=r"c\.gpkg\.rscd: holds thesis\.txt, which is not rscd's"):
         run(tmp_path / "c.gpkg")
-    assert sorted(path.name for path in folder.iterdir()) == ["thesis.band", "thesis.txt"]
+    assert sorted(path.name for path in folder.iterdir()) == ["thesis.strip", "thesis.txt"]
 
 
 @pytest.mark.parametrize("name", ["two\nlines.gpkg", "tab\t.gpkg", "\x1b[2J.gpkg"])

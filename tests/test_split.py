@@ -59,14 +59,14 @@ def test_two_workers_make_the_bytes_of_one(tmp_path, whole, cluster):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["c.gpkg", "p.qml", "p.tif"]
 
 
-def test_a_killed_worker_costs_only_its_unfinished_band(tmp_path, whole, cluster):
+def test_a_killed_worker_costs_only_its_unfinished_strip(tmp_path, whole, cluster):
     config, _ = whole
     split = dataclasses.replace(config, output=tmp_path / "c.gpkg", probability=tmp_path / "p.tif")
     killed = []
 
     def kill():
-        """Kill a worker as soon as there is a finished band."""
-        while not list(run_folder(split.output).glob("*.band")):
+        """Kill a worker as soon as there is a finished strip."""
+        while not list(run_folder(split.output).glob("*.strip")):
             time.sleep(0.01)
         busy = [w.address for w in cluster.scheduler.workers.values() if w.processing]
         nanny = next(n for n in cluster.workers.values() if n.worker_address in busy)
@@ -101,9 +101,9 @@ def test_workers_stop_when_their_run_is_over(begun):
     assert start.missing == tuple(range(10))
     with pytest.raises(Interrupted):
         finish(Stretch(scene, range(4, 6), "another's"))
-    assert not list(folder.glob("*.band"))
+    assert not list(folder.glob("*.strip"))
     assert finish(Stretch(scene, range(4, 6), "mine")) == 2
-    assert sorted(p.name for p in folder.glob("*.band")) == ["000004.band", "000005.band"]
+    assert sorted(p.name for p in folder.glob("*.strip")) == ["000004.strip", "000005.strip"]
     assert finish(Stretch(scene, range(4, 7), "mine")) == 1
     assert begin(scene).missing == (0, 1, 2, 3, 7, 8, 9)
 

@@ -3,11 +3,11 @@ import time
 
 import pytest
 
-from rscd.inference.workers import ahead, drawn_from
+from rscd.inference.workers import closing_source, prefetched
 
 
 def test_items_come_in_order():
-    assert list(ahead(range(100), depth=3)) == list(range(100))
+    assert list(prefetched(range(100), depth=3)) == list(range(100))
 
 
 def test_it_works_ahead_of_its_consumer_but_not_further_than_asked():
@@ -18,7 +18,7 @@ def test_it_works_ahead_of_its_consumer_but_not_further_than_asked():
             made.append(i)
             yield i
 
-    items = ahead(source(), depth=2)
+    items = prefetched(source(), depth=2)
     next(items)
     deadline = time.monotonic() + 10
     while len(made) < 3 and time.monotonic() < deadline:
@@ -33,7 +33,7 @@ def test_an_exception_in_the_thread_is_raised_here():
         yield 1
         raise ValueError("broken block")
 
-    items = ahead(source())
+    items = prefetched(source())
     assert next(items) == 1
     with pytest.raises(ValueError, match="broken block"):
         next(items)
@@ -41,7 +41,7 @@ def test_an_exception_in_the_thread_is_raised_here():
 
 def test_the_thread_ends_when_the_consumer_stops():
     before = threading.active_count()
-    items = ahead(iter(range(1_000_000)))
+    items = prefetched(iter(range(1_000_000)))
     next(items)
     items.close()
     assert threading.active_count() == before
@@ -51,7 +51,7 @@ def test_what_is_drawn_from_a_thread_ends_with_the_body_though_the_error_lives_o
     before = threading.active_count()
 
     def double():
-        with drawn_from(ahead(iter(range(1_000_000)))) as items:
+        with closing_source(prefetched(iter(range(1_000_000)))) as items:
             for item in items:
                 if item == 3:
                     raise ValueError("here")

@@ -26,15 +26,15 @@ def test_weights_sum_to_one_at_every_pixel(axis):
 
 
 @given(axes())
-def test_bands_tile_the_axis_and_hold_only_pixels_of_windows_so_far(axis):
+def test_strips_tile_the_axis_and_hold_only_pixels_of_windows_so_far(axis):
     stops = [0]
     for k in range(axis.count):
-        start, stop = axis.band(k)
+        start, stop = axis.strip(k)
         assert start == stops[-1] < stop
         assert axis.start(k) <= start
         assert stop <= min(axis.start(k) + axis.window, axis.size)
         stops.append(stop)
-        # no later window may still count in this band
+        # no later window may still count in this strip
         assert k == axis.count - 1 or axis.support(k + 1)[0] >= stop
     assert stops[-1] == axis.size
 

@@ -97,7 +97,7 @@ def _run(config: BatchConfig, *, as_json: bool, quiet: bool) -> None:
 
     bar = Bar("batch", "pairs", scale=PAIR, quiet=quiet)
     try:
-        result = run(config, on_pair=report, tell=lambda line: say(line, quiet=quiet), progress=bar)
+        result = run(config, on_pair=report, notify=lambda line: say(line, quiet=quiet), progress=bar)
     finally:
         bar.close()
     if as_json:

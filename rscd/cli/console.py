@@ -1,4 +1,9 @@
-"""What people see: messages and tables on standard error, what was asked for on standard output; exit codes."""
+"""Messages and tables on standard error, what was asked for on standard output; exit codes.
+
+Either may be closed, full, or a pipe that nobody reads any more. Messages are a courtesy: where standard error
+cannot be written, the run goes on. Standard output is what was asked for: where it cannot be written, the
+command fails.
+"""
 
 from __future__ import annotations
 

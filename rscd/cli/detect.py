@@ -57,14 +57,14 @@ def detect(
 def _run(config: DetectConfig, scheduler: str | None, *, quiet: bool) -> Result:
     """Detect here, or on the workers of a cluster."""
 
-    def told(line: str) -> None:
+    def announce(line: str) -> None:
         say(line, quiet=quiet)
 
     with megapixels("detect", quiet=quiet) as progress:
         from rscd.workflows.detect import detect as run
 
         with stopping() as interrupt:
-            return run(config, scheduler=scheduler, progress=progress, on_start=told, interrupt=interrupt)
+            return run(config, scheduler=scheduler, progress=progress, on_start=announce, interrupt=interrupt)
 
 
 def cost_rows(result: Result) -> list[tuple[str, str]]:

@@ -26,14 +26,15 @@ def evaluate(config: EvaluateConfig, as_json: Json = False, quiet: Quiet = False
     from rscd.workflows.evaluate import evaluate as run
 
     with counted("evaluate", "scene", quiet=quiet or as_json) as progress:
-        told = run(config, progress=progress)
+        evaluation = run(config, progress=progress)
     if as_json:
-        print_json(told)
+        print_json(evaluation)
     elif not quiet:
-        print_columns(HEADER, rows(told), stdout=True)
-        least = "-".join(map(str, sorted(set(told.minimum_px))))
+        print_columns(HEADER, rows(evaluation), stdout=True)
+        least = "-".join(map(str, sorted(set(evaluation.minimum_px))))
         say(
-            f"model {told.model}, p >= {told.threshold:.4g}; average precision {told.average_precision:.4f}; "
+            f"model {evaluation.model}, p >= {evaluation.threshold:.4g}; "
+            f"average precision {evaluation.average_precision:.4f}; "
             f"edge F1: of pixels within 2 px of the label's edges; objects: 4-connected, IoU >= 0.5, below "
             f"{least} px left out on both sides"
         )
@@ -42,15 +43,15 @@ def evaluate(config: EvaluateConfig, as_json: Json = False, quiet: Quiet = False
 HEADER = ("", "Mpx", "P", "R", "F1", "IoU", "OA", "ECE", "edge F1", "objects", "found", "P", "R", "F1")
 
 
-def rows(told: Evaluation) -> list[tuple[str, ...]]:
+def rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
     """The table: scenes, the worst first where not all have room, and all together."""
-    scenes = list(told.scenes)
+    scenes = list(evaluation.scenes)
     folder = os.path.commonpath([os.path.dirname(s.name) for s in scenes])  # noqa: PTH120
     if len(scenes) > MOST_ROWS:
         scenes = sorted(scenes, key=lambda s: s.f1)[:MOST_ROWS]
     table = []
-    for s in (*scenes, told.total):
-        name = s.name if s is told.total else os.path.relpath(s.name, folder) if folder else s.name
+    for s in (*scenes, evaluation.total):
+        name = s.name if s is evaluation.total else os.path.relpath(s.name, folder) if folder else s.name
         pixels = (s.precision, s.recall, s.f1, s.iou, s.accuracy, s.ece, s.edge_f1_2px)
         things = (s.object_precision, s.object_recall, s.object_f1)
         table.append(

@@ -51,7 +51,7 @@ def unwinding() -> Iterator[None]:
     Python drops an exception that is raised inside a finaliser (``__del__``, a weak reference's callback), and with
     it what the user asked for: the signal is then sent once more, when the finaliser is over.
     """
-    told = sys.unraisablehook
+    previous = sys.unraisablehook
     inside = True
 
     def send(number: int) -> None:
@@ -60,7 +60,7 @@ def unwinding() -> Iterator[None]:
 
     def dropped(what: sys.UnraisableHookArgs) -> None:
         if not isinstance(what.exc_value, KeyboardInterrupt):
-            told(what)
+            previous(what)
             return
         again = threading.Timer(AGAIN_S, send, what.exc_value.args or (signal.SIGINT,))
         again.daemon = True
@@ -72,7 +72,7 @@ def unwinding() -> Iterator[None]:
             yield
     finally:
         inside = False
-        sys.unraisablehook = told
+        sys.unraisablehook = previous
 
 
 @contextmanager

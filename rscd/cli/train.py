@@ -27,7 +27,7 @@ REFUSED = 3
 
 
 def look_at(config: TrainConfig, sheet: Path, *, as_json: bool, quiet: bool) -> None:
-    """Report on labelled data and draw a contact sheet; exit with 3, all reasons told, if anything is refused.
+    """Report on labelled data and draw a contact sheet; exit with 3 and all reasons if anything is refused.
 
     Raises:
         UsageError: No data is given.
@@ -41,11 +41,11 @@ def look_at(config: TrainConfig, sheet: Path, *, as_json: bool, quiet: bool) -> 
     facts = (*found.training, *found.validation)
     if facts:
         write_sheet(sheet, facts)
-    told = report(found, sheet if facts else None)
+    summary = report(found, sheet if facts else None)
     if as_json:
-        print_json(told)
+        print_json(summary)
     else:
-        print_table([(name, _words(value)) for name, value in told.items() if name != "refused"], stdout=True)
+        print_table([(name, _words(value)) for name, value in summary.items() if name != "refused"], stdout=True)
     for error in found.refused:
         say(f"rscd: {error.line}")
     if found.refused:

@@ -57,7 +57,7 @@ class Contract:
     fine: int = 0
     """Channels of the fine scales at strides 2 and 1; 0 where there are none."""
     presence: bool = False
-    """Whether the network tells what is there on each date."""
+    """Whether the network has a presence head: is the class there on each date?"""
     bands: tuple[str, ...] = ("red", "green", "blue")
     """Input bands in order."""
     radiometry: str = "uint8"
@@ -91,7 +91,7 @@ class Contract:
 
     def minimum_m2(self, gsd_m: float) -> float:
         """Minimum mapping unit in m2 at a ground sample distance in m: the larger of the two above."""
-        # a little less than the pixels' area, so that exactly so many pixels pass in any projection
+        # slightly below the pixels' area, so that exactly so many pixels pass in any projection
         return max(self.minimum_mapping_m2, self.minimum_mapping_px * gsd_m**2 * 0.999)
 
     def takes(self, gsd_m: float) -> bool:

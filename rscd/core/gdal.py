@@ -31,11 +31,11 @@ def gdal_errors(path: Path) -> Iterator[None]:
 
 def words_of(error: BaseException) -> str:
     """What GDAL said: the chain of causes from the last to the first, without repeating."""
-    told: list[str] = []
+    parts: list[str] = []
     link: BaseException | None = error.__cause__ or error
     while link is not None:
         text = " ".join(str(link).split()).rstrip(".")
-        if text and not any(text in other for other in told):
-            told.append(text)
+        if text and not any(text in other for other in parts):
+            parts.append(text)
         link = link.__cause__
-    return ": ".join(told) or type(error).__name__
+    return ": ".join(parts) or type(error).__name__

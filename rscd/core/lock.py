@@ -20,10 +20,10 @@ _NOT_OFFERED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 @contextmanager
 def locked(output: Path) -> Iterator[Path]:
-    """Hold the lock of an output; yields its run folder, which is removed in the end if no band is in it.
+    """Hold the lock of an output; yields its run folder, which is removed in the end if no strip is in it.
 
-    The lock is the system's (``flock``): when a process dies, by whatever signal, its lock is gone with it, and
-    the next run takes over. The file tells who holds it.
+    The lock is the system's (``flock``): a process that dies, by any signal, releases it, and
+    the next run takes over. The file names the holder.
 
     Raises:
         OutputError: Another run holds it, or the folder cannot be made.
@@ -34,7 +34,7 @@ def locked(output: Path) -> Iterator[Path]:
         yield folder
     finally:
         with suppress(OSError, OutputError):
-            if not any(folder.glob("*.band")):
+            if not any(folder.glob("*.strip")):
                 clear(folder)
                 (folder / LOCK_NAME).unlink()
                 folder.rmdir()
@@ -82,8 +82,8 @@ def _is_at(descriptor: int, path: Path) -> bool:
 def _held(descriptor: int, output: Path) -> OutputError:
     """Who holds the lock, as an error."""
     try:
-        told = json.loads(os.read(descriptor, 1000))
-        holder = f"process {told['pid']} on {told['host']}"
+        holder_of = json.loads(os.read(descriptor, 1000))
+        holder = f"process {holder_of['pid']} on {holder_of['host']}"
     except (ValueError, KeyError, TypeError):
         holder = "another process"
     finally:
@@ -94,6 +94,6 @@ def _held(descriptor: int, output: Path) -> OutputError:
 def clear(folder: Path) -> None:
     """Remove a journal's files from its folder, and last what lets the next run replace what this one published."""
     with writing(folder):
-        for pattern in (KEY_NAME, SPLIT_NAME, "*.band", "*.tail", ".*.tmp", RECORD_NAME):
+        for pattern in (KEY_NAME, SPLIT_NAME, "*.strip", "*.tail", ".*.tmp", RECORD_NAME):
             for path in folder.glob(pattern):
                 path.unlink(missing_ok=True)

@@ -1,6 +1,8 @@
 """Memory of the process: its peak, and the allocator of the C library.
 
-The allocator's functions do something with glibc only.
+glibc's allocator returns large freed arrays to the system at once, and the next forward pass fetches them anew. A
+command may have it keep them; strips then return what is free after some millions of pixels. With another C library
+the functions do nothing.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 
 
 @cache
-def keep_memory() -> None:
-    """Let the heap keep what is freed, for the whole process, until ``give_back_memory``.
+def keep_freed_memory() -> None:
+    """Let the heap keep what is freed, for the whole process, until ``return_freed_memory``.
 
     By default arrays above 32 MB are fetched from the system and zeroed anew each time, and those of threads lie in
     arenas of 64 MB that come and go: page faults took a fifth of a forward pass of ``lite`` on a CPU. Arrow, too,
@@ -40,7 +42,7 @@ def keep_memory() -> None:
             set_option(option, value)
 
 
-def give_back_memory() -> None:
+def return_freed_memory() -> None:
     """Give freed memory back to the system: gaps in the heap would add up over a tall scene."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

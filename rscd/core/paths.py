@@ -52,7 +52,7 @@ KEY_NAME = "journal.json"
 SPLIT_NAME = "split.json"
 RECORD_NAME = "published.json"
 """Where a publication notes what it puts in place."""
-RUN_FILES = (LOCK_NAME, KEY_NAME, SPLIT_NAME, RECORD_NAME, "*.band", "*.tail", ".*.tmp")
+RUN_FILES = (LOCK_NAME, KEY_NAME, SPLIT_NAME, RECORD_NAME, "*.strip", "*.tail", ".*.tmp")
 """All that a run folder holds."""
 MOUNTS = Path("/proc/self/mountinfo")
 

@@ -1,4 +1,4 @@
-"""Areas and lengths on the ellipsoid, whatever the CRS: metres, degrees, feet, rotated, south-up.
+"""Areas and lengths on the ellipsoid, for any CRS: metres, degrees, feet, rotated, south-up.
 
 A projection's own square metres are wrong by a factor of four at 60 degrees north in Web Mercator, and a
 degree grid has none. So pixel corners are put on the ellipsoid in space (x, y, z from the earth's centre),

@@ -15,7 +15,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 STAGES = ("read", "forward", "blend", "vectorise", "write")
-"""The stages whose times are told, in the order of the data's way."""
+"""The stages that are timed, in the order of the data."""
 
 
 @dataclass
@@ -86,8 +86,8 @@ class Telemetry:
 
 
 def telemetry(watch: Stopwatch, gpu_memory_mb: float | None = None) -> Telemetry:
-    """Sum a run up; blending is what its loop took less waiting for forwarded windows."""
+    """Totals of a run; blending is the time of its loop minus the time it waited for forwarded windows."""
     wall, taken = perf_counter() - watch.started, watch.seconds
-    blend = taken.get("bands", 0.0) - taken.get("wait", 0.0)
+    blend = taken.get("strips", 0.0) - taken.get("wait", 0.0)
     stages = {name: round(taken.get(name, 0.0), 3) for name in STAGES} | {"blend": round(max(blend, 0.0), 3)}
     return Telemetry(wall, stages, min(1.0, taken.get("forward", 0.0) / wall), peak_memory_mb(), gpu_memory_mb)

@@ -1,7 +1,7 @@
 """Array conventions, and the small values that pass between the rooms.
 
 Arrays are ``(bands, rows, columns)`` for images, ``(rows, columns)`` for masks. Rows grow downwards in the
-image whatever the CRS. A *probability value* is uint8: ``v`` in 0..254 stands for ``p = v / 254``, and 255 is
+image in any CRS. A *probability value* is uint8: ``v`` in 0..254 stands for ``p = v / 254``, and 255 is
 *not observable*. Lengths that are not in pixels carry their unit in the name (``_m``, ``_m2``).
 """
 
@@ -95,9 +95,9 @@ class Runs(NamedTuple):
 
 @dataclass(frozen=True)
 class ComponentTable:
-    """The connected components of changed pixels in one band; row ``i`` describes label ``i + 1``.
+    """The connected components of changed pixels in one strip; row ``i`` describes label ``i + 1``.
 
-    A component that crosses a band's border has a row in each band. Every column is additive (sums, counts), a
+    A component that crosses a strip's border has a row in each strip. Every column is additive (sums, counts), a
     maximum, or a bounding box, so the rows of the pieces join into the row of the whole without the pixels.
     """
 
@@ -133,14 +133,14 @@ class ComponentTable:
 
 
 @dataclass(frozen=True)
-class BandRecord:
+class StripRecord:
     """All that leaves inference for rows ``[row, row + height)`` of the common grid.
 
     Raster, polygons, journal, report and the split over workers consume these records and nothing else.
     """
 
     index: int
-    """Which band, counted from the top."""
+    """Which strip, counted from the top."""
     row: int
     """First row in the common grid."""
     probability: ByteArray
@@ -148,7 +148,7 @@ class BandRecord:
     threshold: int
     """Smallest probability value that counts as changed; what ``runs`` and ``table`` were made with."""
     runs: Runs
-    """The changed pixels, with the labels 1..n of the band's 4-connected components; derived, not hashed."""
+    """The changed pixels, with the labels 1..n of the strip's 4-connected components; derived, not hashed."""
     table: ComponentTable
     """One row a label."""
     read_errors: tuple[str, ...]
@@ -160,22 +160,22 @@ class BandRecord:
 
     @property
     def height(self) -> int:
-        """Rows of the band."""
+        """Rows of the strip."""
         return int(self.probability.shape[0])
 
     @property
     def width(self) -> int:
-        """Columns of the band (all columns of the grid)."""
+        """Columns of the strip (all columns of the grid)."""
         return int(self.probability.shape[1])
 
     @property
     def top_labels(self) -> IntArray:
-        """Labels on the band's first row."""
+        """Labels on the strip's first row."""
         return self.runs.labels_in(0, self.width)
 
     @property
     def bottom_labels(self) -> IntArray:
-        """Labels on the band's last row."""
+        """Labels on the strip's last row."""
         return self.runs.labels_in(self.height - 1, self.width)
 
 
@@ -183,4 +183,4 @@ SLAB = 64
 """Rows that are worked on at once where that takes several times their own memory; even."""
 
 Progress = Callable[[int, int], None]
-"""Called with pixels done and pixels in all, after each band."""
+"""Called with pixels done and pixels in all, after each strip."""

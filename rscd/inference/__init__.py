@@ -1,1 +1,1 @@
-"""Windowed inference: arrays to band records."""
+"""Windowed inference: arrays to strip records."""

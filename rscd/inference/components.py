@@ -1,6 +1,6 @@
-"""Connected components of changed pixels: a band's own, and those that run on over the bands.
+"""Connected components of changed pixels: a strip's own, and those that run on over the strips.
 
-Two changed pixels belong together when they share an edge (4-connectivity). Over the seam between two bands
+Two changed pixels belong together when they share an edge (4-connectivity). Over the seam between two strips
 that is a question about labels in the same column, never about geometry: a touch in a corner joins nothing.
 """
 
@@ -24,7 +24,6 @@ from rscd.core.types import (
     NOT_OBSERVABLE,
     P_SCALE,
     SLAB,
-    BandRecord,
     BoolArray,
     ByteArray,
     ComponentTable,
@@ -33,6 +32,7 @@ from rscd.core.types import (
     IntArray,
     LongArray,
     Runs,
+    StripRecord,
 )
 
 Column = TypeVar("Column", ByteArray, LongArray, DoubleArray)
@@ -45,7 +45,7 @@ _PER_ROW = (*_ADDED, "p_max", "bbox")
 
 
 def record_digest(index: int, row: int, probability: ByteArray) -> str:
-    """Hex sha256 over a band's index, first row, shape and probability values."""
+    """Hex sha256 over a strip's index, first row, shape and probability values."""
     height, width = probability.shape
     digest = hashlib.sha256(f"rscd band {index} row {row} shape {height}x{width}\n".encode())
     digest.update(np.ascontiguousarray(probability).data)
@@ -63,18 +63,18 @@ def is_changed(probability: ByteArray, threshold: int) -> BoolArray:
 
 
 def changed_runs(probability: ByteArray, threshold: int) -> Runs:
-    """The changed pixels of a band, without labels; some rows at a time, for masks are made on the way."""
+    """The changed pixels of a strip, without labels; some rows at a time, for masks are made on the way."""
     starts = range(0, len(probability), SLAB)
     return stacked((row, runs_of(is_changed(probability[row : row + SLAB], threshold))) for row in starts)
 
 
 def label_changes(probability: ByteArray, threshold: int) -> Runs:
-    """The changed pixels of a band, with the labels of their components."""
+    """The changed pixels of a strip, with the labels of their components."""
     runs = changed_runs(probability, threshold)
     return labelled(runs, overlaps(runs))
 
 
-def band_record(
+def strip_record(
     index: int,
     row: int,
     probability: ByteArray,
@@ -86,15 +86,15 @@ def band_record(
     after: ImageArray | None = None,
     presence: ByteArray | None = None,
     read_errors: Sequence[str] = (),
-) -> BandRecord:
-    """Label a band and measure its components.
+) -> StripRecord:
+    """Label a strip and measure its components.
 
-    The table counts the pixel edges inside the band and those on the border of the grid. Edges on the seam to
-    a neighbouring band need that band's row; ``ComponentJoiner`` adds them when it sees both.
+    The table counts the pixel edges inside the strip and those on the border of the grid. Edges on the seam to
+    a neighbouring strip need that strip's row; ``ComponentJoiner`` adds them when it sees both.
 
     Args:
-        index: Which band, counted from the top.
-        row: The band's first row in the grid.
+        index: Which strip, counted from the top.
+        row: The strip's first row in the grid.
         probability: Probability values, shape (height, width), 255 = not observable.
         threshold: Smallest probability value (0..254) that counts as changed.
         grid_shape: Rows and columns of the grid.
@@ -114,7 +114,7 @@ def band_record(
     seams = row > 0, row + height < grid_shape[0]
     table = replace(table, outline_edges=_outline_edges(runs, over, len(table), seams=seams, height=height))
     digest = record_digest(index, row, probability)
-    return BandRecord(index, row, probability, threshold, runs, table, tuple(read_errors), digest, presence)
+    return StripRecord(index, row, probability, threshold, runs, table, tuple(read_errors), digest, presence)
 
 
 def _measured(
@@ -124,7 +124,7 @@ def _measured(
     pixel_areas: PixelAreas,
     pixels: tuple[ImageArray | None, ImageArray | None, ImageArray | None],
 ) -> ComponentTable:
-    """The table of a band's components but for ``outline_edges``; some rows at a time, to save memory."""
+    """The table of a strip's components but for ``outline_edges``; some rows at a time, to save memory."""
     tables: list[ComponentTable] = []
     groups: list[LongArray] = []
     done = 0
@@ -175,18 +175,18 @@ def _table(
 
 @dataclass(frozen=True)
 class Joined:
-    """What one more band made of the components: old open ones and the band's own, joined into groups."""
+    """What one more strip made of the components: old open ones and the strip's own, joined into groups."""
 
     table: ComponentTable
     """One row a group."""
     is_open: BoolArray
-    """Groups on the band's last row, which may run on into the next; the others are closed and complete."""
+    """Groups on the strip's last row, which may run on into the next; the others are closed and complete."""
     group_of_open: LongArray
-    """Group of each component that was open before this band."""
+    """Group of each component that was open before this strip."""
     group_of_label: LongArray
-    """Group of each label of the band; entry ``i`` is that of label ``i + 1``."""
+    """Group of each label of the strip; entry ``i`` is that of label ``i + 1``."""
     row_above: LongArray
-    """Group of each pixel of the row above the band, -1 where nothing changed or the grid begins."""
+    """Group of each pixel of the row above the strip, -1 where nothing changed or the grid begins."""
 
     def closed(self) -> ComponentTable:
         """The table of the complete components."""
@@ -194,7 +194,7 @@ class Joined:
 
 
 class ComponentJoiner:
-    """Joins the components of successive bands; holds one row and the table of the open components.
+    """Joins the components of successive strips; holds one row and the table of the open components.
 
     Groups that stay open are numbered in the order of ``Joined.is_open`` for the next call.
     """
@@ -205,9 +205,9 @@ class ComponentJoiner:
         self._last_probability = np.zeros(0, dtype=np.uint8)
         self._next_row = 0
 
-    def add(self, record: BandRecord) -> Joined:
-        """Join the next band; records come in order and without gaps."""
-        assert record.row == self._next_row, "bands must be joined in order"
+    def add(self, record: StripRecord) -> Joined:
+        """Join the next strip; records come in order and without gaps."""
+        assert record.row == self._next_row, "strips must be joined in order"
         if self._open is None:
             self._open = take(record.table, np.zeros(0, dtype=np.int64))
             self._last_ids = np.full(record.width, -1, dtype=np.int64)
@@ -232,7 +232,7 @@ class ComponentJoiner:
 
     def finish(self) -> Joined:
         """Close what is still open after the grid's last row."""
-        assert self._open is not None, "no band was joined"
+        assert self._open is not None, "no strip was joined"
         n = len(self._open)
         nothing = np.zeros(0, dtype=np.int64)
         return Joined(self._open, np.zeros(n, dtype=np.bool_), np.arange(n), nothing, self._last_ids)
@@ -323,14 +323,14 @@ def _histogram(key: LongArray, weight: LongArray | None, n: int) -> tuple[LongAr
 
 
 def _outline_edges(runs: Runs, over: Overlaps, n: int, *, seams: tuple[bool, bool], height: int) -> LongArray:
-    """Edges to unchanged pixels of the band, and on the border of the grid, per component.
+    """Edges to unchanged pixels of the strip, and on the border of the grid, per component.
 
     Args:
         runs: The changed pixels.
         over: Which runs lie on one another; no edge lies between those.
         n: Components.
-        seams: Whether a band borders above, and below: edges there are not counted.
-        height: Rows of the band.
+        seams: Whether a strip borders above, and below: edges there are not counted.
+        height: Rows of the strip.
     """
     length = (runs.stop - runs.start).astype(np.int64)
     edges = 2 + 2 * length
@@ -342,7 +342,7 @@ def _outline_edges(runs: Runs, over: Overlaps, n: int, *, seams: tuple[bool, boo
 
 
 def _hidden_edges(probability: ByteArray, pixels: tuple[LongArray, LongArray], of: LongArray, n: int) -> LongArray:
-    """Edges to hidden pixels of the band, per component."""
+    """Edges to hidden pixels of the strip, per component."""
     hidden = np.zeros(n, dtype=np.int64)
     rows, cols = pixels
     if not n or probability[max(0, rows[0] - 1) : rows[-1] + 2].max() != NOT_OBSERVABLE:

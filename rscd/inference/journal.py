@@ -1,4 +1,10 @@
-"""What a run has to do: which rows of windows are read, which are forwarded, given the bands that are finished."""
+"""The journal, finished strips on disk so that a killed run goes on; and the work that remains, given these.
+
+It lies in the run folder beside the output: ``journal.json`` identifies the run, ``<k>.strip`` is a strip's
+record, and ``<k>.tail`` is what blending had left for the next strip (float32; only the newest is kept, and
+without it the windows above are forwarded again). Each file is one zstd stream behind its sha256: a file that
+does not match counts as missing. A strip is on disk, synced, before anything downstream sees it.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +25,7 @@ from rscd.core.errors import several
 from rscd.core.lock import clear
 from rscd.core.paths import KEY_NAME, RECORD_NAME
 from rscd.core.publish import write_durably, writing
-from rscd.core.types import BandRecord, ComponentTable, FloatArray
+from rscd.core.types import ComponentTable, FloatArray, StripRecord
 from rscd.inference.components import label_changes, record_digest
 from rscd.scene.windows import WindowPlan
 
@@ -31,19 +37,19 @@ _HEAD = 64 + 1 + 16 + 1  # the digest in hex, the size of the arrays in hex, a l
 
 
 class Journal:
-    """The finished bands of a run; a band's number gives its record.
+    """The finished strips of a run; a strip's number gives its record.
 
     Args:
         folder: The run folder; it exists.
-        plan: Says which rows a band is.
-        bands: Look at these alone, where others are at work on the rest; default: all.
+        plan: Says which rows a strip is.
+        strips: Look at these alone, where others are at work on the rest; default: all.
     """
 
-    def __init__(self, folder: Path, plan: WindowPlan, bands: range | None = None) -> None:
+    def __init__(self, folder: Path, plan: WindowPlan, strips: range | None = None) -> None:
         self._folder, self._plan = folder, plan
         self._thresholds: dict[int, int] = {}
         self._damaged: list[int] = []
-        paths = sorted(folder.glob("*.band")) if bands is None else [self._path(k, "band") for k in bands]
+        paths = sorted(folder.glob("*.strip")) if strips is None else [self._path(k, "strip") for k in strips]
         for path in paths:
             if path.exists():
                 self._look_at(path)
@@ -58,7 +64,7 @@ class Journal:
             path.unlink(missing_ok=True)
 
     def _fits(self, index: int, found: Mapping[str, Any]) -> bool:
-        start, stop = self._plan.rows.band(index)
+        start, stop = self._plan.rows.strip(index)
         return int(found["row"]) == start and found["probability"].shape == (stop - start, self._plan.cols.size)
 
     def __contains__(self, index: object) -> bool:
@@ -69,19 +75,19 @@ class Journal:
 
     @property
     def damaged(self) -> tuple[int, ...]:
-        """Bands that were there and could not be used."""
+        """Strips that were there and could not be used."""
         return tuple(self._damaged)
 
     def threshold(self, index: int) -> int:
-        """The threshold (1..254) with which a band's components were made."""
+        """The threshold (1..254) with which a strip's components were made."""
         return self._thresholds[index]
 
-    def __getitem__(self, index: int) -> BandRecord:
-        """The record of a band."""
-        found = _unpack(self._path(index, "band"))
-        assert found is not None, "a band of the journal changed under a run that holds its lock"
+    def __getitem__(self, index: int) -> StripRecord:
+        """The record of a strip."""
+        found = _unpack(self._path(index, "strip"))
+        assert found is not None, "a strip of the journal changed under a run that holds its lock"
         row, threshold, probability = int(found["row"]), int(found["threshold"]), found["probability"]
-        return BandRecord(
+        return StripRecord(
             index,
             row,
             probability,
@@ -93,8 +99,8 @@ class Journal:
             found.get("presence"),
         )
 
-    def keep(self, record: BandRecord, tail: FloatArray) -> None:
-        """Put a finished band on disk, with what blending has left for the next.
+    def keep(self, record: StripRecord, tail: FloatArray) -> None:
+        """Put a finished strip on disk, with what blending has left for the next.
 
         Raises:
             OutputError: It cannot be written.
@@ -102,17 +108,17 @@ class Journal:
         k = record.index
         path = self._path(k, "tail")
         with writing(path):
-            path.write_bytes(_pack({"tail": tail}))  # not synced: after a loss of power it is done without
+            path.write_bytes(_pack({"tail": tail}))  # not synced: it can be computed again
         arrays = {name: getattr(record.table, name) for name in _COLUMNS}
         arrays |= {"row": np.int64(record.row), "threshold": np.int64(record.threshold)}
         arrays |= {"read_errors": np.str_(json.dumps(record.read_errors)), "probability": record.probability}
         arrays |= {} if record.presence is None else {"presence": record.presence}
-        write_durably(self._path(k, "band"), _pack(arrays))
+        write_durably(self._path(k, "strip"), _pack(arrays))
         self._path(k - 1, "tail").unlink(missing_ok=True)
         self._thresholds[k] = record.threshold
 
     def tail(self, index: int) -> FloatArray | None:
-        """What blending left when it had finished a band: sums (..., overlap, columns), if they are here."""
+        """What blending left when it had finished a strip: sums (..., overlap, columns), if they are here."""
         found = _unpack(self._path(index, "tail"))
         expected = self._plan.rows.overlap, self._plan.cols.size
         return found["tail"] if found is not None and found["tail"].shape[-2:] == expected else None
@@ -134,16 +140,16 @@ def open_journal(
     key: Mapping[str, Any],
     *,
     resume: bool = True,
-    tell: Callable[[str], None] = lambda line: None,
+    notify: Callable[[str], None] = lambda line: None,
 ) -> Journal:
     """Open the journal of a run, or begin one if there is none, or it is of another run.
 
     Args:
         folder: The run folder, locked.
         plan: The windows.
-        key: All that a band's bytes depend on, as JSON holds it.
+        key: All that a strip's bytes depend on, as JSON holds it.
         resume: Whether to use what is there.
-        tell: Called with a line on what was found.
+        notify: Called with a line on what was found.
 
     Raises:
         OutputError: The folder cannot be written.
@@ -153,14 +159,14 @@ def open_journal(
     if old != key or not resume:
         if old is not None:
             why = ", ".join(differences(old, key)) if resume else "--no-resume"
-            tell(f"starting anew, not from {folder.name}: {why}")
+            notify(f"starting anew, not from {folder.name}: {why}")
         clear(folder)
         write_durably(folder / KEY_NAME, json.dumps(key, indent=1).encode())
     journal = Journal(folder, plan)
     if journal.damaged:
-        tell(f"{folder.name}: {several(len(journal.damaged), 'damaged band')} computed again")
+        notify(f"{folder.name}: {several(len(journal.damaged), 'damaged strip')} computed again")
     if len(journal):
-        tell(f"resuming: {len(journal)} of {several(plan.rows.count, 'band')} finished in {folder.name}")
+        notify(f"resuming: {len(journal)} of {several(plan.rows.count, 'strip')} finished in {folder.name}")
     return journal
 
 
@@ -219,51 +225,51 @@ def _unpack(path: Path) -> dict[str, Any] | None:
 
 
 class Finished(Protocol):
-    """Bands that are finished, as a journal has them."""
+    """Strips that are finished, as a journal has them."""
 
     def __contains__(self, index: object) -> bool:
-        """Whether a band is."""
+        """Whether a strip is."""
 
-    def __getitem__(self, index: int) -> BandRecord:
+    def __getitem__(self, index: int) -> StripRecord:
         """The record of one that is."""
 
     def tail(self, index: int) -> FloatArray | None:
         """What blending left below it, if that was kept."""
 
-    def keep(self, record: BandRecord, tail: FloatArray) -> None:
+    def keep(self, record: StripRecord, tail: FloatArray) -> None:
         """Take one more."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """The way to the records of some bands."""
+    """The way to the records of some strips."""
 
-    bands: range
-    """Bands whose records are wanted."""
+    strips: range
+    """Strips whose records are wanted."""
     forwarded: frozenset[int]
-    """Rows of windows to forward: those of bands that are not finished, and those above that reach into them."""
+    """Rows of windows to forward: those of strips that are not finished, and those above that reach into them."""
     read: tuple[int, ...]
     """Rows of windows whose pixels are needed, ascending."""
     journal: Finished | None = None
-    """Holds finished bands, and takes others as they become so."""
+    """Holds finished strips, and takes others as they become so."""
 
-    def kept(self, band: int) -> BandRecord | None:
-        """The record of a band that is finished."""
-        return self.journal[band] if self.journal is not None and band in self.journal else None
+    def kept(self, strip: int) -> StripRecord | None:
+        """The record of a strip that is finished."""
+        return self.journal[strip] if self.journal is not None and strip in self.journal else None
 
-    def finished(self, start: int, stop: int) -> Iterator[BandRecord]:
-        """Records of bands [start, stop), of which nothing is read."""
-        for band in range(start, stop):
-            record = self.kept(band)
-            assert record is not None, "the rows of a band are missing"
+    def finished(self, start: int, stop: int) -> Iterator[StripRecord]:
+        """Records of strips [start, stop), of which nothing is read."""
+        for strip in range(start, stop):
+            record = self.kept(strip)
+            assert record is not None, "the rows of a strip are missing"
             yield record
 
-    def tail(self, band: int) -> FloatArray | None:
-        """What blending left below a finished band, if it was kept."""
-        return None if self.journal is None else self.journal.tail(band)
+    def tail(self, strip: int) -> FloatArray | None:
+        """What blending left below a finished strip, if it was kept."""
+        return None if self.journal is None else self.journal.tail(strip)
 
-    def keep(self, record: BandRecord, tail: FloatArray) -> None:
-        """Put a band just finished into the journal.
+    def keep(self, record: StripRecord, tail: FloatArray) -> None:
+        """Put a strip just finished into the journal.
 
         Raises:
             OutputError: It cannot be written.
@@ -276,33 +282,33 @@ def plan_work(
     plan: WindowPlan,
     threshold: int,
     *,
-    bands: range | None = None,
+    strips: range | None = None,
     journal: Journal | None = None,
     all_pixels: bool = False,
 ) -> Work:
-    """Find out what to read and forward for a range of bands.
+    """Find out what to read and forward for a range of strips.
 
     Args:
         plan: The windows.
-        threshold: Smallest probability value (1..254) that counts as changed. Of finished bands with another one,
+        threshold: Smallest probability value (1..254) that counts as changed. Of finished strips with another one,
             pixels are read again for the components' colours; nothing is forwarded.
-        bands: Bands whose records are wanted; default: all.
-        journal: Finished bands.
-        all_pixels: Somebody looks at the pixels of all bands.
+        strips: Strips whose records are wanted; default: all.
+        journal: Finished strips.
+        all_pixels: Somebody looks at the pixels of all strips.
     """
-    bands = range(plan.rows.count) if bands is None else bands
+    strips = range(plan.rows.count) if strips is None else strips
     if journal is None:
-        forwarded = plan.rows.completing(bands)
-        return Work(bands, forwarded, tuple(sorted(forwarded)))
-    forwarded = frozenset(_forwarded(plan, [k for k in bands if k not in journal], journal))
-    looked_at = {k for k in bands if all_pixels or (k in journal and journal.threshold(k) != threshold)}
-    return Work(bands, forwarded, tuple(sorted(forwarded | looked_at)), journal)
+        forwarded = plan.rows.completing(strips)
+        return Work(strips, forwarded, tuple(sorted(forwarded)))
+    forwarded = frozenset(_forwarded(plan, [k for k in strips if k not in journal], journal))
+    looked_at = {k for k in strips if all_pixels or (k in journal and journal.threshold(k) != threshold)}
+    return Work(strips, forwarded, tuple(sorted(forwarded | looked_at)), journal)
 
 
 def _forwarded(plan: WindowPlan, missing: list[int], journal: Journal) -> Iterable[int]:
-    """The missing bands' rows of windows, and above each those that reach into it and left no tail."""
-    for band in missing:
-        for k in range(band, max(-1, band - plan.rows.reach - 1), -1):
+    """The missing strips' rows of windows, and above each those that reach into it and left no tail."""
+    for strip in missing:
+        for k in range(strip, max(-1, strip - plan.rows.reach - 1), -1):
             yield k
             if k == 0 or k - 1 in missing or journal.tail(k - 1) is not None:
                 break

@@ -13,10 +13,10 @@ from torch.nn.functional import interpolate
 
 from rscd.core.contract import STRIDE, Contract
 from rscd.core.errors import Interrupted, ModelError, UsageError
-from rscd.core.memory import keep_memory
+from rscd.core.memory import keep_freed_memory
 from rscd.core.types import ByteArray, FloatArray
 from rscd.inference.device import choose_device
-from rscd.inference.workers import lanes_on
+from rscd.inference.workers import workers_on
 from rscd.model.fold import folded
 from rscd.model.network import Logits, resize
 from rscd.options.detect import DetectConfig
@@ -88,7 +88,7 @@ class Predictor:
     ) -> None:
         self.device = device or torch.device("cpu")
         if self.device.type == "cpu":
-            keep_memory()
+            keep_freed_memory()
         self.network = folded(network).to(self.device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.temperature = temperature
@@ -96,10 +96,10 @@ class Predictor:
         if precision == "auto":
             self.precision = "bf16" if self.device.type == "cuda" else "fp32"
         self.batch_size, self.batch_chosen = batch_size or 1, batch_size is not None
-        self.lanes = lanes_on(self.device)
+        self.workers = workers_on(self.device)
         self.views = VIEWS if tta else VIEWS[:1]
         self.presence = getattr(network, "presence", None) is not None
-        """Whether the network tells presence."""
+        """Whether the network has a presence head."""
         self.faults = Faults()
 
     @classmethod
@@ -116,7 +116,7 @@ class Predictor:
         """Probabilities 0..1 of window pairs (n, 3, H, W) on the 0..255 scale.
 
         Returns:
-            Those of change (n, H, W); of a network that tells presence, (n, 3, H, W): change, and presence before
+            Those of change (n, H, W); of a network with a presence head, (n, 3, H, W): change, and presence before
             and after.
 
         Raises:
@@ -224,7 +224,7 @@ def window_on_grid(window: int, overlap: int, factor: float) -> tuple[int, int]:
     Args:
         window: Side of the model's window, px.
         overlap: Its overlap, px.
-        factor: Model pixel size through scene pixel size: above 1 the scene is finer.
+        factor: Model pixel size divided by scene pixel size: above 1 the scene is finer.
     """
     side = max(STRIDE, round(window * factor))
     return side, min(round(overlap * factor), side - 1)

@@ -1,4 +1,4 @@
-"""The key of a run: all that its bands depend on, so that no band of another run is taken for one of it."""
+"""The key of a run: all that its strips depend on, so that no strip of another run is taken for one of it."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def run_key(
         contract: The model's; with the network's tensors it is the model.
         predictor: Says what device, precision and batch size came out of ``auto``.
         plan: The windows on the scene.
-        factor: Model pixel size through scene pixel size.
+        factor: Model pixel size divided by scene pixel size.
     """
     in_key = names(DetectConfig, changes=("strips", "rounding"), resolved=False)
-    told = hashlib.sha256(contract.to_json().encode())
-    told.update(tensors_sha256(predictor.network.state_dict()).encode())
+    digest = hashlib.sha256(contract.to_json().encode())
+    digest.update(tensors_sha256(predictor.network.state_dict()).encode())
     return {
         **{role: _file(path) for role, path in _files(config).items()},
-        "model": f"{contract.name} {contract.version} {told.hexdigest()}",
+        "model": f"{contract.name} {contract.version} {digest.hexdigest()}",
         "options": {name: getattr(config, name) for name in in_key},
         "windows": {"rows": dataclasses.asdict(plan.rows), "columns": dataclasses.asdict(plan.cols)},
         "resampling": factor,

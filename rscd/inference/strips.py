@@ -1,4 +1,9 @@
-"""From windows of pixels to BandRecords: forward them in batches, blend, quantise, label."""
+"""From windows of pixels to strip records: forward in batches, blend, quantise, label.
+
+Windows come in reading order, and each completes its cell when it is blended: the rows of its strip, and the
+columns up to the next window's first. Its sums to the right of the cell wait for the next window, those below
+wait in the tail. So the accumulator is a window and the tail, never the scene or a strip of it.
+"""
 
 from __future__ import annotations
 
@@ -10,24 +15,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rscd.core.memory import give_back_memory
+from rscd.core.memory import return_freed_memory
 from rscd.core.pixel_area import PixelAreas
 from rscd.core.telemetry import Stopwatch
 from rscd.core.types import (
     NOT_OBSERVABLE,
     P_SCALE,
-    BandRecord,
     BoolArray,
     ByteArray,
     FloatArray,
     Grid,
     ImageArray,
     IntArray,
+    StripRecord,
 )
-from rscd.inference.components import band_record, is_changed
+from rscd.inference.components import is_changed, strip_record
 from rscd.inference.journal import Work, plan_work
 from rscd.inference.predictor import Forward
-from rscd.inference.workers import ahead, drawn_from, in_lanes
+from rscd.inference.workers import closing_source, in_workers, prefetched
 from rscd.scene.raster import fill_invalid
 from rscd.scene.window_stream import WindowInput
 from rscd.scene.windows import WindowPlan
@@ -60,7 +65,7 @@ class Blender:
         """
         rows, cols = self._plan.rows, self._plan.cols
         (top, bottom), (left, right) = rows.support(k), cols.support(j)
-        (_, band_stop), (start, stop) = rows.band(k), cols.band(j)
+        (_, strip_stop), (start, stop) = rows.strip(k), cols.strip(j)
         height, width = bottom - top, right - left
         sums = np.zeros((*self._maps, height, width), np.float32)
         carried = 0
@@ -73,11 +78,11 @@ class Blender:
             down, across = top - rows.start(k), left - cols.start(j)
             part = probability[..., down : down + height, across : across + width]
             sums += part * (rows.weights[k][:, None] * cols.weights[j][None, :])
-        below = sums[..., band_stop - top :, : stop - start]
+        below = sums[..., strip_stop - top :, : stop - start]
         self.tail[..., : below.shape[-2], start:stop] = below
         self.tail[..., below.shape[-2] :, start:stop] = 0
         self._carry = sums[..., stop - start :].copy()
-        return sums[..., : band_stop - top, : stop - start]
+        return sums[..., : strip_stop - top, : stop - start]
 
 
 def to_values(probability: FloatArray, valid: BoolArray) -> ByteArray:
@@ -95,7 +100,7 @@ IN_FLIGHT = 8
 One more batch waits to be blended, and one is being so.
 """
 GIVE_BACK_PX = 7_000_000
-"""Pixels after whose bands freed memory goes back to the system: a forward pass then has to fetch its own anew."""
+"""Pixels after whose strips freed memory goes back to the system: a forward pass then has to fetch its own anew."""
 
 
 @dataclass
@@ -107,26 +112,26 @@ class Tally:
     skipped: int = 0
     """Windows without a valid pixel, not forwarded."""
     resumed: int = 0
-    """Bands that an earlier run had finished."""
+    """Strips that an earlier run had finished."""
 
 
 def interruptible(forward: Forward, interrupt: Callable[[], None]) -> Forward:
     """The network, with ``interrupt`` called before each batch; what it raises ends the run there."""
 
-    def heeding(before: ByteArray, after: ByteArray) -> FloatArray:
+    def checked_forward(before: ByteArray, after: ByteArray) -> FloatArray:
         interrupt()
         return forward(before, after)
 
-    return heeding
+    return checked_forward
 
 
-def band_records(
+def strip_records(
     inputs: Iterable[WindowInput],
     plan: WindowPlan,
     forward: Forward,
     *,
     batch_size: int,
-    lanes: int = 1,
+    workers: int = 1,
     presence: bool = False,
     threshold: int,
     grid: Grid,
@@ -134,53 +139,53 @@ def band_records(
     work: Work | None = None,
     tally: Tally | None = None,
     watch: Stopwatch | None = None,
-) -> Iterator[BandRecord]:
-    """Turn each row of windows into the record of its band.
+) -> Iterator[StripRecord]:
+    """Turn each row of windows into the record of its strip.
 
-    A batch never spans two bands, so a band's bytes depend on its own inputs and the batch size alone. Bands that
-    the journal holds come from there; the others are put there before they are yielded.
+    A batch never spans two strips, so a strip's bytes depend on its own inputs and the batch size alone. Strips
+    in the journal come from there; the others are put there before they are yielded.
 
     Args:
         inputs: The windows, in reading order: whole rows of them, and at least those that ``work`` names.
         plan: The windows.
         forward: The network.
         batch_size: Windows a call of ``forward``, at most.
-        lanes: Calls of ``forward`` side by side; results do not depend on it.
+        workers: Calls of ``forward`` side by side; results do not depend on it.
         presence: Whether ``forward`` gives presence before and after beside change.
         threshold: Smallest probability value (1..254) that counts as changed.
         grid: The common grid.
         areas: Its pixels' areas.
-        work: Which bands, and what of them is finished; default: all bands, and nothing.
+        work: Which strips, and what of them is finished; default: all strips, and nothing.
         tally: Counts are added here.
         watch: Times ``wait``, for forwarded windows.
     """
     work, tally, watch = work or plan_work(plan, threshold), tally or Tally(), watch or Stopwatch()
-    label = partial(band_record, threshold=threshold, grid_shape=grid.shape, pixel_areas=areas)
+    label = partial(strip_record, threshold=threshold, grid_shape=grid.shape, pixel_areas=areas)
     maps = 3 if presence else None
-    blender, reached, held = Blender(plan, maps=maps), work.bands.start, 0
-    batches = ahead(
-        _forwarded(_batches(inputs, plan, work, batch_size, tally), forward, lanes, IN_FLIGHT // batch_size)
+    blender, reached, held = Blender(plan, maps=maps), work.strips.start, 0
+    batches = prefetched(
+        _forwarded(_batches(inputs, plan, work, batch_size, tally), forward, workers, IN_FLIGHT // batch_size)
     )
     with closing(batches):
         for window, probability in _one_by_one(watch.each("wait", batches)):
             k = window.k
             if window.j == 0:
                 yield from work.finished(reached, k)
-                reached = max(reached, k + (k in work.bands))
+                reached = max(reached, k + (k in work.strips))
                 if k in work.forwarded and k - 1 not in work.forwarded:
                     blender = Blender(plan, work.tail(k - 1), maps=maps)
-                band = _Band(plan, k, work, threshold) if k in work.bands else None
+                strip = _Strip(plan, k, work, threshold) if k in work.strips else None
             sums = blender.add(k, window.j, probability) if k in work.forwarded else None
-            if band is not None:
-                band.add(window, sums)
+            if strip is not None:
+                strip.add(window, sums)
             if window.j == plan.cols.count - 1:
-                if band is not None:
-                    yield band.record(label, blender.tail)
+                if strip is not None:
+                    yield strip.record(label, blender.tail)
                 held += plan.rows.stride * grid.width
                 if held >= GIVE_BACK_PX:
-                    give_back_memory()
+                    return_freed_memory()
                     held = 0
-    yield from work.finished(reached, work.bands.stop)
+    yield from work.finished(reached, work.strips.stop)
 
 
 class _Batch(NamedTuple):
@@ -200,7 +205,7 @@ def _batches(
     """Gather windows until enough are seen or their row ends; of a row that is not forwarded, take one by one."""
     windows: list[WindowInput] = []
     seen: dict[int, WindowInput] = {}
-    with drawn_from(inputs) as source:
+    with closing_source(inputs) as source:
         for window in source:
             forwarded = window.k in work.forwarded
             if forwarded and window.valid.any():
@@ -233,13 +238,13 @@ def _filled(pixels: ByteArray, shown: BoolArray, plan: WindowPlan) -> ByteArray:
     return np.pad(whole, ((0, 0), (0, short[0]), (0, short[1])), mode="symmetric")
 
 
-def _forwarded(batches: Iterator[_Batch], forward: Forward, lanes: int, most: int) -> Iterator[_Batch]:
+def _forwarded(batches: Iterator[_Batch], forward: Forward, workers: int, most: int) -> Iterator[_Batch]:
     """Forward batches, while the next are gathered and the ones before are blended: the device is not to wait."""
 
     def through(batch: _Batch) -> _Batch:
         return batch._replace(arrays=list(forward(*batch.arrays))) if batch.seen else batch
 
-    with closing(ahead(batches)) as coming, closing(in_lanes(through, coming, lanes, most)) as done:
+    with closing(prefetched(batches)) as coming, closing(in_workers(through, coming, workers, most)) as done:
         yield from done
 
 
@@ -248,22 +253,22 @@ def _one_by_one(batches: Iterable[_Batch]) -> Iterator[tuple[WindowInput, FloatA
     for batch in batches:
         found = dict(zip(batch.seen, batch.arrays, strict=True))
         for i in range(len(batch.windows)):
-            yield batch.windows.pop(0), found.get(i)  # what is done with is let go of
+            yield batch.windows.pop(0), found.get(i)  # processed windows are freed
 
 
-class _Band:
-    """A band that its cells make up: its values, and what both dates show of its changed pixels.
+class _Strip:
+    """A strip that its cells make up: its values, and what both dates show of its changed pixels.
 
     Args:
         plan: The windows.
         k: Which row of windows.
-        work: May hold the band's record, finished by an earlier run.
+        work: May hold the strip's record, finished by an earlier run.
         threshold: Smallest probability value that counts as changed.
     """
 
     def __init__(self, plan: WindowPlan, k: int, work: Work, threshold: int) -> None:
         self._k, self._work, self._threshold = k, work, threshold
-        self._row, stop = plan.rows.band(k)
+        self._row, stop = plan.rows.strip(k)
         kept = work.kept(k)
         self._kept, self._finished = kept, kept is not None and kept.threshold == threshold
         shape = stop - self._row, plan.cols.size
@@ -277,7 +282,7 @@ class _Band:
 
         Args:
             window: The window that completed it, within its cell.
-            sums: Its probabilities (h, w), or (3, h, w) with presence; None where the band is not forwarded.
+            sums: Its probabilities (h, w), or (3, h, w) with presence; None where the strip is not forwarded.
         """
         self._read_errors += window.read_errors
         if self._finished:
@@ -285,7 +290,7 @@ class _Band:
         left = window.cell.col
         cell = self._values[:, left : left + window.cell.width]
         if self._kept is None:
-            assert sums is not None, "a band that is not finished was not forwarded"
+            assert sums is not None, "a strip that is not finished was not forwarded"
             found = to_values(sums, window.valid)
             if found.ndim == 3:
                 if self._presence is None:
@@ -293,14 +298,14 @@ class _Band:
                 self._presence[:, :, left : left + window.cell.width] = found[1:]
             cell[:] = found if found.ndim == 2 else found[0]
         changed = np.flatnonzero(is_changed(cell, self._threshold))
-        if not self._changed or len(changed):  # the first one tells how many bands there are
+        if not self._changed or len(changed):  # the first one holds the number of spectral bands
             rows, cols = np.divmod(changed, window.cell.width)
             place = (rows * self._values.shape[1] + cols + left).astype(np.int32)
             before, after = (date[:, rows, cols] for date in window.numbers)
             self._changed.append((place, before, after))
 
-    def record(self, label: Callable[..., BandRecord], tail: FloatArray) -> BandRecord:
-        """The band's record once all cells are there; a new one is kept in the journal, with what blending left."""
+    def record(self, label: Callable[..., StripRecord], tail: FloatArray) -> StripRecord:
+        """The strip's record once all cells are there; a new one goes into the journal, with blending's tail."""
         kept = self._kept
         if kept is not None and self._finished:
             return kept

@@ -52,7 +52,7 @@ def match(befores: Sequence[Image], afters: Sequence[Image]) -> list[tuple[Image
 
 
 def _share(one: shapely.Geometry, other: shapely.Geometry) -> float:
-    """Shared area through the smaller area, 0..1."""
+    """Shared area divided by the smaller area, 0..1."""
     smaller = min(one.area, other.area)
     return float(shapely.intersection(one, other).area / smaller) if smaller else 0.0
 

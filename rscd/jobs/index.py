@@ -76,8 +76,8 @@ def index_html(folder: Path, entries: Sequence[Entry], places: Mapping[str, Any]
 
 def _lead(pairs: int, done: int, wrong: int) -> str:
     left = pairs - done - wrong
-    told = [f"{wrong:,} failed" * bool(wrong), f"{left:,} are not run yet" * bool(left)]
-    rest = " and ".join(filter(None, told))
+    notes = [f"{wrong:,} failed" * bool(wrong), f"{left:,} are not run yet" * bool(left)]
+    rest = " and ".join(filter(None, notes))
     return (
         f"Of {pairs:,} pairs {rest}." if rest else "All pairs are done. Open a report to swipe between its dates."
     )

@@ -1,4 +1,4 @@
-"""One pair of an archive: what a worker is told, does, and answers."""
+"""One pair of an archive: the job that a worker gets, and the outcome that it returns."""
 
 from __future__ import annotations
 
@@ -134,17 +134,17 @@ def job_fingerprint(job: PairJob) -> str:
     """
     config = job.config
     files = {**config.rasters, "aoi": config.aoi}
-    told: dict[str, Any] = {
+    content: dict[str, Any] = {
         role: {k: v for k, v in fingerprint(path).items() if k != "path"} for role, path in files.items() if path
     }
-    told["model"] = job.model_sha256
-    told["options"] = {
+    content["model"] = job.model_sha256
+    content["options"] = {
         each.name: getattr(config, each.name)
         for each in declared(DetectConfig)
         if each.option.changes not in ("nothing", "rounding") and not (each.is_file or each.option.model)
     }
-    told["outputs"] = [path.name for path in outputs(config)]
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    content["outputs"] = [path.name for path in outputs(config)]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def outputs(config: DetectConfig) -> list[Path]:

@@ -38,7 +38,7 @@ _ADDED = {
 }
 """Columns that a ledger of the first edition lacks."""
 WAIT_S = 2.0
-"""How long another program may take to let go of the ledger, s."""
+"""How long to wait for another program to release the ledger, s."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ def read_manifest(path: Path, *, allow_remote: bool = False, asset: str | None =
         asset: Key of the STAC asset that is the image.
 
     Raises:
-        DataError: It cannot be read, holds no pair, or a line is refused; the first such line is told.
+        DataError: It cannot be read, holds no pair, or a line is refused; the first such line is named.
         UsageError: STAC, and the extra ``stac`` is not installed.
     """
     require_file(path, MANIFEST)
@@ -51,7 +51,7 @@ def is_stac(content: object) -> bool:
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
-    """Write the pairs as CSV with absolute paths, over whatever is there."""
+    """Write the pairs as CSV with absolute paths, replacing an existing file."""
     with publishing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow((*REQUIRED, *OPTIONAL))

@@ -63,7 +63,7 @@ class Root:
         return real
 
 
-MOST_TOLD = 5
+MOST_NAMED = 5
 """So many further lines are named where more than one is refused."""
 _SAFE_ID = re.compile(r"\w[\w.-]{0,119}")
 OWN_FILES = ("ledger.sqlite", "ledger.lock", "summary.gpkg", "index.html", "manifest.csv")
@@ -108,7 +108,7 @@ class Manifest:
 
 
 def checked(path: Path, rows: Iterable[Row], root: Root) -> Manifest:
-    """Turn rows into pairs, or refuse them all and tell the first that is wrong.
+    """Turn rows into pairs; if any is wrong, refuse all of them and name the first.
 
     Raises:
         DataError: As ``read_manifest``.
@@ -128,7 +128,7 @@ def checked(path: Path, rows: Iterable[Row], root: Root) -> Manifest:
     if wrong:
         line, first_error = wrong[0]
         more = [str(number) for number, _ in wrong[1:]]
-        also = f" (and {len(more)} more: line {', '.join(more[:MOST_TOLD])}{' ...' * (len(more) > MOST_TOLD)})"
+        also = f" (and {len(more)} more: line {', '.join(more[:MOST_NAMED])}{' ...' * (len(more) > MOST_NAMED)})"
         raise DataError(
             f"line {line}: {first_error.problem}{also * bool(more)}", path=path, remedy=first_error.remedy
         )

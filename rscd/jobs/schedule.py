@@ -37,7 +37,7 @@ def workers(
     device: str = "auto",
     count: int | None = None,
     wait_s: float = 0.0,
-    tell: Callable[[str], None] = lambda line: None,
+    notify: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Client]:
     """Connect to a cluster, or start workers of our own: one a GPU, or on the CPU as many as asked for.
 
@@ -46,7 +46,7 @@ def workers(
         device: ``auto``, ``cpu`` or ``cuda:N``: what our own workers may use.
         count: Workers of our own on the CPU, which share its cores; None is one.
         wait_s: How long to wait for the first worker of a scheduler that has none, s.
-        tell: Called with a line each ``SAY_S`` of that wait.
+        notify: Called with a line each ``SAY_S`` of that wait.
 
     Raises:
         UsageError: Dask is not installed, nothing answers at the address, or no worker there has a slot.
@@ -72,7 +72,7 @@ def workers(
             remedy = "give a Dask scheduler's address, such as tcp://host:8786"
             raise UsageError(f"--scheduler {scheduler}: {error}", remedy=remedy) from error
         if scheduler is not None:
-            _wait_for_workers(client, scheduler, wait_s, tell)
+            _wait_for_workers(client, scheduler, wait_s, notify)
         there = _offers(client)
         if not any(there):
             remedy = f"start them with: dask worker {scheduler} --nthreads 1 --resources {SLOT}=1"
@@ -80,7 +80,7 @@ def workers(
         yield client
 
 
-def _wait_for_workers(client: Client, scheduler: str, wait_s: float, tell: Callable[[str], None]) -> None:
+def _wait_for_workers(client: Client, scheduler: str, wait_s: float, notify: Callable[[str], None]) -> None:
     """Wait until a worker is there.
 
     Raises:
@@ -94,7 +94,7 @@ def _wait_for_workers(client: Client, scheduler: str, wait_s: float, tell: Calla
             raise UsageError(f"--scheduler {scheduler}: no worker came in {wait_s:.0f} s", remedy=remedy)
         if now - said >= SAY_S or now == began:
             said = now
-            tell(f"waiting for workers at {scheduler} ({now - began:.0f} of {wait_s:.0f} s)")
+            notify(f"waiting for workers at {scheduler} ({now - began:.0f} of {wait_s:.0f} s)")
         sleep(min(0.2, max(wait_s, 0.01)))
 
 

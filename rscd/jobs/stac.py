@@ -48,8 +48,8 @@ def stac_pairs(path: Path, content: dict[str, Any], root: Root, asset: str | Non
         try:
             images.append(_image(item, place.parent, root, asset))
         except DataError as error:
-            told = f"item {item.id!r}" if place != path else f"item {number}, {item.id!r}"
-            raise DataError(f"{told}: {error.problem}", path=place, remedy=error.remedy) from error
+            where = f"item {item.id!r}" if place != path else f"item {number}, {item.id!r}"
+            raise DataError(f"{where}: {error.problem}", path=place, remedy=error.remedy) from error
     found = [(f"{before.name}__{after.name}", before.path, after.path) for before, after in match(images, images)]
     if not found:
         remedy = "give items of one place (half of the smaller one shared) and of two dates"

@@ -141,14 +141,14 @@ def _check_shapes(path: Path, network: ChangeNetwork, encoder: str) -> None:
     Raises:
         ModelError: A tensor is missing, unknown, of another shape, or of no dtype that weights have.
     """
-    told = {name: entry for name, entry in _read_header(path).items() if name != "__metadata__"}
+    listed = {name: entry for name, entry in _read_header(path).items() if name != "__metadata__"}
     wanted = network.state_dict()
     wrong = ""
-    if told.keys() != wanted.keys():
-        odd = sorted(told.keys() ^ wanted.keys())
-        wrong = f"{odd[0]} and {len(odd) - 1} more are {'unknown' if odd[0] in told else 'missing'}"
+    if listed.keys() != wanted.keys():
+        odd = sorted(listed.keys() ^ wanted.keys())
+        wrong = f"{odd[0]} and {len(odd) - 1} more are {'unknown' if odd[0] in listed else 'missing'}"
     for name, tensor in wanted.items() if not wrong else ():
-        entry = told[name] if isinstance(told[name], dict) else {}
+        entry = listed[name] if isinstance(listed[name], dict) else {}
         if entry.get("shape") != list(tensor.shape) or entry.get("dtype") not in DTYPES[tensor.is_floating_point()]:
             wrong = f"{name} is {entry.get('dtype')} {entry.get('shape')}, and not {list(tensor.shape)}"
             break

@@ -1,4 +1,17 @@
-"""The network: encoder, STFE, MSDF, and the heads for fine scales and presence."""
+"""The network: shared encoder, STFE, MSDF, and the heads for fine scales and presence.
+
+* STFE, spatial-temporal feature enhancement: what two dates' features at one scale say of change. Ours is a
+  symmetric join, so that swapping the dates changes nothing, and CBAM-like gates (Woo et al. 2018) over
+  channels and space.
+* MSDF, multi-scale decoder fusion: four scales of change features become one logit map. Ours is a top-down
+  decoder whose outputs at all four scales meet at stride 4, where a softmax over scales, pixel by pixel, weighs
+  them.
+* Fine scales (sharp outlines) and presence (is the class there on each date?) are read beside the coarse
+  logits.
+
+The names STFE and MSDF are from arXiv 2508.10568. We worked from its abstract alone; all layers are our own choice,
+and the last two heads are not in that abstract.
+"""
 
 from __future__ import annotations
 

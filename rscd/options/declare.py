@@ -48,7 +48,7 @@ class Option:
     of_pair: bool = False
     """Whether it is about one pair of images, so that an archive has one for each."""
     resolved: bool = False
-    """Whether a run's key holds what it comes to (a file's fingerprint, ``auto``), and not the option."""
+    """Whether a run's key holds its resolved value (a file's fingerprint, what ``auto`` came to) in its place."""
     parse: Callable[[str], Any] | None = None
     """Turns what is typed into the value, where the type does not say how; a dict gives several fields."""
     permits: bool = False
@@ -177,7 +177,7 @@ def names(cls: type, *, changes: tuple[Changes, ...], resolved: bool | None = No
     Args:
         cls: Made by ``options``.
         changes: What they change.
-        resolved: Only those that a run's key holds by what they come to, or only the others.
+        resolved: Only those whose resolved value is in a run's key, or only the others.
     """
     return tuple(
         each.name

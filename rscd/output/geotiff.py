@@ -1,4 +1,9 @@
-"""GeoTIFFs that are written a block of rows at a time, and their overviews."""
+"""GeoTIFFs that are written some rows at a time, and their overviews, made of the same rows.
+
+Each overview level is a GeoTIFF of its own, half as large as the one before, named as GDAL looks for overviews::
+
+    p.tif  <-  p.tif.ovr  <-  p.tif.ovr.ovr  <-  ...  until a level fits in one block
+"""
 
 from __future__ import annotations
 

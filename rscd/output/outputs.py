@@ -1,4 +1,4 @@
-"""All that a run writes, fed by BandRecords: polygons and extent, and the probability raster if it is wanted."""
+"""All that a run writes, fed by StripRecords: polygons and extent, and the probability raster if it is wanted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rscd.core.paths import Targets, legend_of
 from rscd.core.pixel_area import PixelAreas
 from rscd.core.publish import Publication, writing
 from rscd.core.telemetry import Stopwatch
-from rscd.core.types import BandRecord, Grid, Progress
+from rscd.core.types import Grid, Progress, StripRecord
 from rscd.options.detect import DetectConfig
 from rscd.output.probability import ProbabilityRaster
 from rscd.output.report.page import Report
@@ -25,7 +25,7 @@ from rscd.output.vector.formats import write_vectors
 from rscd.output.vector.geopackage import ObservedExtent, Outside, vector_writing
 from rscd.output.vector.reviews import check_reviews, reviews_of
 from rscd.output.vector.style import probability_qml
-from rscd.vectorize.attributes import Evidence
+from rscd.vectorize.attributes import Attributes
 from rscd.vectorize.polygons import PolygonTracer
 
 
@@ -70,7 +70,7 @@ class Outputs:
 
     def write(
         self,
-        records: Iterable[BandRecord],
+        records: Iterable[StripRecord],
         grid: Grid,
         areas: PixelAreas,
         *,
@@ -78,7 +78,7 @@ class Outputs:
         provenance: Callable[[], Mapping[str, object]],
         publication: Publication,
         progress: Progress = lambda done, total: None,
-        evidence: Evidence | None = None,
+        attributes: Attributes | None = None,
         report: Report | None = None,
         watch: Stopwatch | None = None,
         outside: Outside | None = None,
@@ -87,14 +87,14 @@ class Outputs:
         """Consume all records and write every output but the report beside its target.
 
         Args:
-            records: Every band of the grid, from the top.
+            records: Every strip of the grid, from the top.
             grid: The common grid.
             areas: Its pixels' areas.
             minimum_m2: Smallest polygon in m2, where ``min_area_m2`` is None.
-            provenance: Asked once all bands are done, for the GeoPackage's metadata.
+            provenance: Asked once all strips are done, for the GeoPackage's metadata.
             publication: Puts the outputs in place, later.
-            progress: Called at the start and after each band.
-            evidence: Makes the polygons' columns; default: those that need no image.
+            progress: Called at the start and after each strip.
+            attributes: Makes the polygons' columns; default: those that need no image.
             report: Looks on.
             watch: Times the stages ``vectorise`` and ``write``.
             outside: Says which pixels lie outside the area of interest, if there is one.
@@ -103,7 +103,7 @@ class Outputs:
         Raises:
             OutputError: An output could not be written.
         """
-        evidence = evidence or Evidence(grid)
+        attributes = attributes or Attributes(grid)
         min_area = minimum_m2 if self.min_area_m2 is None else self.min_area_m2
         tracer = PolygonTracer(
             grid,
@@ -111,7 +111,7 @@ class Outputs:
             simplify_m=self.simplify_m,
             fill_holes_m2=self.fill_holes_m2,
             regularize=self.regularize,
-            evidence=evidence,
+            attributes=attributes,
         )
         extent = ObservedExtent(grid, areas, outside)
         report, watch = report or Report(None, grid), watch or Stopwatch()
@@ -123,7 +123,7 @@ class Outputs:
             cog: list[Future[None]] = []
 
             def made() -> Iterator[pa.RecordBatch]:
-                """Take the bands in, and yield the features that are complete."""
+                """Take the strips in, and yield the features that are complete."""
                 for record in records:
                     if raster is not None:
                         with watch.stage("write"):
@@ -132,7 +132,7 @@ class Outputs:
                             cog.append(beside.submit(raster.finish))
                     with watch.stage("vectorise"):
                         features = tracer.add(record)
-                    report.digest.add(features)
+                    report.statistics.add(features)
                     extent.add(record)
                     read_errors.update(dict.fromkeys(record.read_errors))
                     report.note(record)
@@ -141,29 +141,29 @@ class Outputs:
                     progress((record.row + record.height) * grid.width, grid.height * grid.width)
                 with watch.stage("vectorise"):
                     features = tracer.finish()
-                report.digest.add(features)
+                report.statistics.add(features)
                 stack.enter_context(watch.stage("write"))
                 yield features
 
-            def told() -> Mapping[str, object]:
+            def metadata() -> Mapping[str, object]:
                 return {**provenance(), "read_errors": list(read_errors)}
 
-            changes = FeatureStream(made(), evidence.schema)
+            changes = FeatureStream(made(), attributes.schema)
             try:
-                write_vectors(self.geopackage, grid, changes, extent, provenance=told, publication=publication)
-            finally:  # where both fail, e.g. on a full disk, the raster's error is the one that is told
+                write_vectors(self.geopackage, grid, changes, extent, provenance=metadata, publication=publication)
+            finally:  # where both fail, e.g. on a full disk, the raster's error is reported
                 for each in cog:
                     each.result()
         return Written(
             geopackage=self.geopackage,
             probability=self.probability,
             polygons=changes.features,
-            changed_m2=report.digest.area_m2,
+            changed_m2=report.statistics.area_m2,
             observed_km2=extent.observed_m2 / 1e6,
             not_observable_km2=extent.not_observable_m2 / 1e6,
             outside_aoi_km2=extent.outside_aoi_m2 / 1e6,
             min_area_m2=min_area,
-            directions=dict(report.digest.directions),
+            directions=dict(report.statistics.directions),
             read_errors=tuple(read_errors),
         )
 

@@ -1,4 +1,4 @@
-"""The probability raster: a cloud-optimised GeoTIFF, written band by band and verified block by block."""
+"""The probability raster: a cloud-optimised GeoTIFF, written strip by strip and verified block by block."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rscd.core.errors import DataError, OutputError
 from rscd.core.gdal import words_of
 from rscd.core.grid import check_place, grid_of
 from rscd.core.publish import REMEDY, writing
-from rscd.core.types import NOT_OBSERVABLE, P_SCALE, BandRecord, ByteArray, Grid
+from rscd.core.types import NOT_OBSERVABLE, P_SCALE, ByteArray, Grid, StripRecord
 from rscd.output.geotiff import BLOCK, Level, digest_of
 from rscd.scene.blocks import find_blocks
 from rscd.scene.raster import GDAL_OPTIONS, open_raster
@@ -40,7 +40,7 @@ THREADS = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity"
 
 
 class ProbabilityRaster:
-    """Takes BandRecords in order; ``finish`` makes the COG.
+    """Takes StripRecords in order; ``finish`` makes the COG.
 
     Rows are written in whole blocks, each block once, to a plain GeoTIFF ``<path>.rows.tif`` and its overviews; the
     COG is a copy of them. All are the caller's temporaries.
@@ -64,8 +64,8 @@ class ProbabilityRaster:
             if run is not None:
                 self._rows.dataset.update_tags(**{RUN_TAG: json.dumps(run, sort_keys=True)})
 
-    def add(self, record: BandRecord) -> None:
-        """Take a band's rows.
+    def add(self, record: StripRecord) -> None:
+        """Take a strip's rows.
 
         Raises:
             OutputError: They cannot be written.
@@ -97,7 +97,7 @@ class ProbabilityRaster:
                 blocksize=BLOCK,
                 overviews="FORCE_USE_EXISTING",
                 bigtiff="IF_SAFER",
-                num_threads=THREADS,  # then a full disk may raise nothing here; reading back tells
+                num_threads=THREADS,  # then a full disk may raise nothing here; reading back shows it
             )
         with self._writing(), rasterio.Env(**GDAL_OPTIONS):
             self._remove()

@@ -45,7 +45,7 @@ def provenance(
     return {
         "software": "rscd",
         "inputs": {
-            role: told | {"path": said(Path(told["path"]), folder)} for role, told in unchanged(inputs).items()
+            role: known | {"path": said(Path(known["path"]), folder)} for role, known in unchanged(inputs).items()
         },
         "options": {
             name: said(Path(value), folder) if _is_path(name, value) else value
@@ -64,7 +64,7 @@ def _is_path(option: str, value: Any) -> bool:  # noqa: ANN401
 
 
 def said(path: Path, folder: Path | None) -> str:
-    """A path as it is told: in full, or from a folder; addresses stay as they are."""
+    """A path as text: in full, or relative to a folder; addresses stay as they are."""
     if folder is None or gdal_name(path) is not None:
         return str(path)
     return Path(os.path.relpath(path.absolute(), folder.absolute())).as_posix()
@@ -74,7 +74,7 @@ DATES = ("before", "after")
 READING = tuple(e for e in declared(PairConfig) if not (e.option.argument or e.option.permits))
 """Options that say how a pair is read."""
 IDENTITY = ("bytes", "sampled_sha256", "sha256")
-"""Of a file's fingerprint, what tells its contents, whenever it was copied."""
+"""The part of a file's fingerprint that depends on its contents alone."""
 
 
 def origin_of(config: PairConfig, seen: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[str, Any]:

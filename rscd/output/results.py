@@ -63,16 +63,16 @@ class PairFacts:
         level = {"fit": "good", "fit after alignment": "good", "doubtful": "warn"}.get(found.verdict, "bad")
         top, left = prepared.pair.crop[:2]
         shifts = [(p.col - left, p.row - top, p.cols, p.rows) for p in prepared.shift.patches]
-        told = [*found.reasons, *found.notes]
+        reasons = [*found.reasons, *found.notes]
         shift = found.residual or found.shift
         if shift is not None and shift.patches:
-            told.append(f"shift {shift.length_px:.2f} px, measured on {shift.patches} patches")
-        return cls(f"Pair {found.verdict}.", "; ".join(told).capitalize() or cls.reason, level, shifts)
+            reasons.append(f"shift {shift.length_px:.2f} px, measured on {shift.patches} patches")
+        return cls(f"Pair {found.verdict}.", "; ".join(reasons).capitalize() or cls.reason, level, shifts)
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the page tells beside the pictures and the polygons."""
+    """What the report page shows beside pictures and polygons."""
 
     written: Written
     """What came out of the run."""
@@ -113,7 +113,7 @@ class Written:
     outside_aoi_km2: float = 0.0
     """What lies outside the area of interest, geodesic km2."""
     directions: Mapping[str, int] = field(default_factory=dict)
-    """How many polygons appeared, vanished, were replaced or are unclear; empty of a model that does not tell."""
+    """How many polygons appeared, vanished, were replaced or are unclear; empty without a presence head."""
     reviews: Carried = NONE
     """What became of the reviews in the file that was replaced."""
     read_errors: tuple[str, ...] = ()

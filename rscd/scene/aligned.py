@@ -48,7 +48,7 @@ WARP_TOLERANCE = 0.02
 
 
 class Loaded(NamedTuple):
-    """A window of a date: what the network is shown of it, and the numbers that the polygons' columns tell."""
+    """A window of a date: what the network is shown of it, and the numbers behind the polygons' columns."""
 
     pixels: ImageArray | None
     """Shape (bands, h, w), scaled to 0..255; None where that is ``numbers`` without near infrared, to be scaled."""
@@ -176,10 +176,10 @@ class WarpReader:
                 left, right = max(col, window.col), min(col + BLOCK, window.col_stop)
                 inside = np.s_[top - row : bottom - row, left - col : right - col]
                 part = np.s_[top - window.row : bottom - window.row, left - window.col : right - window.col]
-                found, seen, told = self._block(row, col, numbers=more)
+                found, seen, own_numbers = self._block(row, col, numbers=more)
                 pixels[:, *part], valid[part] = found[:, *inside], seen[inside]
-                if apart is not None and told is not None:
-                    apart[:, *part] = told[:, *inside]
+                if apart is not None and own_numbers is not None:
+                    apart[:, *part] = own_numbers[:, *inside]
         if self.masked is not None:
             valid &= ~self.masked.read(window)[0]
         return pixels, apart, valid
@@ -204,7 +204,7 @@ class WarpReader:
         return kind if kind.kind == "u" else np.dtype(np.float32)
 
     def _block(self, row: int, col: int, *, numbers: bool) -> tuple[ImageArray, BoolArray, ImageArray | None]:
-        """Warp the block from (row, col): the whole of it, whatever part is wanted.
+        """Warp the block from (row, col): always the whole block.
 
         Returns:
             Pixels as the network is shown them, what is valid, and the file's own numbers, if they are wanted.
@@ -226,10 +226,10 @@ class WarpReader:
         kernel = Resampling.average if averaged else Resampling.bilinear
         shown = self._warp(seen[None].astype(np.float32), under, block, kernel)
         valid = (shown[0] >= (0.5 if averaged else 0.999)) & np.isfinite(warped[:bands]).all(axis=0)
-        told = _as_numbers(warped[-len(raw) :], self._numbers_kind) if numbers else None
+        own_numbers = _as_numbers(warped[-len(raw) :], self._numbers_kind) if numbers else None
         if self._kind == np.uint8:
-            return np.rint(np.clip(warped[:bands], 0, 255)).astype(np.uint8), valid, told
-        return np.nan_to_num(warped[:bands]), valid, told
+            return np.rint(np.clip(warped[:bands], 0, 255)).astype(np.uint8), valid, own_numbers
+        return np.nan_to_num(warped[:bands]), valid, own_numbers
 
     def _under(self, block: Window) -> Window | None:
         """The source pixels under a block and MARGIN more, inside the file; None where there are none."""

@@ -33,7 +33,7 @@ XML_ROOT = re.compile(rb"(?:<\?.*?\?>|<!--.*?-->|\s)*<(?:\w+:)?(?:kml|FeatureCol
 """How KML and GML start."""
 SQLITE = MAGIC[1]
 REFERENCES = (b"<OGR", b"<GDAL", b"<mapml-", b"<!ENTITY", b"gdal_streamed_alg", b"VirtualOGR")
-"""What makes GDAL follow a file to other files or to addresses, whatever its name says it is."""
+"""What makes GDAL follow a file to other files or to addresses, regardless of its suffix."""
 REFERENCES_IN_SQLITE = (b"VirtualOGR",)
 """What does so in a GeoPackage, whose metadata tables may hold the others as mere text."""
 EDGE = 200

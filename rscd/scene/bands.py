@@ -77,15 +77,15 @@ class _Named:
     @property
     def labels(self) -> tuple[str | None, ...]:
         """Tag, else meaning of the description, of each band."""
-        return tuple(tag or told for tag, told in zip(self.tagged, self.described, strict=True))
+        return tuple(tag or meant for tag, meant in zip(self.tagged, self.described, strict=True))
 
     def contradicting(self, names: Sequence[str]) -> list[int]:
         """Bands whose tag and description are not one, where one of them is a colour that is wanted."""
         found = []
-        for band, (tag, told) in enumerate(zip(self.tags, self.described, strict=True), start=1):
+        for band, (tag, meant) in enumerate(zip(self.tags, self.described, strict=True), start=1):
             # GDAL calls the fourth band of bytes alpha unless it is asked otherwise: that contradicts no "nir".
-            stated = tag in _TAGS or (tag == "alpha" and told != NIR)
-            if stated and told is not None and tag != told and {tag, told} & {*names}:
+            stated = tag in _TAGS or (tag == "alpha" and meant != NIR)
+            if stated and meant is not None and tag != meant and {tag, meant} & {*names}:
                 found.append(band)
         return found
 
@@ -125,7 +125,7 @@ def _places(labels: Sequence[str | None], names: Sequence[str], words: Sequence[
 
 @dataclass(frozen=True)
 class _Found:
-    """What one file's names come to."""
+    """The bands that one file's names give."""
 
     read: tuple[int, ...] | None
     """The bands; None where it has to be asked."""
@@ -143,7 +143,7 @@ def _found(dataset: Any, names: tuple[str, ...]) -> _Found:  # noqa: ANN401
     """Look for the model's bands in what a file says."""
     if dataset.count < len(names):
         problem = f"has {_count(dataset.count)}, and the model takes {len(names)}: {', '.join(names)}"
-        grey = ((1,) * len(names), "shows one band thrice")
+        grey = ((1,) * len(names), "shows one band three times")
         return _Found(None, problem=problem, offers=(grey,))
     named = _Named.of(dataset)
     wrong = named.contradicting(names)
@@ -246,11 +246,11 @@ def choose_bands(files: Sequence[tuple[Path, Any]], config: PairConfig, names: t
 def _check_numbers(asked: tuple[int, ...] | None, names: tuple[str, ...]) -> None:
     if asked is None:
         return
-    told = f"--bands {','.join(map(str, asked))}"
+    meant = f"--bands {','.join(map(str, asked))}"
     if min(asked, default=0) < 1:
-        raise UsageError(told, remedy="bands count from 1")
+        raise UsageError(meant, remedy="bands count from 1")
     if len(asked) != len(names):
-        raise UsageError(told, remedy=f"name {len(names)} bands: {', '.join(names)}")
+        raise UsageError(meant, remedy=f"name {len(names)} bands: {', '.join(names)}")
 
 
 def _check_colours(path: Path, dataset: Any, read: tuple[int, ...]) -> None:  # noqa: ANN401
@@ -279,8 +279,8 @@ def _remedy(found: list[_Found], at: int) -> str:
     lists = []
     for offer, why in own.offers:
         alike = [bands for bands, by in other.offers if by == why] + [bands for bands, _ in other.offers]
-        told = ",".join(map(str, other.read or (alike[0] if alike else offer)))
-        lists.append(f"--bands {_flag(at, ','.join(map(str, offer)), told)} ({why})")
+        meant = ",".join(map(str, other.read or (alike[0] if alike else offer)))
+        lists.append(f"--bands {_flag(at, ','.join(map(str, offer)), meant)} ({why})")
     if lists:
         return "say which: " + " or ".join(lists)
     flag = _flag(at, own.draft, ",".join(map(str, other.read)) if other.read else own.draft)
@@ -312,8 +312,8 @@ def _choose_nir(
             problem = f"has {_count(dataset.count)}, and --nir {band} is asked for"
             raise DataError(problem, path=path, remedy="name a band that it has; 4/5 is band 4 before and 5 after")
         if band in taken:
-            told = f"--nir {band} is read as {names[taken.index(band)]} too"
-            raise UsageError(told, remedy="name another band, or leave it out")
+            meant = f"--nir {band} is read as {names[taken.index(band)]} too"
+            raise UsageError(meant, remedy="name another band, or leave it out")
     return [(None, "")] * 2 if 0 in asked else [(band, "") for band in asked]
 
 
@@ -326,20 +326,20 @@ def _named_nir(
         return [(None, "")] * 2
     if None in found:
         return [(None, f"band {b} is near infrared, and the other date names none" if b else "") for b in found]
-    told = [f"band {b} is near infrared by its name" for b in found]
+    meant = [f"band {b} is near infrared by its name" for b in found]
     if any(band in taken for band, taken in zip(found, read, strict=True)):
         return [
             (None, f"{words}, and read as another colour" if band in taken else "")
-            for band, words, taken in zip(found, told, read, strict=True)
+            for band, words, taken in zip(found, meant, read, strict=True)
         ]
-    return [(b, f"{words}: read for ndvi_change") for b, words in zip(found, told, strict=True)]
+    return [(b, f"{words}: read for ndvi_change") for b, words in zip(found, meant, strict=True)]
 
 
 def _bands(
     dataset: Any,  # noqa: ANN401
     found: _Found,
     nir: int | None,
-    told: str,
+    meant: str,
     names: tuple[str, ...],
     *,
     asked: bool,
@@ -347,7 +347,7 @@ def _bands(
     """Put one file's bands together, with notes."""
     named, read = _Named.of(dataset), found.read or ()
     alpha = named.alpha if named.alpha not in (*read, nir) else None
-    notes = (*_notes(named, found, read, names, asked=asked), told)
+    notes = (*_notes(named, found, read, names, asked=asked), meant)
     return Bands(read, nir, alpha, tuple(note for note in notes if note))
 
 
@@ -368,8 +368,8 @@ def _notes(
 
 def band_notes(notes: Mapping[str, Sequence[str]]) -> list[str]:
     """The notes of each date, with the dates' names before them; what is said of both is said once."""
-    told = dict.fromkeys(note for each in notes.values() for note in each)
-    return [f"{' and '.join(name for name, own in notes.items() if note in own)}: {note}" for note in told]
+    meant = dict.fromkeys(note for each in notes.values() for note in each)
+    return [f"{' and '.join(name for name, own in notes.items() if note in own)}: {note}" for note in meant]
 
 
 def _list(items: Sequence[object]) -> str:

@@ -21,7 +21,7 @@ from rscd.core.types import BoolArray, Window, meet
 MOST_BYTES = 256 << 20
 """A block is decoded as a whole, of all bands that lie in it: larger ones are refused, bytes."""
 MOST_PIXELS = 1 << 36
-"""A file that claims more pixels than this is refused, whatever part of it is wanted."""
+"""A file that claims more pixels than this is refused, regardless of the part that is read."""
 MOST_BLOCKS = 1 << 22
 """A file that claims more blocks than this is refused: each is looked up."""
 

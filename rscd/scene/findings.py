@@ -63,14 +63,14 @@ def alpha_words(pair: Pair) -> tuple[list[tuple[str, str]], list[str]]:
     doubts: list[tuple[str, str]] = []
     notes: dict[str, list[str]] = {"before": [], "after": []}
     for name, band in found.items():
-        told = "is tagged alpha and is probably near infrared"
+        words = "is tagged alpha and is probably near infrared"
         zeros = float((sampled[name] == 0).mean()) if _hides(rasters[name]) else 0.0
         if zeros > 0:
             tag = f"take the tag away: gdal_edit.py -colorinterp_{band} undefined '{rasters[name].path}'"
-            reason = f"band {band} of {name} {told}, and its zeros hide {zeros:.1%} of the date"
+            reason = f"band {band} of {name} {words}, and its zeros hide {zeros:.1%} of the date"
             doubts.append((reason, f"add {flag}, or {tag}" if flag else tag))
         else:
-            notes[name].append(f"band {band} {told}" + (f": {flag} reads it for ndvi_change" if flag else ""))
+            notes[name].append(f"band {band} {words}" + (f": {flag} reads it for ndvi_change" if flag else ""))
     return doubts, band_notes(notes)
 
 
@@ -169,8 +169,8 @@ def _notes(
     notes = band_notes({name: date.raster.notes for name, date in dates_of(pair).items()})
     notes += mask_notes(pair, plan)
     if not pair.one_scale:
-        told = " and ".join(f"{name} {date.raster.dtype}" for name, date in dates_of(pair).items())
-        notes.append(f"{told}: brightness_change stays empty")
+        words = " and ".join(f"{name} {date.raster.dtype}" for name, date in dates_of(pair).items())
+        notes.append(f"{words}: brightness_change stays empty")
     notes += [f"{name} {_way(date)}" for name, date in dates_of(pair).items() if isinstance(date, WarpReader)]
     for name, date in dates_of(pair).items():
         sensor = named_sensor(date.raster.dataset.tags())
@@ -183,8 +183,8 @@ def _notes(
     notes += [f"{name} scaled from {date.raster.dtype}" for name, date in dates_of(pair).items() if date.radiometry]
     for name, date in dates_of(pair).items():
         if blocks := date.raster.blocks.missing:
-            told = f"{blocks:,} of {date.raster.blocks.stored.size:,} blocks of {name} were never written"
-            notes.append(f"{told}: not observable")
+            words = f"{blocks:,} of {date.raster.blocks.stored.size:,} blocks of {name} were never written"
+            notes.append(f"{words}: not observable")
     if masked := pair.bad_blocks.take():
         notes.append(f"{len(masked)} blocks of the sample cannot be read and are masked: {masked[0]}")
     return tuple(notes)
@@ -216,7 +216,7 @@ def _facts(date: DateReader, valid_share: float) -> DateFacts:
 
 
 def _origin_offset(pair: Pair) -> tuple[float, float] | None:
-    """Top left corner of the after file less that of the before file, CRS units; None across CRSs."""
+    """Top left corner of the after file minus that of the before file, CRS units; None across CRSs."""
     one, other = pair.before.raster.grid, pair.after.raster.grid
     if not Mapping(one, other).same_crs:
         return None

@@ -61,14 +61,14 @@ class Difference:
     offset: tuple[float, ...]
     """Median of after - before, a band."""
     contrast: float
-    """Standard deviation of the after image through that of the before image."""
+    """Ratio of standard deviations, after / before."""
     correlation: float
     """Correlation of brightness, -1..1."""
 
 
 @dataclass(frozen=True)
 class ShiftFacts:
-    """A shift as measured: the after image lies so far off. None where nothing could be measured."""
+    """Measured displacement of the after image; None where it could not be measured."""
 
     rows_px: float | None
     """Down, px of the common grid."""
@@ -126,7 +126,7 @@ class Inspection:
     overlap_share: float = 0.0
     """Share of the common grid that both files cover, 0..1."""
     origin_offset: tuple[float, float] | None = None
-    """Top left corner of the after file less that of the before file, (x, y) in CRS units; None across CRSs."""
+    """Top left corner of the after file minus that of the before file, (x, y) in CRS units; None across CRSs."""
     valid_share: float = 0.0
     """Share of the sampled pixels of the overlap that both dates show, 0..1."""
     difference: Difference | None = None
@@ -174,7 +174,7 @@ def doubts(
 
     Args:
         valid_share: Share of the overlap that both dates show.
-        ratio: Pixel size of the common grid through that of the other date.
+        ratio: Pixel size of the before image divided by that of the after image.
         difference: In light.
         shift: As found.
         residual: What remains after correction; None where none is made.
@@ -184,33 +184,33 @@ def doubts(
     if valid_share < LEAST_VALID:
         found.append((f"both dates show only {valid_share:.1%} of the overlap", "check nodata values and masks"))
     if max(ratio, 1 / ratio) > MOST_COARSER * 1.01:
-        told = f"pixels of one date are {max(ratio, 1 / ratio):.2g} times those of the other"
-        found.append((told, "take the coarser date's grid with --grid"))
+        reason = f"pixels of one date are {max(ratio, 1 / ratio):.2g} times those of the other"
+        found.append((reason, "take the coarser date's grid with --grid"))
     found += _shift_doubts(shift, residual, least_shift_px)
     largest = max((abs(v) for v in difference.offset), default=0.0)
     odd = not 1 / MOST_CONTRAST <= difference.contrast <= MOST_CONTRAST
     if largest > MOST_OFFSET or odd:
-        told = f"light differs: median by {largest:.0f} of 255, contrast by {difference.contrast:.2g}"
-        found.append((told, "try --match on"))
+        reason = f"light differs: median by {largest:.0f} of 255, contrast by {difference.contrast:.2g}"
+        found.append((reason, "try --match on"))
     return found
 
 
 def _shift_doubts(shift: ShiftMap, residual: ShiftMap | None, least: float) -> list[tuple[str, str]]:
     left = shift if residual is None else residual
     if not shift.patches:
-        told = "the shift between the dates could not be measured: too small, or nothing to see"
-        return [(told, "look at both dates over each other")]
+        reason = "the shift between the dates could not be measured: too small, or nothing to see"
+        return [(reason, "look at both dates over each other")]
     if not shift.consistent:
-        told = f"the shift between the dates is uncertain: {shift.agreeing} of {len(shift.patches)} patches agree"
-        return [(told, "look at both dates over each other; register them if they are apart")]
+        reason = f"the shift between the dates is uncertain: {shift.agreeing} of {len(shift.patches)} patches agree"
+        return [(reason, "look at both dates over each other; register them if they are apart")]
     if residual is None and not shift.correctable:
         if shift.length_px <= MOST_RESIDUAL_PX:
             return []
-        told = (
+        reason = (
             f"the dates lie {shift.length_px:.2f} px apart, but not everywhere alike (by {shift.spread_px:.2f} px)"
         )
-        return [(f"{told}: no one shift corrects them", "orthorectify both dates on one elevation model")]
+        return [(f"{reason}: no one shift corrects them", "orthorectify both dates on one elevation model")]
     if left.length_px > MOST_RESIDUAL_PX or (residual is None and left.length_px > least):
-        told = f"the dates lie {left.length_px:.2f} px apart"
-        return [(told, "let --align auto correct it" if residual is None else "register them first")]
+        reason = f"the dates lie {left.length_px:.2f} px apart"
+        return [(reason, "let --align auto correct it" if residual is None else "register them first")]
     return []

@@ -73,12 +73,12 @@ _IN_NAME = re.compile(r"(?<!\d)((?:19|20)\d{2})([-_.]?)(0[1-9]|1[0-2])\2(0[1-9]|
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a file's header tells of place and time."""
+    """Place and time of an image, by its header."""
 
     outline: Any
     """Shapely polygon, longitude and latitude in degrees."""
     date: datetime | None
-    """When it was taken, UTC: the TIFF's own tag, else a date in the file's name; None if neither tells."""
+    """When it was taken, UTC: the TIFF's own tag, else a date in the file's name; None if neither is there."""
 
 
 def read_footprint(path: Path, *, remote: bool = False) -> Footprint:

@@ -126,7 +126,7 @@ def open_pair(config: PairConfig, names: tuple[str, ...] = RGB) -> Iterator[Pair
 
 
 def refuse_same_file(config: PairConfig) -> None:
-    """Refuse one file as both dates, by whatever names.
+    """Refuse one file as both dates, under any names.
 
     Raises:
         DataError: It is.

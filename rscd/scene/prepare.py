@@ -51,7 +51,7 @@ class Prepared:
 
     @property
     def factor(self) -> float:
-        """Model pixel size through the scene's; 1 where the model sees the scene as it is."""
+        """Model pixel size divided by the scene's; 1 where the model sees the scene as it is."""
         return 1.0 if self.model_gsd_m is None else self.model_gsd_m / gsd_m(self.pair.full)
 
     def with_margin(self, px: int) -> Prepared:
@@ -98,8 +98,8 @@ def prepare(pair: Pair, contract: Contract, config: PairConfig, others: Sequence
     if config.force_gsd and (refusal is not None or model_gsd_m is not None):
         inspection, refusal, model_gsd_m = _forced(inspection, contract, gsd), None, None
     if model_gsd_m is not None:
-        told = f"pixels of {gsd:.3g} m are resampled to {model_gsd_m:g} m for model {contract.name}"
-        inspection = replace(inspection, notes=(*inspection.notes, told), model_gsd_m=model_gsd_m)
+        note = f"pixels of {gsd:.3g} m are resampled to {model_gsd_m:g} m for model {contract.name}"
+        inspection = replace(inspection, notes=(*inspection.notes, note), model_gsd_m=model_gsd_m)
     if refusal is not None:
         inspection = replace(
             inspection,

@@ -130,7 +130,7 @@ class Statistics:
         self._most: dict[str, list[ImageArray]] = {"before": [], "after": []}
 
     def watch(self, blocks: Iterable[SampleBlock]) -> Iterator[SampleBlock]:
-        """Pass blocks through and remember what they show."""
+        """Yield blocks unchanged, and add their values to the statistics."""
         for block in blocks:
             self.add(block)
             yield block

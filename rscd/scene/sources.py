@@ -1,4 +1,11 @@
-"""Files of images: addresses, sidecar files, fingerprints."""
+"""Files of images: addresses, sidecar files, fingerprints.
+
+An address, ``https://`` or ``s3://``, is read through GDAL where the user allows it. It travels as a ``Path``,
+which folds its double slash: ``https:/host/a.tif``.
+
+A fingerprint holds size, time, and hashes: of all bytes of a small file, of sampled bytes of any. A large file
+whose pixels were replaced between the samples, with size and time as they were, is not noticed.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +34,7 @@ REMOTE_OPTIONS = {
 }
 
 PROBES = 64
-"""Blocks whose compressed sizes tell one remote file from another."""
+"""Blocks whose compressed sizes identify a remote file."""
 
 
 def gdal_name(path: Path) -> str | None:
@@ -68,8 +75,8 @@ def remote_fingerprint(path: Path) -> dict[str, Any]:
             for k in picked
             for fact in ("SIZE", "OFFSET")
         ]
-        told = {**dataset.profile, "crs": str(dataset.crs), "tags": dataset.tags(), "blocks": blocks}
-    text = json.dumps(told, sort_keys=True, default=str)
+        header = {**dataset.profile, "crs": str(dataset.crs), "tags": dataset.tags(), "blocks": blocks}
+    text = json.dumps(header, sort_keys=True, default=str)
     return {"path": str(path), "sampled_sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 

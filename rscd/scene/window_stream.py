@@ -1,7 +1,7 @@
 """Reading windows of both dates in reading order, each block of each file decoded, or warped, once.
 
 Blocks are read piece by piece, just before the first window that needs them, and dropped behind the last one. So
-what is held is a row of blocks and some pieces, whatever the scene's height::
+what is held is a row of blocks and some pieces, independent of the scene's height::
 
     pieces   . . . . . . . . |#######|#######|      dropped . , held #, not read yet blank
              |#######|#######|#######|#######|
@@ -39,7 +39,7 @@ class WindowInput:
     place: Window
     """Where it lies in the grid."""
     cell: Window
-    """What is complete once it is blended: rows of its band, columns up to the next window's first."""
+    """What is complete once it is blended: rows of its strip, columns up to the next window's first."""
     before: ByteArray
     """Pixels (bands, h, w) of the earlier date."""
     after: ByteArray

@@ -58,12 +58,12 @@ class Axis:
 
     @property
     def reach(self) -> int:
-        """How many windows before window k still count in band k: 1 unless windows overlap by more than half."""
+        """How many windows before window k still count in strip k: 1 unless windows overlap by more than half."""
         return -(-self.window // self.stride) - 1
 
-    def completing(self, bands: Iterable[int]) -> frozenset[int]:
-        """The windows that these bands need: their own, and those before that reach into them."""
-        return frozenset(k for band in bands for k in range(max(0, band - self.reach), band + 1))
+    def completing(self, strips: Iterable[int]) -> frozenset[int]:
+        """The windows that these strips need: their own, and those before that reach into them."""
+        return frozenset(k for strip in strips for k in range(max(0, strip - self.reach), strip + 1))
 
     def start(self, k: int) -> int:
         """Where window k is read, px. It may reach beyond the scene only where that is shorter than it."""
@@ -74,7 +74,7 @@ class Axis:
         """How much of a window there is, px."""
         return min(self.window, self.room[0] + self.size + self.room[1])
 
-    def band(self, k: int) -> tuple[int, int]:
+    def strip(self, k: int) -> tuple[int, int]:
         """The pixels that are complete once window k is: start and stop."""
         last = k == self.count - 1
         return max(0, self._nominal(k)), self.size if last else self._nominal(k + 1)
@@ -112,7 +112,7 @@ class WindowPlan:
     """All windows of a scene: one axis of rows, one of columns."""
 
     rows: Axis
-    """Window rows; each completes one band of output rows."""
+    """Window rows; each completes one strip of output rows."""
     cols: Axis
     """Window columns."""
 
@@ -145,7 +145,7 @@ class WindowPlan:
 
     def cell(self, k: int, j: int) -> Window:
         """The pixels that are complete once window j of row k is blended: a part of it."""
-        (top, bottom), (left, right) = self.rows.band(k), self.cols.band(j)
+        (top, bottom), (left, right) = self.rows.strip(k), self.cols.strip(j)
         return Window(top, left, bottom - top, right - left)
 
     @property

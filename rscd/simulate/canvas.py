@@ -1,4 +1,10 @@
-"""Where things are drawn: frames on the ground, and the canvas of an image."""
+"""The bent street frame, ground metres (x east, y south) <-> street coordinates (u, v); and the canvas of a tile.
+
+Blocks are unit squares of (u, v); a turn and two slow waves bend them on the ground::
+
+    x' = x cos t + y sin t          u = x' + A sin(k1 y' + p1)
+    y' = y cos t - x sin t          v = y' + A sin(k2 x' + p2)
+"""
 
 from __future__ import annotations
 

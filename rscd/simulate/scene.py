@@ -129,7 +129,7 @@ class Scene:
         return [self._block(i, j) for i in range(first_i, last_i + 1) for j in range(first_j, last_j + 1)]
 
     def _draw(self, ti: int, tj: int) -> Rendered:
-        """One tile; the same bytes whatever was drawn before."""
+        """One tile; the same bytes in any drawing order."""
         spec, margin = self.spec, int(np.ceil(MARGIN_M / self.spec.gsd_m))
         rows = np.arange(ti * TILE_PX - margin, (ti + 1) * TILE_PX + margin)
         cols = np.arange(tj * TILE_PX - margin, (tj + 1) * TILE_PX + margin)

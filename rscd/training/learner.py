@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from rscd.core.errors import DataError, UsageError
-from rscd.core.memory import keep_memory
+from rscd.core.memory import keep_freed_memory
 from rscd.inference.device import cpu_has_bf16
 from rscd.model.encoders.sam import SamEncoder
 from rscd.model.lora import add_lora, is_low_rank
@@ -70,7 +70,7 @@ def make_optimiser(network: ChangeNetwork, config: TrainConfig) -> torch.optim.A
 
 
 def _encoder_factor(name: str, network: ChangeNetwork, config: TrainConfig) -> float:
-    """The encoder's share of the rate, less by ``layer_decay`` for each block between a parameter and the neck."""
+    """The encoder's share of the rate, times ``layer_decay`` for each block between a parameter and the neck."""
     if not isinstance(network.encoder, SamEncoder):
         return config.encoder_factor
     depth = network.encoder.shape.depth
@@ -97,7 +97,7 @@ def rate_factor(step: int, steps: int) -> float:
 
 
 PRESENCE_SHARE = 0.3
-"""Weight of what is told of each date by itself, beside the loss of change."""
+"""Weight of the presence loss, beside the loss of change."""
 CLIP = 5.0
 """Largest norm of the gradient."""
 
@@ -136,7 +136,7 @@ class Learner:
         )
         prepare_tuning(network, config)
         if group.device.type == "cpu":
-            keep_memory()
+            keep_freed_memory()
         network.to(group.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         group.copy_leader(network.state_dict().values())
         self.network, self.average = network, copy.deepcopy(network)

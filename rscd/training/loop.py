@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from rscd.core.errors import UsageError, several
-from rscd.inference.workers import ahead
+from rscd.inference.workers import prefetched
 from rscd.model.checkpoint import save_checkpoint
 from rscd.model.lora import merged
 from rscd.options.training import TrainConfig
@@ -45,7 +45,7 @@ CUTTERS = 8
 
 @dataclass(frozen=True)
 class Listener:
-    """What a run tells while it is under way."""
+    """Callbacks of a run."""
 
     step: Callable[[int, int, float], None]
     """After each step: steps taken, steps in all, loss."""
@@ -78,7 +78,7 @@ class Run:
         torch.manual_seed(config.seed)
         tiles, self.held_out = labelled_tiles(config)
         config = with_pixel_sizes(config, tiles)
-        self.config, self.group, self.tell = config, group, listener
+        self.config, self.group, self.listener = config, group, listener
         self.identity = run_identity(config, tiles, self.held_out)
         self.judged_by, self.said_little = math.inf, False
         self.steps_an_epoch = max(1, config.crops // config.batch_size)
@@ -98,12 +98,12 @@ class Run:
         if self.config.init is not None and progress.step == 0 and self.group.leads:
             self._judge_start()
         self._save()  # a full disk is found now, and not after hours
-        with closing(ahead(self.batches.steps(progress.step, self.steps), depth=4)) as batches:
+        with closing(prefetched(self.batches.steps(progress.step, self.steps), depth=4)) as batches:
             for batch in batches:
                 loss = self.learner.learn(batch, progress.step)
                 progress.step += 1
                 progress.loss_sum += loss
-                self.tell.step(progress.step, self.steps, loss)
+                self.listener.step(progress.step, self.steps, loss)
                 epoch_ends = progress.step % self.steps_an_epoch == 0
                 if epoch_ends and self.group.leads:
                     self._end_epoch(_speed(began, progress.step) * self.config.batch_size)
@@ -118,7 +118,7 @@ class Run:
         if self.group.leads:
             if self._compare_with_start() and math.isinf(deadline):
                 where = self.group.device, self.learner.bf16
-                calibrate(self.config.output, self.held_out, *where, self.tell.validating)
+                calibrate(self.config.output, self.held_out, *where, self.listener.validating)
             remove_state(self.config.output)
         return None
 
@@ -140,7 +140,7 @@ class Run:
         self.learner.micro_batch = min(self.progress.micro_batch, self.learner.micro_batch)
         if not output.exists():
             self.progress.best = self.progress.start_f1 or 0.0
-        self.tell.notice(f"going on from step {self.progress.step} of {self.steps} ({state_path(output)})")
+        self.listener.notice(f"going on from step {self.progress.step} of {self.steps} ({state_path(output)})")
 
     def _save(self) -> None:
         if self.group.leads:
@@ -164,7 +164,7 @@ class Run:
             crops_per_s=round(crops_per_s, 2),
             best=(whole and f1 > progress.best) or (last and progress.best == 0),
         )
-        self.tell.epoch(epoch)
+        self.listener.epoch(epoch)
         progress.epochs.append(epoch)
         progress.loss_sum, progress.best = 0.0, max(f1, progress.best) if whole else progress.best
         if epoch.best:
@@ -182,20 +182,20 @@ class Run:
             self.group.device,
             self.learner.bf16,
             deadline=self.judged_by,
-            progress=self.tell.validating,
+            progress=self.listener.validating,
         )
         whole = found.tiles == len(self.held_out)
         if not whole:
             said = (
                 f"validated on {found.tiles} of {several(len(self.held_out), 'tile')}, a fixed sample: time is up"
             )
-            self.tell.notice(said)
+            self.listener.notice(said)
         little = is_little(found.tiles, found.counts)
         if little and not self.said_little:
             self.said_little = True
             also = "; those of the starting model are kept" if self.fine_tunes else ""
             of = several(found.tiles, "validation tile")
-            self.tell.notice(f"threshold and temperature would rest on {of} alone: uncertain{also}")
+            self.listener.notice(f"threshold and temperature would rest on {of} alone: uncertain{also}")
         kept = (self.start.temperature, self.start.threshold) if little and self.fine_tunes else None
         return judge(found.counts, kept), whole
 
@@ -207,11 +207,11 @@ class Run:
     def _judge_start(self) -> None:
         """Judge the model that training starts from: its weights are kept unless an epoch beats them."""
         if not self.fine_tunes:
-            self.tell.notice("the starting model has no trained change head: there is nothing to compare with")
+            self.listener.notice("the starting model has no trained change head: there is nothing to compare with")
             return
         verdict, _ = self._validate()
         self.progress.best = self.progress.start_f1 = verdict.scores.f1
-        self.tell.notice(f"the starting model has validation F1 {verdict.scores.f1:.4f}")
+        self.listener.notice(f"the starting model has validation F1 {verdict.scores.f1:.4f}")
 
     def _compare_with_start(self) -> bool:
         """Say whether training was of use; whether it was."""
@@ -219,10 +219,10 @@ class Run:
         if start is None:
             return True
         if best > start:
-            self.tell.notice(f"validation F1 {best:.4f}, {best - start:+.4f} against the starting model")
+            self.listener.notice(f"validation F1 {best:.4f}, {best - start:+.4f} against the starting model")
             return True
         self._write_start()
-        self.tell.notice(f"no epoch beat the starting model's validation F1, {start:.4f}: its weights are kept")
+        self.listener.notice(f"no epoch beat the starting model's validation F1, {start:.4f}: its weights are kept")
         return False
 
     def _write_start(self) -> None:
@@ -245,7 +245,7 @@ class Run:
             self._write_start()
         elif not (self.progress.best and self.config.output.exists()):
             self._write(self._validate()[0])
-        self.tell.notice(
+        self.listener.notice(
             f"time is up after step {self.progress.step} of {self.steps}: "
             f"{self.config.output} holds the best so far; run the same command again to go on"
         )

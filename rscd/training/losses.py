@@ -114,7 +114,7 @@ def presence_loss(logits: Tensor, label: Tensor, built: Tensor | None) -> Tensor
     """Cross-entropy of what is there on each date where that is known, and of exactly one of them where it is not.
 
     Where a pixel changed, one date has the thing and the other has not; where it did not, both are alike. So labels
-    of change teach presence too, once something else has told which date is which.
+    of change teach presence too, once something else has taught which date is which.
 
     Args:
         logits: (N, 2, h, w), before and after, at any stride.
@@ -130,8 +130,8 @@ def presence_loss(logits: Tensor, label: Tensor, built: Tensor | None) -> Tensor
     if built is None:
         return entropy
     known = (built != IGNORED).to(full.dtype)
-    told = -(torch.where(built == CHANGED, yes, no) * known).sum() / known.sum().clamp(min=1)
-    return entropy + told
+    of_known = -(torch.where(built == CHANGED, yes, no) * known).sum() / known.sum().clamp(min=1)
+    return entropy + of_known
 
 
 def _judged(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:

@@ -42,7 +42,7 @@ def run_identity(config: TrainConfig, tiles: Sequence[Tile], held_out: Sequence[
 
 
 def data_sha256(tiles: Sequence[Tile]) -> str:
-    """Hash what tells the tiles' contents, wherever their files lie."""
+    """Hash of the tiles' contents, independent of where their files are."""
     entries = {entry for tile in tiles for entry in tile.contents()}
     return hashlib.sha256("\n".join(sorted(entries)).encode()).hexdigest()
 
@@ -184,7 +184,7 @@ class Progress:
     step: int = 0
     """Steps that have been taken."""
     loss_sum: float = 0.0
-    """Sum of losses over the steps of the epoch under way."""
+    """Sum of losses over the steps of the current epoch."""
     best: float = 0.0
     """Best validation F1 so far."""
     start_f1: float | None = None

@@ -1,4 +1,8 @@
-"""Validation: metrics of held-out tiles, and the threshold and temperature they give."""
+"""Validation: metrics of held-out tiles, and the threshold and temperature that they give.
+
+These are chosen on the tiles as they are and as other sensors would see them: fitted to one sensor alone, 0.5 means
+something else on the next one's images.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +67,7 @@ def judge(counts: PixelCounts, kept: tuple[float, float] | None = None) -> Verdi
     temperature = fit_temperature(counts) if kept is None else kept[0]
     scored = calibrated(counts, temperature)
     best = scored.best_threshold() if kept is None else kept[1]
-    threshold = max(best, 1 / P_SCALE)  # the least that a raster can tell from 0
+    threshold = max(best, 1 / P_SCALE)  # the smallest value that a raster stores above 0
     return Verdict(scored.at(threshold), threshold, temperature, scored.calibration_error())
 
 
@@ -164,10 +168,10 @@ def calibrate(
     def counted(*, shifted: bool) -> PixelCounts:
         first = len(tiles) if shifted else 0
 
-        def told(done: int, total: int) -> None:
+        def on_tile(done: int, total: int) -> None:
             progress(first + done, 2 * total)
 
-        return validate(network, tiles, device, bf16, shifted=shifted, progress=told).counts
+        return validate(network, tiles, device, bf16, shifted=shifted, progress=on_tile).counts
 
     clean, shifted = counted(shifted=False), counted(shifted=True)
     if is_little(len(tiles), clean):

@@ -1,6 +1,6 @@
-"""Evidence: what each polygon of the layer ``changes`` says of itself, from the component table alone.
+"""Attributes: what each polygon of the layer ``changes`` says of itself, from the component table alone.
 
-The columns are told once, in ``columns``: the GeoPackage's data dictionary and the report read them from there.
+The columns are defined once, in ``columns``: the GeoPackage's data dictionary and the report read them from there.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ REVIEW_STATES = {"": "not looked at", "accepted": "a change", "rejected": "no ch
 DIRECTIONS = "appeared", "vanished", "replaced", "unclear"
 """What ``direction`` may hold."""
 CLEAR = 0.15
-"""Presence that differs by at least this tells on which date a thing was there (chosen on rendered layouts)."""
+"""Presence that differs by at least this shows on which date a thing was there (chosen on rendered layouts)."""
 THERE = 0.5
 """Presence from which a thing is there."""
 GEOMETRY_METADATA = {"ARROW:extension:name": "geoarrow.wkb"}
@@ -61,12 +61,17 @@ def _real(name: str, title: str, unit: str, meaning: str) -> Column:
     return Column(name, pa.float64(), title, unit, meaning)
 
 
-_DIRECTION = "appeared, vanished, replaced (there on both dates) or unclear; null of a model that does not tell"
-_PRESENT = "Mean probability that the thing is there on the {} date; null of a model that does not tell"
+_DIRECTION = "appeared, vanished, replaced (there on both dates) or unclear; null without a presence head"
+_PRESENT = "Mean probability that the thing is there on the {} date; null without a presence head"
 _SHAPE = (
     Column("id", pa.int64(), "Number", "", "Counts from 1, in the order in which polygons are complete"),
     Column("direction", pa.string(), "Direction", "", _DIRECTION),
-    _real("area_m2", "Area", "m2", "Geodesic area of the changed pixels, whatever was done to the outline"),
+    _real(
+        "area_m2",
+        "Area",
+        "m2",
+        "Geodesic area of the changed pixels, before the outline was simplified",
+    ),
     _real("perimeter_m", "Perimeter", "m", "Geodesic length of all rings of the outline as drawn"),
     _real("compactness", "Compactness", "1", "4 pi area / perimeter^2: 1 is a disc, 0.785 a square"),
     _real("mean_probability", "Mean probability", "0..1", "Mean calibrated probability of its pixels"),
@@ -77,10 +82,10 @@ _SHAPE = (
     _real("valid_fraction", "Seen outline", "0..1", "Share of its pixel outline that faces observable ground"),
     Column("touches_edge", pa.bool_(), "Touches the edge", "", "It reaches the grid's border and may be cut there"),
 )
-_BRIGHTER = "After less before, mean over the model's bands; null where the files differ in dtype"
+_BRIGHTER = "After minus before, mean over the model's bands; null where the files differ in dtype"
 _CHANGE = (
     _real("brightness_change", "Brightness change", "DN", _BRIGHTER),
-    _real("ndvi_change", "NDVI change", "-2..2", "After less before, of mean colours; null without near infrared"),
+    _real("ndvi_change", "NDVI change", "-2..2", "After minus before, of mean colours; null without near infrared"),
     _real("registration_residual_px", "Shift left", "px", "Shift left between the dates; null if not measured"),
     _real("lon", "Longitude", "degree", "Longitude of the outline's centroid, WGS 84"),
     _real("lat", "Latitude", "degree", "Latitude of the outline's centroid, WGS 84"),
@@ -121,7 +126,7 @@ def band_names(contract: Sequence[str], count: int) -> tuple[str, ...]:
     return tuple(f"band_{i + 1}" for i in range(count))
 
 
-class Evidence:
+class Attributes:
     """Makes the columns of complete components.
 
     Args:
@@ -149,7 +154,7 @@ class Evidence:
         self._to_lonlat = Transformer.from_crs(grid.crs, "EPSG:4326", always_xy=True)
 
     @classmethod
-    def of(cls, pair: Pair, bands: Sequence[str], residual: Residual | None) -> Evidence:
+    def of(cls, pair: Pair, bands: Sequence[str], residual: Residual | None) -> Attributes:
         """Of a pair that a model with these bands is shown."""
         nir = ("nir",) * (pair.before.raster.nir is not None)
         names = (*band_names(bands, len(pair.before.raster.bands)), *nir)
@@ -208,7 +213,7 @@ class Evidence:
         return [*before.T, *after.T, brighter, ndvi[1] - ndvi[0]]
 
     def _presence(self, table: ComponentTable) -> DoubleArray:
-        """Mean presence before and after, shape (n, 2); NaN where the model does not tell it."""
+        """Mean presence before and after, shape (n, 2); NaN without a presence head."""
         if table.presence_sum.shape[1] == 0:
             return np.full((len(table), 2), np.nan)
         return np.asarray(table.presence_sum / table.pixels[:, None] / P_SCALE)
@@ -227,7 +232,7 @@ class Evidence:
 
 
 def direction(before: float, after: float) -> str | None:
-    """Whether a thing appeared, vanished or was replaced, by its presence before and after, 0..1; NaN: not told."""
+    """Whether a thing appeared, vanished or was replaced, by its presence before and after, 0..1; NaN: unknown."""
     if not math.isfinite(before + after):
         return None
     if abs(after - before) >= CLEAR:

@@ -47,7 +47,7 @@ class _Pending:
 
 
 class Reshaper:
-    """Gives polygons new outlines so that no two overlap, whatever the order in which they come.
+    """Gives polygons new outlines so that no two overlap, independent of their order.
 
     A polygon keeps its pixel outline if its new one is no valid polygon, or meets the pixel outline or the new
     outline of another polygon in more than points. That depends on the two polygons alone, so a feature is

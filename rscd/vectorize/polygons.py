@@ -1,4 +1,4 @@
-"""Polygons of the changed components, traced band by band and exact to the pixel.
+"""Polygons of the changed components, traced strip by strip and exact to the pixel.
 
 An outline is known from its corners. A corner is a grid point with one *odd quadrant*: of the four pixels
 around it, one alone is changed (a convex corner) or one alone is not (a concave one).
@@ -9,7 +9,7 @@ around it, one alone is changed (a convex corner) or one alone is not (a concave
 
 Along a row of grid points, a component's corners pair up from left to right into its horizontal edges; along
 a column, from top to bottom into its vertical ones. Following these pairs in turn gives the rings. So a
-component that crosses bands needs no union of pieces and leaves no vertex on a seam: its corners wait until
+component that crosses strips needs no union of pieces and leaves no vertex on a seam: its corners wait until
 it is complete.
 """
 
@@ -25,9 +25,9 @@ import shapely
 
 from rscd.core.pixel_area import Ellipsoid
 from rscd.core.runs import keys, runs_of, stacked
-from rscd.core.types import BandRecord, BoolArray, ByteArray, ComponentTable, Grid, IntArray, LongArray, Runs
+from rscd.core.types import BoolArray, ByteArray, ComponentTable, Grid, IntArray, LongArray, Runs, StripRecord
 from rscd.inference.components import ComponentJoiner, Joined, take
-from rscd.vectorize.attributes import Evidence, GeometryArray, feature_schema
+from rscd.vectorize.attributes import Attributes, GeometryArray, feature_schema
 from rscd.vectorize.outline import HoleFiller, Reshaper, metres_per_unit, simplify
 
 FEATURE_SCHEMA = feature_schema()
@@ -75,9 +75,9 @@ class Rings(NamedTuple):
 
 
 class PolygonTracer:
-    """Turns BandRecords, in order, into features with the columns of ``rscd.vectorize.attributes``.
+    """Turns StripRecords, in order, into features with the columns of ``rscd.vectorize.attributes``.
 
-    Memory is bounded by the band and by the corners of the components that are still open. Polygons are those
+    Memory is bounded by the strip and by the corners of the components that are still open. Polygons are those
     of ``rasterio.features.shapes`` with connectivity 4 over the whole mask; exteriors run counter-clockwise
     on the map. Ids count from 1 in the order in which components are complete.
 
@@ -89,7 +89,7 @@ class PolygonTracer:
             unfinished component lies in reach of them. Areas stay those of the pixels.
         fill_holes_m2: Holes smaller than this are filled if nothing lies in them.
         regularize: Bring edges to right angles, likewise; simplified no further.
-        evidence: Makes the columns; default: those of ``FEATURE_SCHEMA``.
+        attributes: Makes the columns; default: those of ``FEATURE_SCHEMA``.
     """
 
     def __init__(
@@ -100,11 +100,11 @@ class PolygonTracer:
         simplify_m: float = 0.0,
         fill_holes_m2: float = 0.0,
         regularize: bool = False,
-        evidence: Evidence | None = None,
+        attributes: Attributes | None = None,
     ) -> None:
         self._grid = grid
         self._min_area_m2 = min_area_m2
-        self._evidence = evidence or Evidence(grid)
+        self._attributes = attributes or Attributes(grid)
         self._joiner = ComponentJoiner()
         place = np.zeros(0, np.int32)
         self._open = Corners(np.zeros(0, np.int64), place, place, np.zeros(0, np.uint8))
@@ -112,23 +112,23 @@ class PolygonTracer:
         self._reshaper = _reshaper(grid, simplify_m, regularize=regularize)
         self._features = 0
 
-    def add(self, record: BandRecord) -> pa.RecordBatch:
-        """Take the next band; returns the features that are complete with it, perhaps none."""
+    def add(self, record: StripRecord) -> pa.RecordBatch:
+        """Take the next strip; returns the features that are complete with it, perhaps none."""
         joined = self._joiner.add(record)
         unfinished = joined.table.bbox[joined.is_open, 0]
         horizon = int(unfinished.min(initial=record.row + record.height))
         return self._advance(joined, record.runs, (record.row, record.height), horizon)
 
     def finish(self) -> pa.RecordBatch:
-        """After the last band: the remaining features."""
+        """After the last strip: the remaining features."""
         below = self._grid.height, 1
         return self._advance(self._joiner.finish(), runs_of(np.zeros((0, 0), bool)), below, np.iinfo(np.int64).max)
 
     def _advance(self, joined: Joined, runs: Runs, place: tuple[int, int], horizon: int) -> pa.RecordBatch:
-        """Take a band: its components, its runs, its first row and height; what is finished above ``horizon``."""
+        """Take a strip: its components, its runs, its first row and height; what is finished above ``horizon``."""
         keep = joined.is_open | (joined.table.area_m2 >= self._min_area_m2)
         waiting = self._open._replace(of=joined.group_of_open[self._open.of])
-        corners = _together([waiting, _band_corners(joined, runs, place, keep)])
+        corners = _together([waiting, _strip_corners(joined, runs, place, keep)])
         corners = corners.pick(keep[corners.of])
         still_open = joined.is_open[corners.of]
         self._open = _renumbered(corners.pick(still_open), joined.is_open)
@@ -158,7 +158,7 @@ class PolygonTracer:
         batches = []
         for start in range(0, max(1, len(table)), _AT_ONCE):
             rows = np.arange(start, min(start + _AT_ONCE, len(table)))
-            batches.append(self._evidence.batch(self._features + 1, take(table, rows), polygons[rows]))
+            batches.append(self._attributes.batch(self._features + 1, take(table, rows), polygons[rows]))
             self._features += len(rows)
         (batch,) = pa.Table.from_batches(batches).combine_chunks().to_batches() if len(batches) > 1 else batches
         return batch
@@ -238,8 +238,8 @@ def find_corners(runs: Runs, of: LongArray, row: int, height: int) -> Corners:
     return _together(parts)
 
 
-def _band_corners(joined: Joined, runs: Runs, place: tuple[int, int], keep: BoolArray) -> Corners:
-    """Corners of kept components at the band's grid points, from its upper seam to above its lower one."""
+def _strip_corners(joined: Joined, runs: Runs, place: tuple[int, int], keep: BoolArray) -> Corners:
+    """Corners of kept components at the strip's grid points, from its upper seam to above its lower one."""
     row, height = place
     above = runs_of(joined.row_above[None] >= 0)
     of = np.concatenate([joined.row_above[above.start], joined.group_of_label[runs.label - 1]])

@@ -15,9 +15,9 @@ from rscd.vectorize.attributes import GeometryArray
 from rscd.vectorize.outline import Reshape
 
 LEAST_IOU = 0.8
-"""A regularised outline with less in common with the pixels than this is not taken."""
+"""Smallest intersection over union of a regularised outline with its pixels; below it the pixel outline stays."""
 PARALLEL_PX = 2.0
-"""Parallel edges less far apart than this are joined, px."""
+"""Parallel edges closer than this are joined, px."""
 TOLERANCE_PX = 1.0
 """Tolerance of the simplification that comes before, px."""
 REACH_PX = 4.0

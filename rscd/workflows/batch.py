@@ -38,11 +38,11 @@ OnPair = Callable[[PairOutcome, int, int], None]
 
 @dataclass(frozen=True)
 class Calls:
-    """What a run of an archive calls on its way."""
+    """Callbacks of a run of an archive."""
 
     on_pair: OnPair = lambda outcome, number, total: None
     """With each outcome."""
-    tell: Callable[[str], None] = lambda line: None
+    notify: Callable[[str], None] = lambda line: None
     """With lines on what is about to happen."""
     progress: Callable[[int, int], None] = lambda done, total: None
     """With steps done and in all, ``PAIR`` a pair."""
@@ -103,7 +103,7 @@ def batch(
     config: BatchConfig,
     *,
     on_pair: OnPair = lambda outcome, number, total: None,
-    tell: Callable[[str], None] = lambda line: None,
+    notify: Callable[[str], None] = lambda line: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> BatchResult:
     """Run what is missing of an archive, and write its summary.
@@ -114,7 +114,7 @@ def batch(
     Args:
         config: Manifest, folder, options.
         on_pair: Called with each outcome.
-        tell: Called with lines on what is about to happen.
+        notify: Called with lines on what is about to happen.
         progress: Called with steps done and in all, ``PAIR`` a pair.
 
     Raises:
@@ -124,9 +124,9 @@ def batch(
         OutputError: The folder, ledger or summary cannot be written.
         Interrupted: By the user, or the scheduler is gone.
     """
-    started, calls = perf_counter(), Calls(on_pair, tell, progress)
+    started, calls = perf_counter(), Calls(on_pair, notify, progress)
     manifest, jobs = _jobs(config)
-    _say(manifest, tell)
+    _say(manifest, notify)
     summary, index = config.output / SUMMARY, config.output / INDEX
     for target in (summary, index):
         check_target(target, overwrite=True)
@@ -134,7 +134,7 @@ def batch(
     with Ledger(config.output) as ledger:
         cut = ledger.expect(jobs)
         todo = sorted(_todo(ledger, jobs), key=lambda job: job.id in cut)  # one that ended the last run comes last
-        tell(f"{several(len(jobs), 'pair')}, {len(jobs) - len(todo)} done already")
+        notify(f"{several(len(jobs), 'pair')}, {len(jobs) - len(todo)} done already")
         chosen = todo[: config.max_pairs]
         try:
             if chosen:
@@ -237,7 +237,7 @@ def _results(
     if config.scheduler is None and config.workers is None and len(visible_gpus(config.detect.device)) < 2:
         yield from one_by_one(jobs, retries=config.retries, on_start=ledger.start, calls=calls)
         return
-    with workers(config.scheduler, config.detect.device, config.workers, config.wait_s, calls.tell) as client:
+    with workers(config.scheduler, config.detect.device, config.workers, config.wait_s, calls.notify) as client:
         yield from completed(client, run_pair, jobs, retries=config.retries, on_start=ledger.start)
 
 
@@ -263,6 +263,6 @@ def one_by_one(
         yield job, result
 
 
-def _say(manifest: Manifest, tell: Callable[[str], None]) -> None:
+def _say(manifest: Manifest, notify: Callable[[str], None]) -> None:
     for note in manifest.notes:
-        tell(note)
+        notify(note)

@@ -19,8 +19,8 @@ from rscd.core.telemetry import Stopwatch, telemetry
 from rscd.core.types import Progress
 from rscd.inference.device import gpu_memory_mb
 from rscd.inference.journal import open_journal, plan_work
-from rscd.inference.strips import Tally, band_records, interruptible
-from rscd.inference.workers import ahead
+from rscd.inference.strips import Tally, interruptible, strip_records
+from rscd.inference.workers import prefetched
 from rscd.model.choice import with_model
 from rscd.options.detect import DetectConfig
 from rscd.output.outputs import Outputs
@@ -29,7 +29,7 @@ from rscd.output.report.page import Report
 from rscd.output.results import Facts, PairFacts, Result
 from rscd.scene.sources import fingerprint
 from rscd.scene.window_stream import read_windows
-from rscd.vectorize.attributes import Evidence
+from rscd.vectorize.attributes import Attributes
 from rscd.workflows.setup import Model, Settings
 from rscd.workflows.split import detect_split
 
@@ -45,16 +45,16 @@ def detect(
 ) -> Result:
     """Map what changed between two GeoTIFFs.
 
-    Finished bands are kept until all is published: run again, and a run that ended goes on, to the same result.
+    Finished strips are kept until all is published: run again, and a run that ended goes on, to the same result.
 
     Args:
         config: Inputs, outputs and options.
         model: A model from ``load_model``, for use on many pairs; default: ``config.model`` is loaded.
-        scheduler: Address of a Dask scheduler whose workers see the same files: they share the bands. ``model`` and
-            ``interrupt`` are for this process alone.
-        progress: Called after each band.
+        scheduler: Address of a Dask scheduler whose workers see the same files: they share the strips. ``model``
+            and ``interrupt`` are for this process alone.
+        progress: Called after each strip.
         on_start: Called with lines on device, model and its terms, and what is resumed, before the first window.
-        interrupt: Called before each batch and after each band; what it raises ends the run there.
+        interrupt: Called before each batch and after each strip; what it raises ends the run there.
 
     Raises:
         UsageError: An option out of range, or an output that exists.
@@ -81,15 +81,15 @@ def detect(
         pair, plan, contract, threshold = run.pair, run.plan, run.contract, run.threshold
         prepared, device = run.prepared, run.predictor.device
         asked = contract.threshold if config.threshold is None else config.threshold
-        journal = open_journal(folder, plan, run.key, resume=config.resume, tell=on_start)
+        journal = open_journal(folder, plan, run.key, resume=config.resume, notify=on_start)
         work = plan_work(plan, threshold, journal=journal, all_pixels=config.report is not None)
         areas, tally, report = PixelAreas(pair.grid), Tally(resumed=len(journal)), Report(config.report, pair.grid)
-        records = band_records(
-            ahead(report.watch(watch.each("read", read_windows(pair, plan, work.read)))),
+        records = strip_records(
+            prefetched(report.watch(watch.each("read", read_windows(pair, plan, work.read)))),
             plan,
             interruptible(watch.call("forward", run.forward), interrupt),
             batch_size=run.predictor.batch_size,
-            lanes=run.predictor.lanes,
+            workers=run.predictor.workers,
             presence=run.predictor.presence,
             threshold=threshold,
             grid=pair.grid,
@@ -109,14 +109,14 @@ def detect(
             ran = {"batch_size": run.predictor.batch_size, "bands_resumed": tally.resumed}
             return provenance(started, seen, config, folder=folder, **about, run=ran | asdict(run.predictor.faults))
 
-        def on_band(done: int, total: int) -> None:
+        def on_strip(done: int, total: int) -> None:
             progress(done, total)
             interrupt()
 
         smallest = contract.minimum_m2(gsd_m(pair.grid))
         minimum = smallest if config.min_area_m2 is None else config.min_area_m2
         origin = origin_of(config, seen, (config.probability or config.output).parent)
-        with closing(ahead(watch.each("bands", records))) as stream:
+        with closing(prefetched(watch.each("strips", records))) as stream:
             written = outputs.write(
                 stream,
                 pair.grid,
@@ -124,15 +124,15 @@ def detect(
                 minimum_m2=smallest,
                 provenance=facts,
                 publication=publication,
-                progress=on_band,
-                evidence=Evidence.of(pair, contract.bands, prepared.residuals_px),
+                progress=on_strip,
+                attributes=Attributes.of(pair, contract.bands, prepared.residuals_px),
                 report=report,
                 watch=watch,
                 outside=pair.outside_aoi if pair.aoi is not None else None,
                 run={"model": asdict(contract), "threshold": asked, "min_area_m2": minimum} | origin,
             )
         cost, found = telemetry(watch, gpu_memory_mb(device)), PairFacts.of(prepared)
-        told = Facts(
+        shown = Facts(
             written,
             asked,
             cost,
@@ -142,7 +142,7 @@ def detect(
             title=config.title,
             dates=config.dates or prepared.inspection.days,
         )
-        report.write(told, publication)
+        report.write(shown, publication)
         interrupt()
         written = outputs.publish(written, publication, discard_reviews=config.discard_reviews)
         journal.close(keep=config.keep_journal)

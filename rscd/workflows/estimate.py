@@ -1,4 +1,4 @@
-"""What an archive would take, from the headers of its files and one batch through the network: nothing is run."""
+"""Estimated time of an archive, from the headers of its files and one timed batch; no pair is run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TRIALS = 2
 
 @dataclass(frozen=True)
 class PairEstimate:
-    """What a pair's headers tell."""
+    """What the headers of a pair give."""
 
     id: str
     """Its name."""

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Case:
-    """A labelled map: what a model says of a tile or a scene, and what is so."""
+    """Prediction and ground truth of a tile or a scene."""
 
     name: str
     """Its path."""
@@ -51,7 +51,7 @@ def evaluate(
     model: tuple[nn.Module, Contract] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
-    """Map labelled tiles and scenes with a model, through the stages of ``detect``, and compare.
+    """Map labelled tiles and scenes with a model, with the stages of ``detect``, and compare.
 
     Args:
         config: Data and options.
@@ -78,7 +78,7 @@ def evaluate(
         objects += matched
         least.add(case.least_px)
         progress(len(scenes), len(tiles) + len(pairs))
-    told = Evaluation(
+    evaluation = Evaluation(
         model=f"{mapper.contract.name} {mapper.contract.version}",
         threshold=mapper.contract.threshold if config.threshold is None else config.threshold,
         minimum_px=(min(least), max(least)),
@@ -87,8 +87,8 @@ def evaluate(
         scenes=tuple(scenes),
     )
     if config.output is not None:
-        write_pictures(config.output, total.everywhere, told)
-    return told
+        write_pictures(config.output, total.everywhere, evaluation)
+    return evaluation
 
 
 def _mapper(config: EvaluateConfig, model: tuple[nn.Module, Contract]) -> Mapper:

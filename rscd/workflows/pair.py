@@ -22,7 +22,7 @@ def run_pair(
     job: PairJob,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> PairOutcome:
-    """Detect one pair, in whatever process this is called.
+    """Detect one pair, in the calling process.
 
     What the pair, the options or the model are refused for comes back as an outcome, for another try would end
     the same way; anything else is raised.

@@ -19,11 +19,11 @@ from rscd.core.grid import gsd_m, moved, pixel
 from rscd.core.lock import locked
 from rscd.core.pixel_area import PixelAreas
 from rscd.core.publish import Publication
-from rscd.core.types import BandRecord, ByteArray, FloatArray, Grid, Progress, Window
-from rscd.inference.components import band_record, threshold_value
+from rscd.core.types import ByteArray, FloatArray, Grid, Progress, StripRecord, Window
+from rscd.inference.components import strip_record, threshold_value
 from rscd.inference.journal import Work
-from rscd.inference.strips import band_records
-from rscd.inference.workers import ahead
+from rscd.inference.strips import strip_records
+from rscd.inference.workers import prefetched
 from rscd.options.detect import PolygonsConfig
 from rscd.options.pair import PairConfig
 from rscd.output.outputs import Outputs
@@ -35,7 +35,7 @@ from rscd.scene.prepare import prepare
 from rscd.scene.sources import fingerprint
 from rscd.scene.window_stream import read_windows
 from rscd.scene.windows import WindowPlan
-from rscd.vectorize.attributes import Evidence
+from rscd.vectorize.attributes import Attributes
 
 MINIMUM_PX = 4
 """Smallest polygon in px, where neither the options nor the raster say one."""
@@ -109,7 +109,7 @@ def polygons(
         ExitStack() as stack,
     ):
         source = _source(kept, images, threshold_value(asked), stack)
-        stream = stack.enter_context(closing(ahead(source.records)))
+        stream = stack.enter_context(closing(prefetched(source.records)))
         written = outputs.write(
             stream,
             kept.grid,
@@ -118,7 +118,7 @@ def polygons(
             provenance=facts,
             publication=publication,
             progress=progress,
-            evidence=source.evidence,
+            attributes=source.attributes,
         )
         return outputs.publish(written, publication, discard_reviews=config.discard_reviews)
 
@@ -128,9 +128,9 @@ def _images(kept: KeptProbability, folder: Path, on_start: Callable[[str], None]
     try:
         return pair_of(kept.run, folder)
     except (KeyError, TypeError, ValueError):
-        on_start("the raster does not say what it was made from: the polygons do not tell what the images show")
+        on_start("the raster does not say what it was made from: the polygons get no attributes of the images")
     except DataError as error:
-        on_start(f"{error.problem}: the polygons do not tell what the images show")
+        on_start(f"{error.problem}: the polygons get no attributes of the images")
     return None
 
 
@@ -138,18 +138,18 @@ def _images(kept: KeptProbability, folder: Path, on_start: Callable[[str], None]
 class _Source:
     """Where polygons come from."""
 
-    records: Iterable[BandRecord]
+    records: Iterable[StripRecord]
     """All rows, in order."""
     areas: PixelAreas
     """Of the raster's pixels."""
-    evidence: Evidence | None = None
+    attributes: Attributes | None = None
     """What the images add, where they are read."""
 
 
 def _source(kept: KeptProbability, images: PairConfig | None, threshold: int, stack: ExitStack) -> _Source:
     """Records of the raster's rows; with sums of what the images show, where there are such.
 
-    With images all goes as in ``detect`` with bands that were finished with another threshold.
+    With images all goes as in ``detect`` with strips that were finished with another threshold.
 
     Raises:
         DataError: The images cannot be read.
@@ -158,7 +158,7 @@ def _source(kept: KeptProbability, images: PairConfig | None, threshold: int, st
     areas, shape = PixelAreas(kept.grid), kept.grid.shape
     if images is None:
         plain = (
-            band_record(i, row, values, threshold=threshold, grid_shape=shape, pixel_areas=areas)
+            strip_record(i, row, values, threshold=threshold, grid_shape=shape, pixel_areas=areas)
             for i, (row, values) in enumerate(kept.strips())
         )
         return _Source(plain, areas)
@@ -167,17 +167,17 @@ def _source(kept: KeptProbability, images: PairConfig | None, threshold: int, st
     prepared = prepare(stack.enter_context(open_pair(images, contract.bands)), contract, images)
     pair = replace(prepared.pair, crop=_part(prepared.pair.full, kept.grid))
     plan = WindowPlan.on(pair.full, pair.crop, STRIP, 0)
-    bands = range(plan.rows.count)
-    work = Work(bands, frozenset(), tuple(bands), _Strips(kept, plan, areas))
-    windows = ahead(read_windows(pair, plan, work.read))
-    records = band_records(
+    strips = range(plan.rows.count)
+    work = Work(strips, frozenset(), tuple(strips), _Strips(kept, plan, areas))
+    windows = prefetched(read_windows(pair, plan, work.read))
+    records = strip_records(
         windows, plan, _never, batch_size=1, threshold=threshold, grid=kept.grid, areas=areas, work=work
     )
-    return _Source(records, areas, Evidence.of(pair, contract.bands, prepared.residuals_px))
+    return _Source(records, areas, Attributes.of(pair, contract.bands, prepared.residuals_px))
 
 
 class _Strips:
-    """The raster's rows, as bands of a plan that an earlier run had finished."""
+    """The raster's rows, as strips of a plan that an earlier run had finished."""
 
     def __init__(self, kept: KeptProbability, plan: WindowPlan, areas: PixelAreas) -> None:
         self._kept, self._plan, self._areas = kept, plan, areas
@@ -185,16 +185,16 @@ class _Strips:
     def __contains__(self, index: object) -> bool:
         return True
 
-    def __getitem__(self, index: int) -> BandRecord:
-        """The rows of a band, its components not yet looked at: no pixel reaches the threshold."""
-        start, stop = self._plan.rows.band(index)
+    def __getitem__(self, index: int) -> StripRecord:
+        """The rows of a strip, its components not yet looked at: no pixel reaches the threshold."""
+        start, stop = self._plan.rows.strip(index)
         values, shape = self._kept.rows(start, stop), self._kept.grid.shape
-        return band_record(index, start, values, threshold=UNREACHED, grid_shape=shape, pixel_areas=self._areas)
+        return strip_record(index, start, values, threshold=UNREACHED, grid_shape=shape, pixel_areas=self._areas)
 
     def tail(self, index: int) -> None:
         """Nothing is left to blend."""
 
-    def keep(self, record: BandRecord, tail: FloatArray) -> None:
+    def keep(self, record: StripRecord, tail: FloatArray) -> None:
         """Nothing is kept."""
 
 

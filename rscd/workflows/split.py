@@ -1,7 +1,7 @@
-"""One scene over many workers: each finishes a stretch of its bands into the shared journal, and one merges them.
+"""One scene over many workers: each finishes a stretch of its strips into the shared journal, and one merges them.
 
-The journal lies beside the output, where all workers must see it. A band's bytes depend on inputs, model, options,
-device type, threads and batch size alone; all that is in the journal's key, and a worker that comes to another key
+The journal lies beside the output, where all workers must see it. A strip's bytes depend on inputs, model, options,
+device type, threads and batch size alone; all that is in the journal's key, and a worker that computes another key
 is refused. So the result has the bytes that one such worker alone would have made.
 """
 
@@ -24,8 +24,8 @@ from rscd.core.pixel_area import PixelAreas
 from rscd.core.publish import write_durably
 from rscd.core.types import Progress
 from rscd.inference.journal import Journal, Work, differences, open_journal, plain_key, read_key
-from rscd.inference.strips import band_records, interruptible
-from rscd.inference.workers import ahead
+from rscd.inference.strips import interruptible, strip_records
+from rscd.inference.workers import prefetched
 from rscd.jobs.schedule import WAIT_S, completed, slots, workers
 from rscd.model.catalog import DEFAULT
 from rscd.model.choice import with_model
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 Detect = Callable[..., Result]
 """``rscd.detect``."""
 
-LEAST_BANDS = 16
+LEAST_STRIPS = 16
 """A stretch is cut no shorter, unless a slot would stay empty: each forwards a row of windows of the one above."""
 MOST_STRETCHES = 4
 """Stretches a slot, at most."""
@@ -64,8 +64,8 @@ class Scene:
 class Start:
     """What the first worker found."""
 
-    bands: int
-    """Bands of the scene."""
+    strips: int
+    """Strips of the scene."""
     missing: tuple[int, ...]
     """Those that are not finished."""
     pixels: int
@@ -82,8 +82,8 @@ class Stretch:
 
     scene: Scene
     """The scene."""
-    bands: range
-    """Bands to finish."""
+    strips: range
+    """Strips to finish."""
     token: str
     """Of this run: when the journal no longer has it, the worker stops."""
 
@@ -101,7 +101,7 @@ def detect_split(
     Args:
         config: Inputs, outputs and options.
         scheduler: Address of a Dask scheduler.
-        detect: The function that runs a pair on one machine; a worker calls it once all bands are finished.
+        detect: The function that runs a pair on one machine; a worker calls it once all strips are finished.
         progress: Called after each stretch.
         on_start: Called with lines on device, model and its terms before the first window.
 
@@ -119,7 +119,7 @@ def detect_split(
     path, contract = trained_model(config.model or DEFAULT)
     config = dataclasses.replace(config, model=str(path.absolute()))
     scene = Scene(config, contract.sha256)
-    with workers(scheduler, wait_s=WAIT_S, tell=on_start) as client:
+    with workers(scheduler, wait_s=WAIT_S, notify=on_start) as client:
         with locked(config.output) as folder:
             start: Start = _one(client, begin, scene)
             scene = dataclasses.replace(scene, config=dataclasses.replace(config, batch_size=start.batch_size))
@@ -132,15 +132,15 @@ def detect_split(
 
 
 def _finish(client: Client, start: Start, scene: Scene, token: str, progress: Progress) -> None:
-    """Have all missing bands finished."""
+    """Have all missing strips finished."""
     left = len(start.missing)
-    stretches = [Stretch(scene, bands, token) for bands in cut(start.missing, slots(client))]
+    stretches = [Stretch(scene, strips, token) for strips in cut(start.missing, slots(client))]
     with closing(completed(client, finish, stretches, retries=1)) as events:
         for stretch, result in events:
             if isinstance(result, BaseException):
                 raise result
-            left -= len(stretch.bands)
-            progress(start.pixels * (start.bands - left) // start.bands, start.pixels)
+            left -= len(stretch.strips)
+            progress(start.pixels * (start.strips - left) // start.strips, start.pixels)
 
 
 def _one(client: Client, function: Callable[[Scene], Any], scene: Scene) -> Any:  # noqa: ANN401
@@ -164,21 +164,21 @@ def _token(folder: Path) -> Iterator[str]:
 
 
 def cut(missing: tuple[int, ...], places: int) -> list[range]:
-    """Cut bands into stretches of neighbours: as many as there are places, or some more if they stay long.
+    """Cut strips into stretches of neighbours: as many as there are places, or some more if they stay long.
 
     Args:
-        missing: Bands, ascending.
+        missing: Strips, ascending.
         places: Workers that can be at work at once.
     """
-    shares = max(1, places) * max(1, min(MOST_STRETCHES, len(missing) // (max(1, places) * LEAST_BANDS)))
+    shares = max(1, places) * max(1, min(MOST_STRETCHES, len(missing) // (max(1, places) * LEAST_STRIPS)))
     longest = max(1, -(-len(missing) // shares))
     stretches: list[range] = []
-    for band in missing:
+    for strip in missing:
         last = stretches[-1] if stretches else range(0)
-        if len(last) in (0, longest) or last.stop != band:
-            stretches.append(range(band, band + 1))
+        if len(last) in (0, longest) or last.stop != strip:
+            stretches.append(range(strip, strip + 1))
         else:
-            stretches[-1] = range(last.start, band + 1)
+            stretches[-1] = range(last.start, strip + 1)
     return stretches
 
 
@@ -189,23 +189,23 @@ def begin(scene: Scene) -> Start:
         RscdError: As ``detect``.
     """
     with _open(scene) as run:
-        told: list[str] = []
+        notes: list[str] = []
         journal = open_journal(
-            run_folder(scene.config.output), run.plan, run.key, resume=scene.config.resume, tell=told.append
+            run_folder(scene.config.output), run.plan, run.key, resume=scene.config.resume, notify=notes.append
         )
         missing = tuple(k for k in range(run.plan.rows.count) if k not in journal)
         height, width = run.pair.grid.shape
         return Start(
-            bands=run.plan.rows.count,
+            strips=run.plan.rows.count,
             missing=missing,
             pixels=height * width,
             batch_size=run.predictor.batch_size,
-            lines=(*run.lines, *told),
+            lines=(*run.lines, *notes),
         )
 
 
 def finish(stretch: Stretch) -> int:
-    """On a worker: put the missing bands of a stretch into the journal; how many there were.
+    """On a worker: put the missing strips of a stretch into the journal; how many there were.
 
     Raises:
         Interrupted: The run that wants them is over.
@@ -218,28 +218,28 @@ def finish(stretch: Stretch) -> int:
         with suppress(OSError, ValueError):
             if json.loads((folder / SPLIT_NAME).read_bytes()) == stretch.token:
                 return
-        raise Interrupted("the run that wanted these bands is over")
+        raise Interrupted("the run that wanted these strips is over")
 
     with _open(stretch.scene) as run:
         _agree(run, folder)
         interrupt()
         plan = run.plan
-        journal = Journal(folder, plan, stretch.bands)
-        missing = [k for k in stretch.bands if k not in journal]
+        journal = Journal(folder, plan, stretch.strips)
+        missing = [k for k in stretch.strips if k not in journal]
         # Rows above are forwarded again, for another worker may take their tails away at any time.
         forwarded = plan.rows.completing(missing)
-        with closing(ahead(read_windows(run.pair, plan, sorted(forwarded)))) as rows:
-            records = band_records(
+        with closing(prefetched(read_windows(run.pair, plan, sorted(forwarded)))) as rows:
+            records = strip_records(
                 rows,
                 plan,
                 interruptible(run.forward, interrupt),
                 batch_size=run.predictor.batch_size,
-                lanes=run.predictor.lanes,
+                workers=run.predictor.workers,
                 presence=run.predictor.presence,
                 threshold=run.threshold,
                 grid=run.pair.grid,
                 areas=PixelAreas(run.pair.grid),
-                work=Work(stretch.bands, forwarded, tuple(sorted(forwarded)), journal),
+                work=Work(stretch.strips, forwarded, tuple(sorted(forwarded)), journal),
             )
             for _ in records:
                 interrupt()
@@ -247,7 +247,7 @@ def finish(stretch: Stretch) -> int:
 
 
 def merge(detect: Detect, scene: Scene) -> Result:
-    """On a worker: detect, with all bands in the journal.
+    """On a worker: detect, with all strips in the journal.
 
     Raises:
         RscdError: As ``detect``.

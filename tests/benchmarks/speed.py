@@ -27,7 +27,7 @@ from rscd.core.contract import Contract
 from rscd.inference.device import choose_device
 from rscd.inference.predictor import Predictor
 from rscd.inference.tune import tune
-from rscd.inference.workers import in_lanes
+from rscd.inference.workers import in_workers
 from rscd.model.checkpoint import build_network
 from rscd.model.network import normalisation
 from rscd.scene.raster import Raster
@@ -73,7 +73,7 @@ def forward_alone(model, plan: WindowPlan, device: str = "cpu") -> Callable[[boo
     def forward(side_by_side: bool) -> None:
         passes = range(plan.rows.count * -(-plan.cols.count // predictor.batch_size))
         if side_by_side:
-            for _ in in_lanes(lambda _: predictor(*pair), passes, predictor.lanes, 8):
+            for _ in in_workers(lambda _: predictor(*pair), passes, predictor.workers, 8):
                 pass
         else:
             for _ in passes:

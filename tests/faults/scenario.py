@@ -25,12 +25,12 @@ from rscd.output.results import Result
 TERMS = {"window": 64, "overlap": 16, "threshold": 0.6, "trained_on": "nothing"}
 STAND_IN = Pointwise(), Contract("stand-in", "1", "lite", 8, (0.0,) * 3, (1.0,) * 3, **TERMS)
 HEIGHT, WIDTH = 400, 260
-BANDS, COLUMNS = 9, 6
+STRIPS, COLUMNS = 9, 6
 """Bands of the scene, and windows of each."""
-MOST_FORWARDED = (BANDS + 1) * COLUMNS + 2 * (4 + 2) + 4
+MOST_FORWARDED = (STRIPS + 1) * COLUMNS + 2 * (4 + 2) + 4
 """Windows that a run which was ended and the one that goes on may forward together: the scene's, and what is lost.
 
-Lost are a band that is being labelled and kept, and beyond it three batches that are begun, one that waits and one
+Lost are a strip that is being labelled and kept, and beyond it three batches that are begun, one that waits and one
 that is blended; of six columns, every other batch is of two.
 """
 WATCHDOG_S = 300
@@ -38,7 +38,7 @@ WATCHDOG_S = 300
 
 
 def make_pair(folder: Path) -> tuple[Path, Path]:
-    """Blobs that run over windows and bands, a nodata corner."""
+    """Blobs that run over windows and strips, a nodata corner."""
     folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(5)
     before = rng.integers(60, 120, (3, HEIGHT, WIDTH), dtype=np.uint8)

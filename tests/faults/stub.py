@@ -19,7 +19,7 @@ import torch
 
 import rscd.core.publish as publish
 import rscd.inference.journal as journal
-import rscd.inference.strips as bands
+import rscd.inference.strips as strips
 import rscd.output.probability as probability
 import rscd.output.vector.geopackage as geopackage
 import rscd.vectorize.polygons as polygons
@@ -90,7 +90,7 @@ def count_windows(call):
 
 def wrap() -> None:
     Predictor.__call__ = count_windows(Predictor.__call__)
-    around(bands._Band, "record", before="blended")
+    around(strips._Strip, "record", before="blended")
     around(journal, "write_durably", before="tail-written")
     around(journal.Journal, "keep", before="keep", after="kept")
     around(journal.Journal, "close", before="placed", after="journal-removed")
@@ -109,7 +109,7 @@ def wrap() -> None:
     replace = Path.replace
 
     def announced(self: Path, target: Path):
-        name = "replace-band" if target.suffix in (".band", ".json") else "replace"
+        name = "replace-strip" if target.suffix in (".strip", ".json") else "replace"
         point(name)
         done = replace(self, target)
         point(name + "d")

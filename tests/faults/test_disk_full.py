@@ -6,20 +6,20 @@ import dataclasses
 
 import pytest
 
-from faults.scenario import BANDS, Case, same_result, start_stub
+from faults.scenario import STRIPS, Case, same_result, start_stub
 
 POINTS = [
     ("keep", 3, ("000002.tail", "changes.gpkg"), 2),
-    ("tail-written", 4, ("000002.band", "changes.gpkg"), 2),  # the first was journal.json's
-    ("cog", 1, ("p.tif",), BANDS),
-    ("gpkg", 1, ("p.tif", "changes.gpkg"), BANDS),
-    ("gpkg-layers", 1, ("p.tif", "changes.gpkg"), BANDS),
-    ("report", 1, ("report.html",), BANDS),
-    ("publish", 1, ("published.json",), BANDS),
+    ("tail-written", 4, ("000002.strip", "changes.gpkg"), 2),  # the first was journal.json's
+    ("cog", 1, ("p.tif",), STRIPS),
+    ("gpkg", 1, ("p.tif", "changes.gpkg"), STRIPS),
+    ("gpkg-layers", 1, ("p.tif", "changes.gpkg"), STRIPS),
+    ("report", 1, ("report.html",), STRIPS),
+    ("publish", 1, ("published.json",), STRIPS),
 ]
-"""Where the disk becomes full: a point of the stub's and which time, the file that the error names, bands kept.
+"""Where the disk becomes full: a point of the stub's and which time, the file that the error names, strips kept.
 
-The GeoPackage is begun with the first polygons, while bands are kept. It is ended at the same time as the raster,
+The GeoPackage is begun with the first polygons, while strips are kept. It is ended at the same time as the raster,
 and where both fail the raster is named; by the GeoPackage's points that may be done already."""
 
 

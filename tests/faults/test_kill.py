@@ -7,18 +7,24 @@ import random
 import pytest
 
 from faults.conftest import TODAY, sample
-from faults.scenario import BANDS, MOST_FORWARDED, Case, features_of, raster_of, same_result
+from faults.scenario import MOST_FORWARDED, STRIPS, Case, features_of, raster_of, same_result
 
-MIDDLE = range(3, BANDS - 1)
+MIDDLE = range(3, STRIPS - 1)
 """Bands that are neither among the first nor the last."""
 PHASES = {
-    "first band": [("forward", range(1, 3)), ("blended", [1]), ("keep", [1]), ("replace-band", [2]), ("kept", [1])],
-    "middle": [
-        ("forward", range(5, 2 * BANDS - 2)),
-        *((name, MIDDLE) for name in ("keep", "replace-band", "kept", "traced")),
+    "first strip": [
+        ("forward", range(1, 3)),
+        ("blended", [1]),
+        ("keep", [1]),
+        ("replace-strip", [2]),
+        ("kept", [1]),
     ],
-    "seam tail": [("blended", MIDDLE), ("tail-written", MIDDLE), ("replace-bandd", MIDDLE)],
-    "COG": [("cog-rows", [BANDS]), *((name, [1]) for name in ("cog", "cog-copy", "cog-copied", "cog-verified"))],
+    "middle": [
+        ("forward", range(5, 2 * STRIPS - 2)),
+        *((name, MIDDLE) for name in ("keep", "replace-strip", "kept", "traced")),
+    ],
+    "seam tail": [("blended", MIDDLE), ("tail-written", MIDDLE), ("replace-stripd", MIDDLE)],
+    "COG": [("cog-rows", [STRIPS]), *((name, [1]) for name in ("cog", "cog-copy", "cog-copied", "cog-verified"))],
     "GPKG": [(name, [1]) for name in ("gpkg", "gpkg-layers", "gpkg-style", "gpkg-described", "gpkg-checked")],
     "replace": [("publish", [1]), ("recorded", [1]), ("replace", [1, 2, 3]), ("replaced", [2, 3]), ("placed", [1])],
 }

@@ -13,7 +13,7 @@ import rasterio
 import torch
 from conftest import Pointwise, utm_grid, write_image
 
-from faults.scenario import BANDS, COLUMNS, STAND_IN, Case, features_of, make_pair, same_result
+from faults.scenario import COLUMNS, STAND_IN, STRIPS, Case, features_of, make_pair, same_result
 from rscd import detect
 from rscd.core.errors import OutputError, RscdError
 from rscd.model.registry import load_model
@@ -86,7 +86,7 @@ def test_with_another_model_or_input_it_is_told_and_begun_anew(kept):
     for model in (warmer, (Shifted(), STAND_IN[1])):
         result, told = again(kept, model)
         assert any("anew" in line and "model differs" in line for line in told)
-        assert (result.bands_resumed, result.windows) == (0, BANDS * COLUMNS)
+        assert (result.bands_resumed, result.windows) == (0, STRIPS * COLUMNS)
     pixels = rasterio.open(kept.after).read()
     stat = kept.after.stat()
     write_image(kept.after, pixels[:, ::-1].copy(), utm_grid(*pixels.shape[1:]), nodata=0)
@@ -98,20 +98,20 @@ def test_with_another_model_or_input_it_is_told_and_begun_anew(kept):
     assert any("anew" in line and "before.modified_ns" in line for line in told)
     result, told = again(kept, resume=False)
     assert any("--no-resume" in line for line in told)
-    assert result.windows == BANDS * COLUMNS
+    assert result.windows == STRIPS * COLUMNS
     result, told = again(kept)
-    assert (result.windows, result.bands_resumed) == (0, BANDS)
+    assert (result.windows, result.bands_resumed) == (0, STRIPS)
 
 
-@pytest.mark.row("corrupt band in the journal")
-def test_a_corrupt_band_is_computed_again(kept, whole):
+@pytest.mark.row("corrupt strip in the journal")
+def test_a_corrupt_strip_is_computed_again(kept, whole):
     for k, damage in ((2, lambda b: b[:-9]), (5, lambda b: b[:99] + bytes([b[99] ^ 1]) + b[100:])):
-        path = kept.journal / f"{k:06}.band"
+        path = kept.journal / f"{k:06}.strip"
         path.write_bytes(damage(path.read_bytes()))
     result, told = again(kept)
-    assert "changes.gpkg.rscd: 2 damaged bands computed again" in told
+    assert "changes.gpkg.rscd: 2 damaged strips computed again" in told
     assert result.windows == 4 * COLUMNS  # each with the windows above that reach into it
-    assert result.bands_resumed == BANDS - 2
+    assert result.bands_resumed == STRIPS - 2
     same_result(kept, whole)
 
 
@@ -128,7 +128,7 @@ RESHAPED = [
 def test_another_threshold_or_shape_forwards_nothing(kept, pair, tmp_path):
     for i, options in enumerate(RESHAPED):
         result, _ = again(kept, **options)
-        assert (result.windows, result.bands_resumed) == (0, BANDS)
+        assert (result.windows, result.bands_resumed) == (0, STRIPS)
         fresh = Case(*pair, tmp_path / str(i), {"report": None})
         fresh.folder.mkdir()
         fresh.run(**options)
@@ -139,7 +139,7 @@ def test_another_threshold_or_shape_forwards_nothing(kept, pair, tmp_path):
     assert report.stat().st_size > 10_000
 
 
-@pytest.mark.row("batch 1 against 32, threads 1 against 8, other band heights")
+@pytest.mark.row("batch 1 against 32, threads 1 against 8, other strip heights")
 @pytest.mark.faults
 def test_batch_and_threads_agree_within_a_step(pair, tmp_path):
     model, before = load_model("buildings"), torch.get_num_threads()
@@ -156,9 +156,9 @@ def test_batch_and_threads_agree_within_a_step(pair, tmp_path):
     assert max(np.abs(values[0] - other).max() for other in values) <= 1
 
 
-@pytest.mark.row("batch 1 against 32, threads 1 against 8, other band heights")
+@pytest.mark.row("batch 1 against 32, threads 1 against 8, other strip heights")
 @pytest.mark.faults
-def test_band_heights_agree_within_a_step(pair, whole, tmp_path):
+def test_strip_heights_agree_within_a_step(pair, whole, tmp_path):
     values = rasterio.open(whole.outputs[1]).read(1).astype(int)
     for window, overlap in [(32, 0), (96, 32), (96, 80), (416, 16)]:
         case = Case(*pair, tmp_path, {"report": None, "overwrite": True, "window": window, "overlap": overlap})

@@ -14,7 +14,7 @@ import torch
 from conftest import Pointwise
 
 import rscd.scene.window_stream
-from faults.scenario import BANDS, COLUMNS, STAND_IN, Case, same_result
+from faults.scenario import COLUMNS, STAND_IN, STRIPS, Case, same_result
 from rscd import detect
 from rscd.core.errors import DataError, Interrupted
 
@@ -46,7 +46,7 @@ class Failing(Pointwise):
 
 
 def goes_on(case: Case, whole: Case) -> None:
-    kept = len([*case.journal.glob("*.band")]) if case.journal.exists() else 0
+    kept = len([*case.journal.glob("*.strip")]) if case.journal.exists() else 0
     assert [name for name in case.listing() if name != case.journal.name] == []
     result = case.run()
     assert result.bands_resumed == kept
@@ -54,7 +54,7 @@ def goes_on(case: Case, whole: Case) -> None:
 
 
 @pytest.mark.row("a thread that raises")
-@pytest.mark.parametrize("nth", [1, 5, 2 * BANDS])
+@pytest.mark.parametrize("nth", [1, 5, 2 * STRIPS])
 def test_the_network_raises(pair, whole, tmp_path, nth):
     case = Case(*pair, tmp_path)
     with pytest.raises(ValueError, match="boom"):
@@ -81,7 +81,7 @@ def test_the_reader_raises(pair, whole, tmp_path, monkeypatch, nth):
 
 
 @pytest.mark.row("a thread that raises")
-@pytest.mark.parametrize("nth", [1, 4, BANDS])
+@pytest.mark.parametrize("nth", [1, 4, STRIPS])
 def test_the_consumer_raises(pair, whole, tmp_path, nth):
     case, calls = Case(*pair, tmp_path), iter(range(1, 1000))
 
@@ -102,8 +102,8 @@ def test_a_device_that_is_gone_leaves_a_journal_to_go_on_from(pair, whole, tmp_p
         detect(case.config(), model=(Failing(8, lost), STAND_IN[1]))
     assert caught.value.exit_code == 5
     result = case.run()
-    assert result.bands_resumed == 3  # two batches a band
-    assert 7 * 3 + result.windows <= (BANDS + 1) * COLUMNS
+    assert result.bands_resumed == 3  # two batches a strip
+    assert 7 * 3 + result.windows <= (STRIPS + 1) * COLUMNS
     same_result(case, whole)
 
 
@@ -117,7 +117,7 @@ def test_a_batch_out_of_memory_is_halved_and_stands_in_the_provenance(pair, whol
 
     case = Case(*pair, tmp_path)
     result = detect(case.config(), model=(Small(), STAND_IN[1]))
-    assert result.windows == BANDS * COLUMNS
+    assert result.windows == STRIPS * COLUMNS
     ours, theirs = (rasterio.open(c.outputs[1]).read(1).astype(int) for c in (case, whole))
     assert np.abs(ours - theirs).max() <= 1
     told = json.loads(pyogrio.read_info(case.output, layer="changes")["layer_metadata"]["run"])

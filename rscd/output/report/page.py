@@ -16,11 +16,11 @@ import pyarrow as pa
 
 from rscd.core.grid import gsd_m, name_of
 from rscd.core.publish import Publication, writing
-from rscd.core.types import BandRecord, Grid
+from rscd.core.types import Grid, StripRecord
 from rscd.output.report import sections
 from rscd.output.report.pictures import Previews
 from rscd.output.report.sections import fill, shares
-from rscd.output.report.statistics import Digest, svg_paths
+from rscd.output.report.statistics import PolygonStatistics, svg_paths
 from rscd.output.results import Facts
 from rscd.output.vector.style import STEPS
 from rscd.scene.window_stream import WindowInput
@@ -33,21 +33,21 @@ class Report:
     """Looks on while a run goes, and makes the page in the end.
 
     Args:
-        path: HTML file to write; with None, nothing is gathered but the digest's counts.
+        path: HTML file to write; with None, nothing is gathered but the statistics's counts.
         grid: The common grid.
     """
 
     def __init__(self, path: Path | None, grid: Grid) -> None:
-        self.path, self.digest = path, Digest(drawn=path is not None)
+        self.path, self.statistics = path, PolygonStatistics(drawn=path is not None)
         self._grid = grid
         self._previews = Previews(grid) if path is not None else None
 
     def watch(self, inputs: Iterator[WindowInput]) -> Iterator[WindowInput]:
-        """Pass the windows of both dates through, and keep small pictures of them."""
+        """Yield the windows of both dates unchanged, and keep small pictures of them."""
         return inputs if self._previews is None else self._previews.watch(inputs)
 
-    def note(self, record: BandRecord) -> None:
-        """Take a band's probabilities in."""
+    def note(self, record: StripRecord) -> None:
+        """Take a strip's probabilities in."""
         if self._previews is not None:
             self._previews.note(record)
 
@@ -59,19 +59,19 @@ class Report:
         """
         if self.path is None or self._previews is None:
             return
-        page = report_html(self._grid, self._previews, self.digest, facts)
+        page = report_html(self._grid, self._previews, self.statistics, facts)
         with writing(self.path):
             publication.beside(self.path).write_text(page, encoding="utf-8")
 
 
-def report_html(grid: Grid, previews: Previews, digest: Digest, facts: Facts) -> str:
+def report_html(grid: Grid, previews: Previews, statistics: PolygonStatistics, facts: Facts) -> str:
     """The page as text."""
-    data = _map_data(grid, previews, digest, facts)
+    data = _map_data(grid, previews, statistics, facts)
     before, after = previews.pictures()
-    names = {role: Path(str(told["path"])).name for role, told in facts.provenance["inputs"].items()}
+    names = {role: Path(str(known["path"])).name for role, known in facts.provenance["inputs"].items()}
     model = facts.provenance.get("model", {})
     seen = facts.written.observed_km2 + facts.written.not_observable_km2  # within the area of interest
-    result = sections.headline(digest, facts)
+    result = sections.headline(statistics, facts)
     headline = facts.title or result
     place = f"{grid.width:,} x {grid.height:,} px of {gsd_m(grid):.2f} m, {name_of(grid)}"
     values = {
@@ -80,21 +80,23 @@ def report_html(grid: Grid, previews: Previews, digest: Digest, facts: Facts) ->
         "before_tag": escape(" ".join(("before", facts.dates[0])).strip()),
         "after_tag": escape(" ".join(("after", facts.dates[1])).strip()),
         "headline": escape(headline),
-        "lead": escape((f"{result}. " if facts.title else "") + sections.lead(digest, facts, seen)),
-        "cards": sections.cards(digest, facts),
+        "lead": escape((f"{result}. " if facts.title else "") + sections.lead(statistics, facts, seen)),
+        "cards": sections.cards(statistics, facts),
         "verdict": escape(facts.pair.verdict),
         "verdict_reason": escape(facts.pair.reason),
         "verdict_class": facts.pair.level if facts.pair.level in ("good", "warn", "bad") else "",
         "before": before,
         "after": after,
         "probability": previews.probability(),
-        "legend": sections.legend(digest),
-        "drawn": escape(sections.drawn(len(data["paths"]), digest.polygons)),
+        "legend": sections.legend(statistics),
+        "drawn": escape(sections.drawn(len(data["paths"]), statistics.polygons)),
         "hint": escape(data["hint"]),
         "shift_toggle": sections.shift_toggle(facts.pair),
         "shift_words": sections.shift_words(facts.pair),
-        "charts": sections.charts(digest),
-        "table_title": f"The {min(sections.LISTED, digest.polygons)} largest" if digest.polygons else "Polygons",
+        "charts": sections.charts(statistics),
+        "table_title": f"The {min(sections.LISTED, statistics.polygons)} largest"
+        if statistics.polygons
+        else "Polygons",
         "table": sections.table(data),
         "stages": shares(facts.cost.stages_s, facts.cost.wall_s),
         "run": sections.run(facts, model),
@@ -117,20 +119,20 @@ def _script_json(value: object) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _map_data(grid: Grid, previews: Previews, digest: Digest, facts: Facts) -> dict[str, Any]:
+def _map_data(grid: Grid, previews: Previews, statistics: PolygonStatistics, facts: Facts) -> dict[str, Any]:
     """What the page's script draws: sizes, outlines, evidence, shifts."""
-    largest = digest.largest()
+    largest = statistics.largest()
     schema = largest.schema.names[:-1] if largest is not None else []
     bands = [name.removeprefix("before_") for name in schema if name.startswith("before_")]
-    told = columns(bands)
+    known = columns(bands)
     swatches = set(bands) >= set(_COLOURS)
-    index = {column.name: k for k, column in enumerate(told)}
+    index = {column.name: k for k, column in enumerate(known)}
     paths = svg_paths(largest["geometry"], grid, previews.factor) if largest is not None else []
     return {
         "size": previews.size,
         "paths": paths,
         "rows": _rows(largest, len(paths)),
-        "columns": [[c.title, sections.plain_unit(c.unit), not (swatches and _is_colour(c.name))] for c in told],
+        "columns": [[c.title, sections.plain_unit(c.unit), not (swatches and _is_colour(c.name))] for c in known],
         "colours": [
             [f"Mean colour {date}", [index[f"{date}_{band}"] for band in _COLOURS]]
             for date in ("before", "after")
@@ -141,7 +143,7 @@ def _map_data(grid: Grid, previews: Previews, digest: Digest, facts: Facts) -> d
         "steps": [[low, colour] for low, _, colour in STEPS],
         "shifts": [[value / previews.factor for value in shift] for shift in facts.pair.shifts],
         "hint": "Point at a polygon to see its evidence." if paths else "There is no polygon to show.",
-        "all_columns": told,
+        "all_columns": known,
     }
 
 

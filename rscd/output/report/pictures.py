@@ -1,4 +1,9 @@
-"""Small pictures: of both dates and the probabilities for the report, and quicklooks."""
+"""Small pictures: of both dates and the probabilities for the report, and quicklooks.
+
+Those of the report are gathered while the images are read: nothing is read twice. A cell of the picture is k x
+k pixels. Its colour is the mean of at least 4 x 4 of them, evenly spread, or of all if they are fewer; its
+probability is the largest of all k x k, so that no change is lost. Memory is that of the picture.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +17,7 @@ import shapely
 from PIL import Image, ImageDraw
 
 from rscd.core.publish import publishing
-from rscd.core.types import NOT_OBSERVABLE, P_SCALE, BandRecord, BoolArray, ByteArray, FloatArray, Grid, ImageArray
+from rscd.core.types import NOT_OBSERVABLE, P_SCALE, BoolArray, ByteArray, FloatArray, Grid, ImageArray, StripRecord
 from rscd.output.vector.style import STEPS
 from rscd.scene.window_stream import WindowInput
 
@@ -104,7 +109,7 @@ class Previews:
         self._largest = np.zeros(self.size[::-1], np.uint8)
 
     def watch(self, inputs: Iterable[WindowInput]) -> Iterator[WindowInput]:
-        """Pass the windows of both dates through, and take their cells in."""
+        """Yield the windows of both dates unchanged, and add their cells to the pictures."""
         for window in inputs:
             part, cell = window.in_cell, window.cell
             self._eight_bits &= window.before.dtype == window.after.dtype == np.uint8
@@ -112,8 +117,8 @@ class Previews:
             self._dates[1].add(cell.row, cell.col, window.after[:, *part], window.after_valid[part])
             yield window
 
-    def note(self, record: BandRecord) -> None:
-        """Take a band's probabilities in; each once, in any order."""
+    def note(self, record: StripRecord) -> None:
+        """Take a strip's probabilities in; each once, in any order."""
         values = np.where(record.probability == NOT_OBSERVABLE, 0, record.probability)
         cells = np.arange(record.row, record.row + record.height) // self.factor
         first_of_cell = np.flatnonzero(np.diff(cells, prepend=-1))

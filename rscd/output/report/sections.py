@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from rscd.output.report.statistics import AREA_BINS, AREA_STEPS, PROBABILITY_BINS, Digest, nice_m2
+from rscd.output.report.statistics import AREA_BINS, AREA_STEPS, PROBABILITY_BINS, PolygonStatistics, nice_m2
 from rscd.output.results import Facts, PairFacts
 from rscd.output.vector.style import STEPS
 from rscd.vectorize.attributes import DIRECTIONS, Column
@@ -73,8 +73,8 @@ def histogram(
         parts.append(f'<text x="{x:.1f}" y="{base + 14}" text-anchor="{anchor}" {text}>{escape(name)}</text>')
     middle = _LEFT + wide / 2
     parts.append(f'<text x="{middle}" y="{_HEIGHT - 4}" text-anchor="middle" {text}>{escape(axis)}</text>')
-    told = f"{title}: {sum(counts):,} polygons, at most {most:,} in a bar" if any(counts) else f"{title}: none"
-    head = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(told)}">'
+    label = f"{title}: {sum(counts):,} polygons, at most {most:,} in a bar" if any(counts) else f"{title}: none"
+    head = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(label)}">'
     return f"<figure><figcaption>{escape(title)}</figcaption>{head}{''.join(parts)}</svg></figure>"
 
 
@@ -97,50 +97,51 @@ READ_ERRORS = 100
 """So many of the blocks that could not be read are listed; all are in the vector file's provenance."""
 
 
-def headline(digest: Digest, facts: Facts) -> str:
+def headline(statistics: PolygonStatistics, facts: Facts) -> str:
     """The result in one line."""
     if not facts.written.observed_km2:
         return "Nothing could be compared"
-    if not digest.polygons:
+    if not statistics.polygons:
         return "No change found"
-    return f"{digest.polygons:,} place{'s' * (digest.polygons > 1)} changed, {nice_m2(digest.area_m2)} in all"
+    places = f"{statistics.polygons:,} place{'s' * (statistics.polygons > 1)}"
+    return f"{places} changed, {nice_m2(statistics.area_m2)} in all"
 
 
-def lead(digest: Digest, facts: Facts, seen: float) -> str:
+def lead(statistics: PolygonStatistics, facts: Facts, seen: float) -> str:
     """A sentence or two below it; ``seen`` is the area of the grid, km2."""
     if not facts.written.observed_km2:
         return "No ground is shown by both dates: see what could not be observed, and why, in the input files."
-    share = digest.area_m2 / 1e6 / facts.written.observed_km2
-    told = f"{share:.2%} of the {nice_m2(facts.written.observed_km2 * 1e6)} that both dates show."
+    share = statistics.area_m2 / 1e6 / facts.written.observed_km2
+    text = f"{share:.2%} of the {nice_m2(facts.written.observed_km2 * 1e6)} that both dates show."
     if facts.written.not_observable_km2:
         hidden = facts.written.not_observable_km2 / seen
         area = nice_m2(facts.written.not_observable_km2 * 1e6)
-        told += f" {area} ({hidden:.1%}) could not be compared; it is hatched grey."
+        text += f" {area} ({hidden:.1%}) could not be compared; it is hatched grey."
     if facts.written.outside_aoi_km2:
-        told += f" {nice_m2(facts.written.outside_aoi_km2 * 1e6)} of the picture lie outside the area of interest."
-    if digest.directions:
-        told += f" {directions(digest)}."
+        text += f" {nice_m2(facts.written.outside_aoi_km2 * 1e6)} of the picture lie outside the area of interest."
+    if statistics.directions:
+        text += f" {directions(statistics)}."
     else:
-        told += " A polygon says that something changed there, not what it was or became."
-    return told + " Look before you act."
+        text += " A polygon says that something changed there, not what it was or became."
+    return text + " Look before you act."
 
 
-def directions(digest: Digest) -> str:
+def directions(statistics: PolygonStatistics) -> str:
     """How many polygons appeared, vanished, were replaced or are unclear: ``12 appeared, 3 vanished``."""
-    return ", ".join(f"{digest.directions[way]:,} {way}" for way in DIRECTIONS if digest.directions[way])
+    return ", ".join(f"{statistics.directions[way]:,} {way}" for way in DIRECTIONS if statistics.directions[way])
 
 
-def cards(digest: Digest, facts: Facts) -> str:
+def cards(statistics: PolygonStatistics, facts: Facts) -> str:
     """The headline numbers."""
     outside = facts.written.outside_aoi_km2
-    mean = f"{digest.weighted_p / digest.area_m2:.0%}" if digest.area_m2 else "-"
+    mean = f"{statistics.weighted_p / statistics.area_m2:.0%}" if statistics.area_m2 else "-"
     numbers = [
-        (f"{digest.polygons:,}", "changed places"),
-        (nice_m2(digest.area_m2), "changed area"),
+        (f"{statistics.polygons:,}", "changed places"),
+        (nice_m2(statistics.area_m2), "changed area"),
         (mean, "mean probability, by area"),
         (nice_m2(facts.written.observed_km2 * 1e6), "seen by both dates"),
         (nice_m2(facts.written.not_observable_km2 * 1e6), "not observable"),
-        (f"{digest.on_edge:,}", "places cut by the edge"),
+        (f"{statistics.on_edge:,}", "places cut by the edge"),
         *([(nice_m2(outside * 1e6), "outside the area of interest")] if outside else []),
     ]
     return number_cards(numbers)
@@ -151,13 +152,13 @@ def plain_unit(unit: str) -> str:
     return {"1": "", "0..1": "", "-2..2": "", "degree": "°", "m2": "m²"}.get(unit, unit)
 
 
-def legend(digest: Digest) -> str:
+def legend(statistics: PolygonStatistics) -> str:
     """What the colours on the map mean."""
     keys = "".join(
         f'<span class="key" style="background:rgb({colour})"></span>{low:.2f} to {high:.2f}'
         for low, high, colour in STEPS
     )
-    ways = "".join(f'<span class="key {way}"></span>{way}' for way in DIRECTIONS if digest.directions[way])
+    ways = "".join(f'<span class="key {way}"></span>{way}' for way in DIRECTIONS if statistics.directions[way])
     outlines = f" Outline:{ways}." if ways else ""
     return f'Mean probability:{keys}<span class="key unseen"></span>not shown by that date.{outlines}'
 
@@ -187,22 +188,26 @@ def shift_words(pair: PairFacts) -> str:
     )
 
 
-def charts(digest: Digest) -> str:
+def charts(statistics: PolygonStatistics) -> str:
     """Histograms of sizes and of mean probabilities."""
     sizes = [f"{nice_m2(low)} to {nice_m2(high)}" for low, high in pairwise(AREA_BINS)]
-    used = [i for i, count in enumerate(digest.areas) if count]
+    used = [i for i, count in enumerate(statistics.areas) if count]
     first = max(0, (min(used) if used else 0) // AREA_STEPS * AREA_STEPS)
     last = min(len(sizes), -(-(max(used) + 1 if used else 12) // AREA_STEPS) * AREA_STEPS)
     marks = range(first, last + 1, AREA_STEPS)
     ticks = [((i - first) / (last - first), nice_m2(AREA_BINS[i])) for i in marks]
-    low = min(int(digest.probabilities.nonzero()[0].min(initial=20)), 20)
+    low = min(int(statistics.probabilities.nonzero()[0].min(initial=20)), 20)
     bounds = PROBABILITY_BINS[low:]
     named = [f"{a:.3f} to {b:.3f}" for a, b in pairwise(bounds)]
     span = 1 - bounds[0]
     tenths = [((t / 10 - bounds[0]) / span, f"{t / 10:.1f}") for t in range(11) if t / 10 >= bounds[0] - 1e-9]
-    areas = digest.areas[first:last].tolist()
+    areas = statistics.areas[first:last].tolist()
     return histogram("How large the places are", "area", areas, sizes[first:last], ticks) + histogram(
-        "How sure the model is", "mean probability of a polygon", digest.probabilities[low:].tolist(), named, tenths
+        "How sure the model is",
+        "mean probability of a polygon",
+        statistics.probabilities[low:].tolist(),
+        named,
+        tenths,
     )
 
 
@@ -245,29 +250,29 @@ def _cell(name: str, value: float | str | None) -> str:
 
 def run(facts: Facts, model: Mapping[str, Any]) -> str:
     """Inputs, cost, model contract, options and versions."""
-    told, cost = facts.provenance, facts.cost
+    metadata, cost = facts.provenance, facts.cost
     run = {
-        "device": f"{told.get('device', '')} {facts.precision}".strip(),
+        "device": f"{metadata.get('device', '')} {facts.precision}".strip(),
         "wall time": f"{cost.wall_s:.1f} s",
         "device busy": f"{cost.device_busy:.0%} of the wall time",
         "peak memory": f"{cost.peak_memory_mb:,.0f} MB",
         "GPU memory": "-" if cost.gpu_memory_mb is None else f"{cost.gpu_memory_mb:,.0f} MB",
         "threshold": f"p >= {facts.threshold:.4g}",
         "smallest polygon": f"{facts.written.min_area_m2:.3g} m2",
-        "started": told.get("started", ""),
-        "ended": told.get("ended", ""),
+        "started": metadata.get("started", ""),
+        "ended": metadata.get("ended", ""),
     }
     keys = ("name", "version", "encoder", "class_name", "gsd_m", "bands", "threshold", "trained_on", "licence")
     inputs = {
         role: f"{Path(file['path']).name} ({file['bytes']:,} bytes, sha256 {str(file['sampled_sha256'])[:16]})"
-        for role, file in told["inputs"].items()
+        for role, file in metadata["inputs"].items()
     }
     groups = {
         "Inputs": inputs,
         "Cost": run,
         "Model contract": {key: model[key] for key in keys if key in model},
-        "Options": {k: _named(k, v) for k, v in told.get("options", {}).items() if v not in (None, "", False)},
-        "Versions": told.get("versions", {}),
+        "Options": {k: _named(k, v) for k, v in metadata.get("options", {}).items() if v not in (None, "", False)},
+        "Versions": metadata.get("versions", {}),
     }
     if facts.written.read_errors:
         groups["Blocks that could not be read and were masked"] = {
@@ -295,10 +300,10 @@ def _text(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def terms(told: Sequence[Column]) -> str:
+def terms(columns: Sequence[Column]) -> str:
     """Names, units and meanings of the columns."""
     rows = "".join(
-        f"<tr><td>{escape(c.title)}</td><td>{escape(c.unit)}</td><td>{escape(c.meaning)}</td></tr>" for c in told
+        f"<tr><td>{escape(c.title)}</td><td>{escape(c.unit)}</td><td>{escape(c.meaning)}</td></tr>" for c in columns
     )
     head = "<tr><th>Name</th><th>Unit</th><th>Meaning</th></tr>"
     return f'<table class="terms"><thead>{head}</thead><tbody>{rows}</tbody></table>'

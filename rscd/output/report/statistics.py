@@ -1,4 +1,4 @@
-"""A digest of all polygons for the report, gathered as they come: counts, histograms, and the largest ones."""
+"""Statistics of all polygons for the report, gathered as they come: counts, histograms, and the largest ones."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ PROBABILITY_BINS = np.linspace(0, 1, 41)
 
 
 @dataclass
-class Digest:
-    """What the report tells of the polygons; memory does not grow with their number."""
+class PolygonStatistics:
+    """Statistics of the polygons, for the report; memory does not grow with their number."""
 
     drawn: bool = True
     """Whether somebody will draw them: only then the largest ones are kept."""
@@ -40,7 +40,7 @@ class Digest:
     on_edge: int = 0
     """How many touch the grid's border."""
     directions: Counter[str] = field(default_factory=Counter)
-    """How many appeared, vanished, were replaced, or are unclear; none of a model that does not tell."""
+    """How many appeared, vanished, were replaced, or are unclear; empty without a presence head."""
     areas: LongArray = field(default_factory=lambda: np.zeros(len(AREA_BINS) - 1, dtype=np.int64))
     """Counts in ``AREA_BINS``."""
     probabilities: LongArray = field(default_factory=lambda: np.zeros(len(PROBABILITY_BINS) - 1, dtype=np.int64))

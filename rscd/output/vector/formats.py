@@ -62,7 +62,7 @@ def write_vectors(
     if path.suffix.lower() == ".gpkg":
         write_geopackage(path, grid, changes, extent, provenance=provenance, publication=publication)
         return
-    beside, told, main = (publication.beside(each) for each in (*siblings(path), path))
+    beside, metadata, main = (publication.beside(each) for each in (*siblings(path), path))
     with changes.reader() as stream, vector_writing(path):
         _write(main, stream, grid, "Polygon", "changes")
     with vector_writing(path):
@@ -70,7 +70,7 @@ def write_vectors(
         area = extent.batch()
         _write(beside, pa.RecordBatchReader.from_batches(area.schema, [area]), grid, "MultiPolygon", "extent")
         _check(beside, 1)
-        told.write_text(json.dumps(dict(provenance()), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        metadata.write_text(json.dumps(dict(provenance()), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
 def _write(path: Path, stream: pa.RecordBatchReader, grid: Grid, kind: str, layer: str) -> None:

@@ -21,7 +21,7 @@ from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
 from rscd.core.pixel_area import PixelAreas
 from rscd.core.publish import Publication, writing
 from rscd.core.runs import labelled, overlaps, runs_of
-from rscd.core.types import NOT_OBSERVABLE, SLAB, BandRecord, BoolArray, Grid
+from rscd.core.types import NOT_OBSERVABLE, SLAB, BoolArray, Grid, StripRecord
 from rscd.output.vector.features import FeatureStream
 from rscd.output.vector.style import changes_qml, extent_qml
 from rscd.vectorize.attributes import GEOMETRY_METADATA, REVIEW_STATES, Column, columns
@@ -110,7 +110,7 @@ class ObservedExtent:
     """What was observed: its area, exact, and its polygon, on a coarse mask of at most 2048 x 2048 cells.
 
     A cell counts as observed if any of its pixels is, so the polygon covers all that was observed and at most
-    a cell more; where everything was observed, it is the grid's own rectangle. What was not is told apart: a date
+    a cell more; where everything was observed, it is the grid's own rectangle. What was not is split: a date
     does not show it, or it lies outside the area of interest.
     """
 
@@ -124,9 +124,9 @@ class ObservedExtent:
         rows, cols = (-(-n // self._factor) for n in grid.shape)
         self._cells = np.zeros((rows, cols), dtype=np.bool_)
 
-    def add(self, record: BandRecord) -> None:
-        """Take a band; each once, in any order."""
-        for start in range(0, record.height, SLAB):  # for masks take as much memory as the band
+    def add(self, record: StripRecord) -> None:
+        """Take a strip; each once, in any order."""
+        for start in range(0, record.height, SLAB):  # for masks take as much memory as the strip
             self._add(record.probability[start : start + SLAB] != NOT_OBSERVABLE, record.row + start)
 
     def _add(self, observed: BoolArray, row: int) -> None:

@@ -317,11 +317,11 @@ def _partner(review: _Review, new: sqlite3.Connection, *, pairs: bool) -> _Match
 
 
 def _update(new: sqlite3.Connection, fid: int, values: dict[str, Any]) -> None:
-    told = {name: value for name, value in values.items() if value not in (None, "")}
-    if told:
-        _add_columns(new, LAYER, told)
-        listed = ", ".join(f'"{name}" = ?' for name in told)
-        new.execute(f'UPDATE "{LAYER}" SET {listed} WHERE fid = ?', (*told.values(), fid))
+    given = {name: value for name, value in values.items() if value not in (None, "")}
+    if given:
+        _add_columns(new, LAYER, given)
+        listed = ", ".join(f'"{name}" = ?' for name in given)
+        new.execute(f'UPDATE "{LAYER}" SET {listed} WHERE fid = ?', (*given.values(), fid))
 
 
 def _add_columns(new: sqlite3.Connection, layer: str, values: dict[str, Any]) -> None:

@@ -1,4 +1,9 @@
-"""Batches of crops. What sample number n is depends on the seed and n alone: any run can begin at any step."""
+"""Crops in batches: from labelled tiles, rendered scenes, and pairs of images of a single date.
+
+Of a single date, with all things of the class outlined, two different places change where exactly one of them
+has the thing; they differ everywhere else too, so a network learns to look for the thing. One place in two
+lights has no change.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +43,7 @@ class OneDate:
         self.files = [pair for folder in folders for pair in _files(folder)]
 
     def pair(self, size: int, scale: tuple[float, float], rng: Generator) -> tuple[Crop, str]:
-        """Draw a pair of ``size`` px at zooms from ``scale``, and tell where it is from.
+        """Draw a pair of ``size`` px at zooms from ``scale``, and say where it is from.
 
         Raises:
             DataError: A file cannot be read, or is not as it should be.
@@ -135,7 +140,7 @@ class Batches:
                 yield Batch(before, after, label, names, _built(crops))
 
     def sample(self, number: int) -> tuple[Crop, str]:
-        """Make sample ``number`` of the run, and tell where it is from."""
+        """Make sample ``number`` of the run, and say where it is from."""
         rng = np.random.default_rng((self.config.seed, SAMPLE, number))
         config, kind = self.config, rng.random()
         if kind < config.simulated:

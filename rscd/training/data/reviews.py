@@ -72,8 +72,8 @@ def detected_from(path: Path, aoi: Path | None) -> PairConfig:
     """
     other = f"or name them: --pair BEFORE AFTER '{path}'"
     try:
-        told = pyogrio.read_info(path, layer=LAYER)["layer_metadata"] or {}
-        origin = {name: json.loads(told[name]) for name in ("inputs", "options")}
+        metadata = pyogrio.read_info(path, layer=LAYER)["layer_metadata"] or {}
+        origin = {name: json.loads(metadata[name]) for name in ("inputs", "options")}
         return replace(pair_of(origin, path.parent), aoi=aoi)
     except (*UNREADABLE, KeyError, TypeError, ValueError) as error:
         remedy = "give a GeoPackage that rscd detect wrote, " + other

@@ -1,7 +1,7 @@
 """Labelled tiles: what any of them can do, and those that lie in folders ``A/``, ``B/`` and ``label/``.
 
 The folders are found under the names that data sets give them (LEVIR-CD, WHU-CD, CLCD, S2Looking, CDD ...). Which
-tiles are for what is told by ``list/train.txt``, ``list/val.txt``, ``list/test.txt``, or by folders ``train/``,
+tiles are for what is given by ``list/train.txt``, ``list/val.txt``, ``list/test.txt``, or by folders ``train/``,
 ``val/``, ``test/`` that each hold the three. Nothing here needs GDAL.
 """
 
@@ -76,7 +76,7 @@ class Tile(Protocol):
         """The values that the label's file holds; none where polygons are burnt."""
 
     def contents(self) -> list[str]:
-        """Lines that tell what is in it, whatever folder it lies in: equal for equal tiles."""
+        """Lines that identify its contents, independent of its folder: equal for equal tiles."""
 
     def gsd_m(self) -> float | None:
         """Its ground sample distance in m, where that is known."""
@@ -124,10 +124,10 @@ class FolderTile:
         """
         sizes = [_size(path) for path in self.paths]
         if len(set(sizes)) > 1:
-            told = ", ".join(
+            shown = ", ".join(
                 f"{n} {w} x {h}" for n, (w, h) in zip(("before", "after", "label"), sizes, strict=True)
             )
-            raise DataError(f"sizes differ: {told} px", path=self.label, remedy="cut all three to one size")
+            raise DataError(f"sizes differ: {shown} px", path=self.label, remedy="cut all three to one size")
         label = read_image(self.label, "L")
         check_values(np.unique(label), self.label)
         return (label > 0).astype(np.uint8)
@@ -168,15 +168,15 @@ def check_values(values: np.ndarray, path: Path) -> None:
     """
     odd = sorted(set(values.tolist()) - {0, 1, 255})
     if odd:
-        told = ", ".join(f"{value:g}" for value in odd[:5]) + (" ..." if len(odd) > 5 else "")
+        shown = ", ".join(f"{value:g}" for value in odd[:5]) + (" ..." if len(odd) > 5 else "")
         remedy = "use 0 for unchanged and 1 or 255 for changed; a label saved as JPEG must be made anew"
-        raise DataError(f"label values {told} beyond 0, 1 and 255", path=path, remedy=remedy)
+        raise DataError(f"label values {shown} beyond 0, 1 and 255", path=path, remedy=remedy)
 
 
 def scene_of(stem: str) -> str:
-    """The scene that a tile was cut from, where its name tells: what is before its numbers of row and column.
+    """The scene that a tile was cut from, by its name: what is before its numbers of row and column.
 
-    Trailing numbers go as long as a number is left that can tell scenes apart: ``train_12_0_3`` and
+    Trailing numbers go as long as a number is left that can distinguish scenes: ``train_12_0_3`` and
     ``train_12_r256_c512`` are of ``train_12``, and ``train_12`` is a scene itself.
     """
     short = stem

@@ -88,21 +88,21 @@ BINS = 15
 PRECISION_RECALL, RELIABILITY, SCENES = "precision_recall.png", "reliability.png", "scenes.csv"
 
 
-def write_pictures(folder: Path, counts: PixelCounts, told: Evaluation) -> None:
+def write_pictures(folder: Path, counts: PixelCounts, evaluation: Evaluation) -> None:
     """Write the three files into a folder, which is made if it is not there.
 
     Raises:
         OutputError: One could not be written.
     """
     table = io.StringIO()
-    writer = csv.DictWriter(table, list(asdict(told.total)), lineterminator="\n")
+    writer = csv.DictWriter(table, list(asdict(evaluation.total)), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(asdict(scene) for scene in (*told.scenes, told.total))
+    writer.writerows(asdict(scene) for scene in (*evaluation.scenes, evaluation.total))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, figure in (
-            (PRECISION_RECALL, precision_recall(counts, told)),
-            (RELIABILITY, reliability(counts, told)),
+            (PRECISION_RECALL, precision_recall(counts, evaluation)),
+            (RELIABILITY, reliability(counts, evaluation)),
         ):
             with publishing(folder / name) as temporary:
                 figure.savefig(temporary, dpi=120, format="png")
@@ -113,7 +113,7 @@ def write_pictures(folder: Path, counts: PixelCounts, told: Evaluation) -> None:
         raise OutputError(f"could not be written ({error})", path=folder, remedy=remedy) from error
 
 
-def precision_recall(counts: PixelCounts, told: Evaluation) -> Figure:
+def precision_recall(counts: PixelCounts, evaluation: Evaluation) -> Figure:
     """Precision over recall of pixels, with the threshold in use and lines of equal F1."""
     figure, axes = _square("Recall", "Precision")
     precision, recall = counts.curve()
@@ -125,14 +125,14 @@ def precision_recall(counts: PixelCounts, told: Evaluation) -> Figure:
         axes.plot(r[inside], p[inside], color="0.85", linewidth=0.8)
         axes.annotate(f"F1 {f1}", (1.0, f1 / (2 - f1)), color="0.6", fontsize=7, ha="right", va="bottom")
     axes.plot(recall, precision, color="#c03000")
-    words = f"p >= {told.threshold:.3f}: F1 {told.total.f1:.3f}"
-    axes.plot(told.total.recall, told.total.precision, "o", color="#202020", label=words)
+    words = f"p >= {evaluation.threshold:.3f}: F1 {evaluation.total.f1:.3f}"
+    axes.plot(evaluation.total.recall, evaluation.total.precision, "o", color="#202020", label=words)
     axes.legend(loc="lower left")
-    axes.set_title(f"{told.model}, pixels; average precision {told.average_precision:.3f}", fontsize=9)
+    axes.set_title(f"{evaluation.model}, pixels; average precision {evaluation.average_precision:.3f}", fontsize=9)
     return figure
 
 
-def reliability(counts: PixelCounts, told: Evaluation) -> Figure:
+def reliability(counts: PixelCounts, evaluation: Evaluation) -> Figure:
     """Share of changed pixels over the probability that the model gave; the diagonal is perfect."""
     figure, axes = _square("Calibrated probability", "Share that is changed")
     said, found, pixels = counts.reliability(BINS)
@@ -141,7 +141,7 @@ def reliability(counts: PixelCounts, told: Evaluation) -> Figure:
     axes.plot(said[some], found[some], "o-", color="#c03000")
     share = np.log10(np.maximum(pixels, 1)) / max(np.log10(max(int(pixels.max()), 2)), 1e-9)
     axes.bar((np.arange(BINS) + 0.5) / BINS, 0.25 * share, width=0.9 / BINS, color="#4060a0", alpha=0.25)
-    axes.set_title(f"{told.model}, pixels; ECE {told.total.ece:.4f} (bars: log of pixels)", fontsize=9)
+    axes.set_title(f"{evaluation.model}, pixels; ECE {evaluation.total.ece:.4f} (bars: log of pixels)", fontsize=9)
     return figure
 
 

@@ -1,4 +1,4 @@
-"""Probability maps of labelled tiles and pairs, through the very stages that ``detect`` uses."""
+"""Probability maps of labelled tiles and pairs, made by the same stages as in ``detect``."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from rscd.core.contract import Contract
 from rscd.core.pixel_area import PixelAreas
 from rscd.core.types import ByteArray, Grid
 from rscd.inference.predictor import Predictor, fit_to, window_on_grid
-from rscd.inference.strips import band_records
-from rscd.inference.workers import ahead
+from rscd.inference.strips import strip_records
+from rscd.inference.workers import prefetched
 from rscd.scene.prepare import Prepared
 from rscd.scene.window_stream import WindowInput, read_windows, windows_in_memory
 from rscd.scene.windows import WindowPlan
@@ -62,7 +62,7 @@ class Mapper:
             raise prepared.refusal
         prepared = self.framed(prepared)
         plan = WindowPlan.on(prepared.pair.full, prepared.pair.crop, *self._sides(prepared.factor))
-        with closing(ahead(read_windows(prepared.pair, plan))) as windows:
+        with closing(prefetched(read_windows(prepared.pair, plan))) as windows:
             return self._values(windows, plan, prepared.pair.grid, prepared.factor)
 
     def framed(self, prepared: Prepared) -> Prepared:
@@ -80,12 +80,12 @@ class Mapper:
         # a batch never spans two rows of windows and is padded: a large one would be mostly padding on small tiles
         predictor = copy.copy(self.predictor)
         predictor.batch_size = min(predictor.batch_size, plan.cols.count)
-        records = band_records(
+        records = strip_records(
             windows,
             plan,
             fit_to(predictor, self.window, factor),
             batch_size=predictor.batch_size,
-            lanes=predictor.lanes,
+            workers=predictor.workers,
             presence=predictor.presence,
             threshold=self.threshold,
             grid=grid,

@@ -62,7 +62,7 @@ class SceneScore:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What ``rscd evaluate`` tells."""
+    """The result of ``rscd evaluate``."""
 
     model: str
     """Name and version."""
