@@ -87,8 +87,11 @@ def plan_rows(found: BatchPlan) -> list[tuple[str, str]]:
 
 
 def _run(config: BatchConfig, *, as_json: bool, quiet: bool) -> None:
+    from rscd.inference.device import own_process
     from rscd.workflows.batch import PAIR
     from rscd.workflows.batch import batch as run
+
+    own_process(config.detect.device)
 
     def report(outcome: PairOutcome, number: int, total: int) -> None:
         what = several(outcome.polygons, "change") if outcome.state == "done" else f"FAILED: {outcome.error}"

@@ -25,10 +25,12 @@ def demo(
 ) -> None:
     """Render a before and an after image, detect the change, and compare with what was built."""
     with exit_codes():
+        from rscd.inference.device import own_process
         from rscd.options.detect import DetectConfig
         from rscd.workflows.demo import render_pair, score
         from rscd.workflows.detect import detect
 
+        own_process(device)
         quiet = quiet or as_json
         say(f"rendering a place of seed {seed} into {output} ...", quiet=quiet)
         place = render_pair(output, seed)

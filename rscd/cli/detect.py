@@ -61,7 +61,10 @@ def _run(config: DetectConfig, scheduler: str | None, *, quiet: bool) -> Result:
         say(line, quiet=quiet)
 
     with megapixels("detect", quiet=quiet) as progress:
+        from rscd.inference.device import own_process
         from rscd.workflows.detect import detect as run
+
+        own_process(config.device)
 
         with stopping() as interrupt:
             return run(config, scheduler=scheduler, progress=progress, on_start=announce, interrupt=interrupt)

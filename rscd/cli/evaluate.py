@@ -23,7 +23,10 @@ MOST_ROWS = 40
 def evaluate(config: EvaluateConfig, as_json: Json = False, quiet: Quiet = False) -> None:
     """Measure a model on labelled tiles and scenes, mapped as detect maps them."""
     refuse_early(config)
+    from rscd.inference.device import own_process
     from rscd.workflows.evaluate import evaluate as run
+
+    own_process(config.device)
 
     with counted("evaluate", "scene", quiet=quiet or as_json) as progress:
         evaluation = run(config, progress=progress)

@@ -12,7 +12,8 @@ from types import FrameType
 
 from rscd.core.errors import Interrupted
 
-STOPPING = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+STOPPING = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Signals that stop a run; Windows has no SIGHUP."""
 AGAIN_S = 0.05
 """So long after an interrupt was lost in a finaliser it is sent again, s."""
 Handler = Callable[[int, FrameType | None], None]
@@ -56,7 +57,10 @@ def unwinding() -> Iterator[None]:
 
     def send(number: int) -> None:
         if inside:
-            signal.pthread_kill(threading.main_thread().ident or 0, number)
+            if sys.platform == "win32":
+                signal.raise_signal(number)
+            else:
+                signal.pthread_kill(threading.main_thread().ident or 0, number)
 
     def dropped(what: sys.UnraisableHookArgs) -> None:
         if not isinstance(what.exc_value, KeyboardInterrupt):

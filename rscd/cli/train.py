@@ -118,9 +118,12 @@ def train(
         return look_at(config, sheet, as_json=as_json, quiet=quiet or as_json)
     if config.output == Path():
         raise UsageError("no -o MODEL.safetensors", remedy="name the checkpoint to write, or add --check")
+    from rscd.inference.device import own_process
     from rscd.training.parallel import leads
     from rscd.training.run_state import state_path
     from rscd.workflows.train import train as run
+
+    own_process(config.device)
 
     as_json = as_json and leads()
     with _shown(config, quiet=quiet or as_json or not leads()) as shown:

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import lock_descriptor
 
 from rscd.core.errors import OutputError
 from rscd.core.paths import KEY_NAME, LOCK_NAME, RECORD_NAME, SPLIT_NAME, run_folder
 from rscd.core.publish import writing
 
 _NOT_OFFERED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+_HOLDER_AT = 1
+"""Where in the file its holder is named: on Windows nobody can read the first byte, which is locked."""
 
 
 @contextmanager
 def locked(output: Path) -> Iterator[Path]:
     """Hold the lock of an output; yields its run folder, which is removed in the end if no strip is in it.
 
-    The lock is the system's (``flock``): a process that dies, by any signal, releases it, and
-    the next run takes over. The file names the holder.
+    The lock is the system's: a process that dies, by any signal, releases it, and the next run takes over. The
+    file names the holder.
 
     Raises:
         OutputError: Another run holds it, or the folder cannot be made.
@@ -36,9 +40,12 @@ def locked(output: Path) -> Iterator[Path]:
         with suppress(OSError, OutputError):
             if not any(folder.glob("*.strip")):
                 clear(folder)
+                if sys.platform == "win32":  # which removes no file that is open
+                    os.close(descriptor)
                 (folder / LOCK_NAME).unlink()
                 folder.rmdir()
-        os.close(descriptor)
+        with suppress(OSError):
+            os.close(descriptor)
 
 
 def _take(folder: Path, output: Path) -> int:
@@ -54,7 +61,7 @@ def _take(folder: Path, output: Path) -> int:
                 break
             os.close(descriptor)  # the run before removed it between our two steps
         os.ftruncate(descriptor, 0)
-        os.write(descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
+        os.write(descriptor, b" " + json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
     except OSError as error:
         remedy = "see that the folder is writable and has room, then run again"
         raise OutputError(f"could not be made ({error})", path=path, remedy=remedy) from error
@@ -63,14 +70,11 @@ def _take(folder: Path, output: Path) -> int:
 
 def _lock(descriptor: int) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return lock_descriptor(descriptor, blocking=False)
     except OSError as error:
         if error.errno in _NOT_OFFERED:  # some network file systems: go on without
             return True
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            return False
         raise
-    return True
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
@@ -82,8 +86,9 @@ def _is_at(descriptor: int, path: Path) -> bool:
 def _held(descriptor: int, output: Path) -> OutputError:
     """Who holds the lock, as an error."""
     try:
-        holder_of = json.loads(os.read(descriptor, 1000))
-        holder = f"process {holder_of['pid']} on {holder_of['host']}"
+        os.lseek(descriptor, _HOLDER_AT, os.SEEK_SET)
+        named = json.loads(os.read(descriptor, 1000))
+        holder = f"process {named['pid']} on {named['host']}"
     except (ValueError, KeyError, TypeError):
         holder = "another process"
     finally:

@@ -10,10 +10,13 @@ import glob
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+
+import psutil
 
 from rscd.core.errors import OutputError
 from rscd.core.paths import identity, placed_by_dead_run
@@ -97,19 +100,8 @@ def remove_leftovers(target: Path) -> None:
     ours = re.compile(rf"\.{re.escape(target.stem)}\.(\d+)\.tmp{re.escape(target.suffix)}")
     for path in target.parent.glob(f".{glob.escape(target.stem)}.*"):
         named = ours.match(path.name)
-        if named is not None and not is_alive(int(named[1])):
+        if named is not None and not psutil.pid_exists(int(named[1])):
             path.unlink(missing_ok=True)
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process of this machine has this id."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # another user's
-        return True
-    return True
 
 
 def write_durably(path: Path, data: bytes) -> None:
@@ -142,7 +134,9 @@ def writing(path: Path, *errors: type[Exception]) -> Iterator[None]:
 
 
 def _sync(path: Path) -> None:
-    """Bring a file or a folder to disk."""
+    """Bring a file or a folder to disk; Windows does not offer it for a folder."""
+    if sys.platform == "win32" and path.is_dir():
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from rscd.core.errors import UsageError
+from rscd.core.memory import keep_freed_memory
 
 
 def choose_device(name: str) -> torch.device:
@@ -22,6 +23,19 @@ def choose_device(name: str) -> torch.device:
         found = torch.cuda.device_count()
         raise UsageError(f"--device {name}: torch sees {found} CUDA device(s)", remedy="use --device cpu")
     return device
+
+
+def own_process(device: str) -> None:
+    """Prepare a process that runs rscd alone, such as the command line: on a CPU, freed memory is kept for later.
+
+    Args:
+        device: ``auto``, ``cpu`` or ``cuda:N``.
+
+    Raises:
+        UsageError: No such device on this machine.
+    """
+    if choose_device(device).type == "cpu":
+        keep_freed_memory()
 
 
 def cpu_has_bf16() -> bool:

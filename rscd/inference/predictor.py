@@ -13,7 +13,6 @@ from torch.nn.functional import interpolate
 
 from rscd.core.contract import STRIDE, Contract
 from rscd.core.errors import Interrupted, ModelError, UsageError
-from rscd.core.memory import keep_freed_memory
 from rscd.core.types import ByteArray, FloatArray
 from rscd.inference.device import choose_device
 from rscd.inference.workers import workers_on
@@ -87,8 +86,6 @@ class Predictor:
         tta: bool = False,
     ) -> None:
         self.device = device or torch.device("cpu")
-        if self.device.type == "cpu":
-            keep_freed_memory()
         self.network = folded(network).to(self.device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.temperature = temperature

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -10,6 +9,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
+
+from filelock import lock_descriptor
 
 from rscd.core.errors import DataError, OutputError, UsageError
 from rscd.jobs.job import PairJob, PairOutcome
@@ -94,12 +95,12 @@ class Ledger:
         self.path = folder / LEDGER
         try:
             self._lock = (folder / LOCK).open("w")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._lock.close()
-            raise UsageError("another rscd batch is at work in it", path=folder, remedy="wait for it") from error
+            free = lock_descriptor(self._lock.fileno(), blocking=False)
         except OSError as error:
             raise OutputError(f"cannot be written: {error}", path=folder, remedy="choose another folder") from error
+        if not free:
+            self._lock.close()
+            raise UsageError("another rscd batch is at work in it", path=folder, remedy="wait for it")
         try:
             with self._usable():
                 self._database = sqlite3.connect(self.path, isolation_level=None, timeout=WAIT_S)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,6 +16,7 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from rscd.core.errors import Interrupted, UsageError
+from rscd.inference.device import own_process
 
 if TYPE_CHECKING:
     from distributed import Client, SpecCluster
@@ -80,6 +82,12 @@ def workers(
         yield client
 
 
+def _on_worker(function: Callable[[Any], Any], item: Any) -> Any:  # noqa: ANN401 - the function's
+    """Call a function in a worker's process, which runs rscd alone."""
+    own_process("auto")
+    return function(item)
+
+
 def _wait_for_workers(client: Client, scheduler: str, wait_s: float, notify: Callable[[str], None]) -> None:
     """Wait until a worker is there.
 
@@ -135,7 +143,8 @@ def completed(
                 return
             on_start(item)
             key = f"rscd-{uuid.uuid4()}"
-            future = client.submit(function, item, key=key, resources={SLOT: 1}, retries=retries, pure=False)
+            options = {"key": key, "resources": {SLOT: 1}, "retries": retries, "pure": False}
+            future = client.submit(_on_worker, function, item, **options)
             given[key] = item
             events.add(future)
 
@@ -163,13 +172,21 @@ def _offers(client: Client) -> list[float]:
     return [worker["resources"].get(SLOT, 0) for worker in found.values()]
 
 
+def usable_cores() -> int:
+    """CPU cores that this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    else:
+        return os.cpu_count() or 1
+
+
 @contextmanager
 def _local_cluster(device: str, count: int | None) -> Iterator[SpecCluster]:
     """Worker processes on loopback; each sees one GPU, or the CPU."""
     from distributed import Nanny, Scheduler, SpecCluster
 
     gpus = visible_gpus(device) or [None] * (count or 1)
-    threads = max(1, len(os.sched_getaffinity(0)) // len(gpus))
+    threads = max(1, usable_cores() // len(gpus))
     listen = {"host": LOOPBACK, "dashboard": False, "dashboard_address": f"{LOOPBACK}:0"}
     specs = {
         k: {

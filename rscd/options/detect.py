@@ -73,9 +73,9 @@ class OutputOptions:
 class DetectConfig(OutputOptions, PolygonOptions, ForwardOptions, PairConfig):
     """Detection: model, outputs, and going on with a run."""
 
-    _: KW_ONLY
     output: Annotated[Path, Option(short="-o", of_pair=True)]
     """Vector file to write: .gpkg, .fgb, .geojson or .parquet."""
+    _: KW_ONLY
     probability: Annotated[Path | None, Option(of_pair=True)] = None
     """Probability raster (COG) to write."""
     report: Annotated[Path | None, Option(of_pair=True)] = None

@@ -157,9 +157,9 @@ class ContractOptions:
 class TrainConfig(LabelledConfig, NetworkOptions, LossOptions, CropOptions, StepOptions, ContractOptions):
     """Run: what is written, validated on, and when it stops."""
 
-    _: KW_ONLY
     output: Annotated[Path, Option(short="-o")]
     """Checkpoint (.safetensors) to write."""
+    _: KW_ONLY
     validation: Annotated[tuple[Path, ...], Option(flag="--val")] = ()
     """Data to choose epoch, threshold and temperature on; without any, a tenth of the data is held out."""
     reviews: Annotated[tuple[Path, ...], Option(flag="--from-review")] = ()

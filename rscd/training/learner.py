@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from rscd.core.errors import DataError, UsageError
-from rscd.core.memory import keep_freed_memory
 from rscd.inference.device import cpu_has_bf16
 from rscd.model.encoders.sam import SamEncoder
 from rscd.model.lora import add_lora, is_low_rank
@@ -135,8 +134,6 @@ class Learner:
             config.loss, CemOptions(config.tau, config.floor, config.warmup_steps, config.normalise)
         )
         prepare_tuning(network, config)
-        if group.device.type == "cpu":
-            keep_freed_memory()
         network.to(group.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         group.copy_leader(network.state_dict().values())
         self.network, self.average = network, copy.deepcopy(network)
