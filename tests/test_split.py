@@ -17,7 +17,7 @@ from rscd.core.errors import Interrupted, UsageError
 from rscd.core.paths import run_folder
 from rscd.inference.predictor import Predictor
 from rscd.model.registry import trained_model
-from rscd.workflows.split import Scene, Stretch, begin, cut, detect_split, finish
+from rscd.workflows.split import Scene, Stretch, begin, cut, finish
 
 SMALL = {"window": 64, "overlap": 16, "batch_size": 2, "threshold": 0.3}
 
@@ -48,8 +48,11 @@ def test_two_workers_make_the_bytes_of_one(tmp_path, whole, cluster):
     config, alone = whole
     split = dataclasses.replace(config, output=tmp_path / "c.gpkg", probability=tmp_path / "p.tif")
     seen, lines = [], []
-    result = detect_split(
-        split, cluster.scheduler_address, progress=lambda *p: seen.append(p), on_start=lines.append
+    result = detect(
+        split,
+        scheduler=cluster.scheduler_address,
+        progress=lambda *p: seen.append(p),
+        on_start=lines.append,
     )
     same(config, split)
     assert result.windows == 0  # the merge forwards nothing
@@ -75,7 +78,7 @@ def test_a_killed_worker_costs_only_its_unfinished_strip(tmp_path, whole, cluste
 
     thread = threading.Thread(target=kill, daemon=True)
     thread.start()
-    detect_split(split, cluster.scheduler_address)
+    detect(split, scheduler=cluster.scheduler_address)
     thread.join(timeout=10)
     assert killed
     same(config, split)

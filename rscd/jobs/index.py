@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,7 +17,7 @@ from rscd.core.publish import publishing, writing
 from rscd.core.version import VERSION
 from rscd.jobs.job import CHANGES, PROBABILITY, REPORT
 from rscd.jobs.ledger import Entry
-from rscd.output.report.sections import fill, number_cards
+from rscd.output.report.page import render
 from rscd.output.report.statistics import nice_m2
 from rscd.scene.metadata import WGS84
 
@@ -61,17 +60,17 @@ def index_html(folder: Path, entries: Sequence[Entry], places: Mapping[str, Any]
     done = [entry for entry in entries if entry.state == "done"]
     wrong = [entry for entry in entries if entry.state == "failed"]
     polygons = sum(entry.polygons for entry in done)
-    values = {
-        "title": escape(f"{several(polygons, 'change')} in {several(len(done), 'pair')}"),
-        "kicker": escape(folder.absolute().name),
-        "lead": escape(_lead(len(entries), len(done), len(wrong))),
-        "cards": _cards(done, wrong, len(entries)),
-        "overview": overview(folder, entries, places or {}),
-        "failed": _failed(wrong),
-        "rows": "".join(_row(folder, entry) for entry in entries if entry.state != "failed"),
-        "footer": escape(f"rscd {VERSION} · {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"),
-    }
-    return fill("index.html", values)
+    return render(
+        "index.html",
+        title=f"{several(polygons, 'change')} in {several(len(done), 'pair')}",
+        kicker=folder.absolute().name,
+        lead=_lead(len(entries), len(done), len(wrong)),
+        cards=_cards(done, wrong, len(entries)),
+        overview=overview(folder, entries, places or {}),
+        failed=wrong,
+        rows=[_row(folder, entry) for entry in entries if entry.state != "failed"],
+        footer=f"rscd {VERSION} · {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+    )
 
 
 def _lead(pairs: int, done: int, wrong: int) -> str:
@@ -83,22 +82,21 @@ def _lead(pairs: int, done: int, wrong: int) -> str:
     )
 
 
-def _cards(done: Sequence[Entry], wrong: Sequence[Entry], pairs: int) -> str:
-    numbers = [
+def _cards(done: Sequence[Entry], wrong: Sequence[Entry], pairs: int) -> list[tuple[str, str]]:
+    return [
         (f"{len(done):,} of {pairs:,}", "pairs done"),
         (f"{len(wrong):,}", "failed"),
         (nice_m2(sum(entry.changed_m2 for entry in done)), "changed area"),
         (nice_m2(1e6 * sum(entry.observed_km2 for entry in done)), "seen by both dates"),
         (nice_m2(1e6 * sum(entry.not_observable_km2 for entry in done)), "not observable"),
     ]
-    return number_cards(numbers)
 
 
-def overview(folder: Path, entries: Sequence[Entry], places: Mapping[str, Any]) -> str:
-    """A map of where the pairs lie, as SVG: north is up, and an outline leads to its report."""
+def overview(folder: Path, entries: Sequence[Entry], places: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A map of where the pairs lie, for SVG: north is up, an outline leads to its report. None: nothing is known."""
     known = [entry for entry in entries if entry.id in places]
     if not known:
-        return ""
+        return None
     west, south, east, north = shapely.total_bounds(np.array([places[entry.id] for entry in known], dtype=object))
     narrow = max(np.cos(np.radians((south + north) / 2)), 0.01)  # a degree of longitude, in those of latitude
     unit = WIDE / max((east - west) * narrow, (north - south), 1e-9)
@@ -109,16 +107,11 @@ def overview(folder: Path, entries: Sequence[Entry], places: Mapping[str, Any]) 
         path = _path(shapely.transform(places[entry.id], lambda xy: (xy - (west, north)) * scale))
         kind = "failed" if entry.state == "failed" else "changed" if entry.polygons else "plain"
         found = several(entry.polygons, "change") if entry.state == "done" else entry.state
-        drawn = f'<path class="{kind}" d="{path}"><title>{escape(f"{entry.id}: {found}")}</title></path>'
         there = (folder / entry.id / REPORT).is_file()
-        shapes.append(f'<a href="{quote(entry.id)}/{quote(REPORT)}">{drawn}</a>' if there else drawn)
+        shape = {"path": path, "kind": kind, "words": f"{entry.id}: {found}"}
+        shapes.append(shape | {"report": _address(entry.id, REPORT) if there else ""})
     box = f"{-EDGE} {-EDGE} {size[0] + 2 * EDGE:.1f} {size[1] + 2 * EDGE:.1f}"
-    note = "Red: with changes. Dashed: failed. Choose an outline to open its report."
-    return (
-        '<section class="overview"><h2>Where they lie</h2>'
-        f'<svg viewBox="{box}" role="img" aria-label="Map of the pairs">{"".join(shapes)}</svg>'
-        f'<p class="legend">{note}</p></section>'
-    )
+    return {"box": box, "shapes": shapes}
 
 
 def _path(shape: Any) -> str:  # noqa: ANN401 - shapely has no types
@@ -128,24 +121,11 @@ def _path(shape: Any) -> str:  # noqa: ANN401 - shapely has no types
     return "".join(f"M{line}Z" for line in lines)
 
 
-def _failed(wrong: Sequence[Entry]) -> str:
-    if not wrong:
-        return ""
-    rows = "".join(f'<tr><td>{escape(e.id)}</td><td class="why">{escape(e.error)}</td></tr>' for e in wrong)
-    head = '<tr><th scope="col">Pair</th><th scope="col" class="why">Why</th></tr>'
-    return (
-        f'<section><h2>Failed</h2><div class="scroll"><table class="pairs"><thead>{head}</thead>'
-        f"<tbody>{rows}</tbody></table></div></section>"
-    )
-
-
-def _row(folder: Path, entry: Entry) -> str:
+def _row(folder: Path, entry: Entry) -> dict[str, Any]:
+    """A row of the table; one without cells is of a pair that has not run yet."""
     if entry.state != "done":
-        return f'<tr><td>{escape(entry.id)}</td><td class="waiting" colspan="9">not run yet</td></tr>'
+        return {"id": entry.id, "cells": ()}
     there = {name: (folder / entry.id / name).is_file() for name in (REPORT, CHANGES, PROBABILITY)}
-    name = _link(entry.id, REPORT, entry.id) if there[REPORT] else escape(entry.id)
-    links = [_link(entry.id, file, text) for file, text in ((CHANGES, "polygons"), (PROBABILITY, "raster"))]
-    present = " ".join(link for link, file in zip(links, (CHANGES, PROBABILITY), strict=True) if there[file])
     quality = [f"{entry.valid_share:.0%} valid"] if entry.valid_share is not None else []
     quality += [f"shift {entry.shift_px:.1f} px"] if entry.shift_px is not None else []
     cells = (
@@ -158,8 +138,14 @@ def _row(folder: Path, entry: Entry) -> str:
         nice_m2(1e6 * entry.not_observable_km2),
         f"{entry.seconds:,.1f} s",
     )
-    return f"<tr><td>{name}</td>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}<td>{present}</td></tr>"
+    files = [(name, words) for name, words in ((CHANGES, "polygons"), (PROBABILITY, "raster")) if there[name]]
+    return {
+        "id": entry.id,
+        "report": _address(entry.id, REPORT) if there[REPORT] else "",
+        "cells": cells,
+        "files": [(_address(entry.id, name), words) for name, words in files],
+    }
 
 
-def _link(pair: str, file: str, text: str) -> str:
-    return f'<a href="{quote(pair)}/{quote(file)}">{escape(text)}</a>'
+def _address(pair: str, file: str) -> str:
+    return f"{quote(pair)}/{quote(file)}"

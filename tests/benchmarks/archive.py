@@ -22,7 +22,6 @@ from rscd.output.geotiff import write_geotiff
 from rscd.simulate.scene import Scene
 from rscd.simulate.spec import SceneSpec
 from rscd.workflows.batch import batch
-from rscd.workflows.split import detect_split
 
 TILE = 512
 PAIRS, PAIR_SIDE, REPEATS = 12, 1024, 3
@@ -67,7 +66,7 @@ def run_split(folder: Path | None = None, side: int = SCENE_SIDE) -> dict[str, f
             alone = client.submit(detect, configs[0], pure=False).result()
         one = perf_counter() - start
         start = perf_counter()
-        split = detect_split(configs[1], addresses[2])
+        split = detect(configs[1], scheduler=addresses[2])
         two = perf_counter() - start
         rasters = [(place / f"{n}.tif").read_bytes() for n in (1, 2)]
     assert rasters[0] == rasters[1], "the rasters differ"

@@ -1,32 +1,54 @@
 """The report: one HTML page that needs no network, for whoever gets the map forwarded.
 
-Whatever comes from files or options is escaped: as text by ``html.escape``, as data by ``_script_json``; the page
-itself forbids every address by its Content-Security-Policy.
+Whatever comes from files or options is escaped by Jinja, as text or as JSON; the page itself forbids every address
+by its Content-Security-Policy.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from html import escape
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rscd.core.grid import gsd_m, name_of
 from rscd.core.publish import Publication, writing
 from rscd.core.types import Grid, StripRecord
 from rscd.output.report import sections
 from rscd.output.report.pictures import Previews
-from rscd.output.report.sections import fill, shares
 from rscd.output.report.statistics import PolygonStatistics, svg_paths
 from rscd.output.results import Facts
 from rscd.output.vector.style import STEPS
 from rscd.scene.window_stream import WindowInput
-from rscd.vectorize.attributes import columns
+from rscd.vectorize.attributes import DIRECTIONS, Column, columns
 
 _COLOURS = ("red", "green", "blue")
+
+
+@cache
+def _templates() -> Environment:
+    pages = Environment(
+        loader=PackageLoader("rscd.output.report", "page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    pages.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    return pages
+
+
+def render(template: str, **values: Any) -> str:  # noqa: ANN401 - what the template shows
+    """A page of the folder ``page``, with all values escaped.
+
+    Args:
+        template: The template's file name.
+        **values: What it shows.
+    """
+    return _templates().get_template(template).render(values)
 
 
 class Report:
@@ -66,7 +88,7 @@ class Report:
 
 def report_html(grid: Grid, previews: Previews, statistics: PolygonStatistics, facts: Facts) -> str:
     """The page as text."""
-    data = _map_data(grid, previews, statistics, facts)
+    data, known = _map_data(grid, previews, statistics, facts)
     before, after = previews.pictures()
     names = {role: Path(str(known["path"])).name for role, known in facts.provenance["inputs"].items()}
     model = facts.provenance.get("model", {})
@@ -74,37 +96,36 @@ def report_html(grid: Grid, previews: Previews, statistics: PolygonStatistics, f
     result = sections.headline(statistics, facts)
     headline = facts.title or result
     place = f"{grid.width:,} x {grid.height:,} px of {gsd_m(grid):.2f} m, {name_of(grid)}"
-    values = {
-        "title": escape(f"{headline} - rscd report"),
-        "kicker": escape(f"{_with_date(names, 0, facts)} → {_with_date(names, 1, facts)} · {place}"),
-        "before_tag": escape(" ".join(("before", facts.dates[0])).strip()),
-        "after_tag": escape(" ".join(("after", facts.dates[1])).strip()),
-        "headline": escape(headline),
-        "lead": escape((f"{result}. " if facts.title else "") + sections.lead(statistics, facts, seen)),
-        "cards": sections.cards(statistics, facts),
-        "verdict": escape(facts.pair.verdict),
-        "verdict_reason": escape(facts.pair.reason),
-        "verdict_class": facts.pair.level if facts.pair.level in ("good", "warn", "bad") else "",
-        "before": before,
-        "after": after,
-        "probability": previews.probability(),
-        "legend": sections.legend(statistics),
-        "drawn": escape(sections.drawn(len(data["paths"]), statistics.polygons)),
-        "hint": escape(data["hint"]),
-        "shift_toggle": sections.shift_toggle(facts.pair),
-        "shift_words": sections.shift_words(facts.pair),
-        "charts": sections.charts(statistics),
-        "table_title": f"The {min(sections.LISTED, statistics.polygons)} largest"
-        if statistics.polygons
-        else "Polygons",
-        "table": sections.table(data),
-        "stages": shares(facts.cost.stages_s, facts.cost.wall_s),
-        "run": sections.run(facts, model),
-        "terms": sections.terms(data["all_columns"]),
-        "footer": escape(sections.footer(facts)),
-        "data": _script_json({k: v for k, v in data.items() if k != "all_columns"}),
-    }
-    return fill("report.html", values)
+    largest = f"The {min(sections.LISTED, statistics.polygons)} largest" if statistics.polygons else "Polygons"
+    return render(
+        "report.html",
+        title=f"{headline} - rscd report",
+        kicker=f"{_with_date(names, 0, facts)} → {_with_date(names, 1, facts)} · {place}",
+        before_tag=" ".join(("before", facts.dates[0])).strip(),
+        after_tag=" ".join(("after", facts.dates[1])).strip(),
+        headline=headline,
+        lead=(f"{result}. " if facts.title else "") + sections.lead(statistics, facts, seen),
+        cards=sections.cards(statistics, facts),
+        verdict=facts.pair.verdict,
+        verdict_reason=facts.pair.reason,
+        verdict_class=facts.pair.level if facts.pair.level in ("good", "warn", "bad") else "",
+        before=before,
+        after=after,
+        probability=previews.probability(),
+        steps=STEPS,
+        ways=[way for way in DIRECTIONS if statistics.directions[way]],
+        drawn=sections.drawn(len(data["paths"]), statistics.polygons),
+        hint=data["hint"],
+        shift_words=sections.shift_words(facts.pair),
+        charts=sections.charts(statistics),
+        table_title=largest,
+        table=sections.table(data["rows"], known),
+        stages=sections.shares(facts.cost.stages_s, facts.cost.wall_s),
+        run=sections.run(facts, model),
+        terms=known,
+        footer=sections.footer(facts),
+        data=data,
+    )
 
 
 def _with_date(names: Mapping[str, str], which: int, facts: Facts) -> str:
@@ -113,14 +134,10 @@ def _with_date(names: Mapping[str, str], which: int, facts: Facts) -> str:
     return f"{name} ({day})" if day else name
 
 
-def _script_json(value: object) -> str:
-    """JSON that may stand in a script element: nothing in it can end the element."""
-    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _map_data(grid: Grid, previews: Previews, statistics: PolygonStatistics, facts: Facts) -> dict[str, Any]:
-    """What the page's script draws: sizes, outlines, evidence, shifts."""
+def _map_data(
+    grid: Grid, previews: Previews, statistics: PolygonStatistics, facts: Facts
+) -> tuple[dict[str, Any], Sequence[Column]]:
+    """What the page's script draws: sizes, outlines, evidence, shifts; and the columns of the evidence."""
     largest = statistics.largest()
     schema = largest.schema.names[:-1] if largest is not None else []
     bands = [name.removeprefix("before_") for name in schema if name.startswith("before_")]
@@ -128,7 +145,7 @@ def _map_data(grid: Grid, previews: Previews, statistics: PolygonStatistics, fac
     swatches = set(bands) >= set(_COLOURS)
     index = {column.name: k for k, column in enumerate(known)}
     paths = svg_paths(largest["geometry"], grid, previews.factor) if largest is not None else []
-    return {
+    data = {
         "size": previews.size,
         "paths": paths,
         "rows": _rows(largest, len(paths)),
@@ -143,8 +160,8 @@ def _map_data(grid: Grid, previews: Previews, statistics: PolygonStatistics, fac
         "steps": [[low, colour] for low, _, colour in STEPS],
         "shifts": [[value / previews.factor for value in shift] for shift in facts.pair.shifts],
         "hint": "Point at a polygon to see its evidence." if paths else "There is no polygon to show.",
-        "all_columns": known,
     }
+    return data, known
 
 
 def _rows(table: pa.Table | None, count: int) -> list[list[Any]]:
