@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyproj
+from affine import Affine
 from rasterio.crs import CRS
 
 from rscd.core.errors import DataError
@@ -30,9 +31,9 @@ def grid_of(dataset: Any) -> Grid:  # noqa: ANN401 - rasterio has no types
 
 def place(transform: Transform, cols: Any, rows: Any) -> tuple[DoubleArray, DoubleArray]:  # noqa: ANN401
     """Coordinates x, y of pixel coordinates (of corners: the centre of the first pixel is 0.5, 0.5)."""
-    a, b, c, d, e, f = transform
-    cols, rows = np.asarray(cols, float), np.asarray(rows, float)
-    return a * cols + b * rows + c, d * cols + e * rows + f
+    matrix: Any = Affine(*transform)  # typed for numbers, and right for arrays
+    x, y = matrix @ (np.asarray(cols, float), np.asarray(rows, float))
+    return x, y
 
 
 def pixel(transform: Transform, x: Any, y: Any) -> tuple[DoubleArray, DoubleArray]:  # noqa: ANN401
@@ -46,8 +47,8 @@ def pixel(transform: Transform, x: Any, y: Any) -> tuple[DoubleArray, DoubleArra
 
 def moved(transform: Transform, row: float, col: float) -> Transform:
     """The transform of a grid whose first pixel is this one's (row, col)."""
-    a, b, c, d, e, f = transform
-    return a, b, a * col + b * row + c, d, e, d * col + e * row + f
+    there = Affine(*transform) @ Affine.translation(col, row)
+    return there.a, there.b, there.c, there.d, there.e, there.f
 
 
 def gsd_m(grid: Grid) -> float:
@@ -57,10 +58,9 @@ def gsd_m(grid: Grid) -> float:
     assert geodetic is not None
     to_lonlat = pyproj.Transformer.from_crs(crs, geodetic, always_xy=True)
     degrees = math.degrees(geodetic.axis_info[0].unit_conversion_factor)  # of a unit, which may be a grad
-    a, b, c, d, e, f = grid.transform
     cols = grid.width / 2 + np.array([-0.5, 0.5, 0, 0])
     rows = grid.height / 2 + np.array([0, 0, -0.5, 0.5])
-    lon, lat = to_lonlat.transform(a * cols + b * rows + c, d * cols + e * rows + f)
+    lon, lat = to_lonlat.transform(*place(grid.transform, cols, rows))
     geod = geodetic.get_geod()
     assert geod is not None
     lon, lat = np.asarray(lon) * degrees, np.asarray(lat) * degrees

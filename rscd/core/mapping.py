@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 import pyproj
 import shapely
+from affine import Affine
 
 from rscd.core.errors import DataError
 from rscd.core.grid import TOLERANCE_PX, name_of, pixel, place
@@ -162,5 +163,5 @@ def unwrapped(grid: Grid, source: Grid) -> Grid:
         raise DataError("the antimeridian cuts the other date on the common grid", remedy=remedy)
     if len(turns) == 0 or turns[0] == 0:
         return source
-    a, b, c, d, e, f = source.transform
-    return replace(source, transform=(a, b, c + turn * float(turns[0]), d, e, f))
+    turned = Affine.translation(turn * float(turns[0]), 0) @ source.affine
+    return replace(source, transform=tuple(turned)[:6])

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 
 from rscd.core.errors import DataError
+from rscd.core.grid import place
 from rscd.core.types import BoolArray, DoubleArray, Grid, LongArray
 
 LATTICE_PX = 64
@@ -129,8 +130,7 @@ class PixelAreas:
         return down, across
 
     def _positions(self, row: DoubleArray, col: DoubleArray) -> DoubleArray:
-        a, b, c, d, e, f = self.grid.transform
-        return self.ellipsoid.positions(a * col + b * row + c, d * col + e * row + f)
+        return self.ellipsoid.positions(*place(self.grid.transform, col, row))
 
     def _row_weights(self, row: int, row_stop: int) -> tuple[int, LongArray, DoubleArray]:
         """First block row in use; for each pixel row its upper block (from there), the lower one's share."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from affine import Affine
 from numpy.typing import NDArray
 
 ByteArray = NDArray[np.uint8]
@@ -70,6 +71,16 @@ class Grid:
     def shape(self) -> tuple[int, int]:
         """``(rows, columns)``."""
         return self.height, self.width
+
+    @property
+    def affine(self) -> Affine:
+        """``transform`` with operators: ``grid.affine @ (columns, rows)`` are x and y."""
+        return Affine(*self.transform)
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether rows grow upwards where columns grow to the right, or the like."""
+        return self.affine.determinant > 0
 
 
 class Runs(NamedTuple):

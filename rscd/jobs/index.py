@@ -93,7 +93,7 @@ def _cards(done: Sequence[Entry], wrong: Sequence[Entry], pairs: int) -> list[tu
 
 
 def overview(folder: Path, entries: Sequence[Entry], places: Mapping[str, Any]) -> dict[str, Any] | None:
-    """A map of where the pairs lie, for SVG: north is up, an outline leads to its report. None: nothing is known."""
+    """A map of where the pairs lie, for SVG: north is up, outlines lead to reports. None: nothing is known."""
     known = [entry for entry in entries if entry.id in places]
     if not known:
         return None

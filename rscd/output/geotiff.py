@@ -41,7 +41,7 @@ def new_geotiff(path: Path, grid: Grid, *, bands: int, nodata: int | None = None
         count=bands,
         dtype="uint8",
         crs=CRS.from_wkt(grid.crs),
-        transform=Affine(*grid.transform),
+        transform=grid.affine,
         nodata=nodata,
         tiled=True,
         blockxsize=BLOCK,
@@ -130,9 +130,8 @@ def digest_of(strip: ByteArray) -> str:
 
 def halved_grid(grid: Grid) -> Grid:
     """The grid of twice the pixel size from the same corner; it covers the last odd row and column too."""
-    a, b, c, d, e, f = grid.transform
     height, width = -(-grid.height // 2), -(-grid.width // 2)
-    return replace(grid, transform=(2 * a, 2 * b, c, 2 * d, 2 * e, f), height=height, width=width)
+    return replace(grid, transform=tuple(grid.affine @ Affine.scale(2))[:6], height=height, width=width)
 
 
 def halved(values: ByteArray) -> ByteArray:

@@ -221,7 +221,7 @@ def _join(before: Raster, after: Raster, config: PairConfig) -> Pair:
 
 def _where(grid: Grid) -> str:
     """Where a grid lies, in words."""
-    a, b, c, d, e, f = grid.transform
-    xs = sorted((c, a * grid.width + b * grid.height + c))
-    ys = sorted((f, d * grid.width + e * grid.height + f))
+    left, top = grid.affine @ (0, 0)
+    right, bottom = grid.affine @ (grid.width, grid.height)
+    xs, ys = sorted((left, right)), sorted((top, bottom))
     return f"it spans x {xs[0]:.8g} to {xs[1]:.8g}, y {ys[0]:.8g} to {ys[1]:.8g} in {name_of(grid)}"

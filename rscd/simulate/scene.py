@@ -92,7 +92,7 @@ class Scene:
 
     def changed_buildings(self, window: Window | None = None) -> list[ChangedBuilding]:
         """The true changes in a window (the whole scene if None), as exact polygons in the grid's CRS."""
-        _, _, east, _, _, north = self.grid.transform
+        east, north = self.grid.affine.c, self.grid.affine.f
         return [
             ChangedBuilding(
                 "new" if building.after else "vanished",

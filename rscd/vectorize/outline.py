@@ -19,10 +19,9 @@ Reshape = Callable[[GeometryArray], GeometryArray]
 
 def metres_per_unit(grid: Grid, ellipsoid: Ellipsoid) -> tuple[float, float]:
     """Metres in a CRS unit, eastwards and northwards, at the middle of the grid."""
-    a, b, c, d, e, f = grid.transform
-    col, row = grid.width / 2, grid.height / 2
-    x, y = a * col + b * row + c, d * col + e * row + f
-    step = max(abs(a), abs(b)), max(abs(d), abs(e))  # CRS units: a pixel, as metres per unit vary
+    t = grid.affine
+    x, y = t @ (grid.width / 2, grid.height / 2)
+    step = max(abs(t.a), abs(t.b)), max(abs(t.d), abs(t.e))  # CRS units: a pixel, as metres per unit vary
     here, east, north = ellipsoid.positions(np.array([x, x + step[0], x]), np.array([y, y, y + step[1]]))
     return float(np.linalg.norm(east - here) / step[0]), float(np.linalg.norm(north - here) / step[1])
 
@@ -60,9 +59,9 @@ class Reshaper:
     """
 
     def __init__(self, grid: Grid, reshape: Reshape, reach: float) -> None:
-        a, b, _, d, e, _ = grid.transform
+        t = grid.affine
         self._reshape = reshape
-        self._reach = int(np.ceil(reach * np.hypot(a, d) / abs(a * e - b * d))) + 1
+        self._reach = int(np.ceil(reach * np.hypot(t.a, t.d) / abs(t.determinant))) + 1
         self._pending: _Pending | None = None
 
     def settle(
@@ -116,8 +115,7 @@ class HoleFiller:
     """
 
     def __init__(self, grid: Grid, fill_m2: float) -> None:
-        a, b, _, d, e, _ = grid.transform
-        self._pixel, self._fill_m2 = abs(a * e - b * d), fill_m2
+        self._pixel, self._fill_m2 = abs(grid.affine.determinant), fill_m2
         self._known: GeometryArray = np.empty(0, dtype=object)
         self._known_stop = np.zeros(0, dtype=np.int64)
 

@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import shapely
 
+from rscd.core.grid import Transform, place
 from rscd.core.pixel_area import Ellipsoid
 from rscd.core.runs import keys, runs_of, stacked
 from rscd.core.types import BoolArray, ByteArray, ComponentTable, Grid, IntArray, LongArray, Runs, StripRecord
@@ -65,11 +66,9 @@ class Rings(NamedTuple):
     polygon_start: LongArray
     """Start of each polygon in ``ring_start``, and its end."""
 
-    def polygons(self, transform: tuple[float, float, float, float, float, float]) -> GeometryArray:
+    def polygons(self, transform: Transform) -> GeometryArray:
         """The polygons on the ground, shape (polygons,)."""
-        a, b, c, d, e, f = transform
-        col, row = self.points[:, 0].astype(np.float64), self.points[:, 1].astype(np.float64)
-        xy = np.column_stack([a * col + b * row + c, d * col + e * row + f])
+        xy = np.column_stack(place(transform, self.points[:, 0], self.points[:, 1]))
         starts = self.ring_start, self.polygon_start
         return np.asarray(shapely.from_ragged_array(shapely.GeometryType.POLYGON, xy, starts))
 
@@ -149,7 +148,7 @@ class PolygonTracer:
         found = [np.empty(0, dtype=object)]
         for first, (start, stop) in zip(firsts, pairwise(cuts), strict=True):
             some = corners.pick(slice(start, stop))
-            rings = trace(some._replace(of=some.of - first), mirrored=_mirrored(self._grid))
+            rings = trace(some._replace(of=some.of - first), mirrored=self._grid.mirrored)
             found.append(rings.polygons(self._grid.transform))
         return np.concatenate(found)
 
@@ -171,8 +170,7 @@ def _reshaper(grid: Grid, simplify_m: float, *, regularize: bool) -> Reshaper | 
         from rscd.vectorize.regularize import REACH_PX
         from rscd.vectorize.regularize import regularize as right_angles
 
-        a, b, _, d, e, _ = grid.transform
-        pixel_m = math.sqrt(abs(a * e - b * d) * metres[0] * metres[1])
+        pixel_m = math.sqrt(abs(grid.affine.determinant) * metres[0] * metres[1])
         return Reshaper(grid, right_angles(metres, pixel_m), 2 * REACH_PX * pixel_m / min(metres))
     if simplify_m > 0:
         tolerance = simplify_m / max(metres)
@@ -289,8 +287,3 @@ def _cycles(following: LongArray) -> tuple[LongArray, LongArray]:
         steps, jump = steps + steps[jump], jump[jump]
     order = np.lexsort((-steps, least))
     return order, least[order]
-
-
-def _mirrored(grid: Grid) -> bool:
-    a, b, _, d, e, _ = grid.transform
-    return a * e - b * d > 0

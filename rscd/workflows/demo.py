@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pyogrio
 import shapely
-from affine import Affine
 from rasterio.features import shapes
 from shapely.geometry import shape
 
@@ -66,7 +65,7 @@ def render_pair(folder: Path, seed: int) -> Place:
 def _seen(footprints: np.ndarray, view: Rendered, grid: Grid) -> np.ndarray:
     """Keep footprints whose visible part is at least half, cut to the grid."""
     valid = view.before_valid & view.after_valid
-    parts = shapes(valid.astype(np.uint8), mask=valid, transform=Affine(*grid.transform))
+    parts = shapes(valid.astype(np.uint8), mask=valid, transform=grid.affine)
     seen = shapely.union_all([shape(geometry) for geometry, _ in parts])
     visible = shapely.intersection(footprints, seen)
     kept = visible[shapely.area(visible) >= 0.5 * shapely.area(footprints)]
@@ -77,8 +76,7 @@ def score(place: Place, geopackage: Path, picture: Path) -> dict[str, Any]:
     """Compare detect's polygons, and plain differencing, with what was built; draw the quicklook."""
     found = pyogrio.read_dataframe(geopackage, layer="changes").geometry.to_numpy()
     write_quicklook(picture, place.view.before, place.view.after, found, place.grid)
-    a, _, c, _, e, f = place.grid.transform
-    in_pixels = shapely.transform(place.built, lambda xy: (xy - (c, f)) / (a, e))
+    in_pixels = shapely.transform(place.built, lambda xy: np.column_stack(~place.grid.affine @ tuple(xy.T)))
     valid = place.view.before_valid & place.view.after_valid
     threshold, plain = differencing(place.view.before, place.view.after, valid, in_pixels, LEAST_PX)
     return {

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import shapely
+from affine import Affine
 from PIL import Image, ImageDraw
 
 from rscd.core.publish import publishing
@@ -188,10 +189,9 @@ def write_quicklook(path: Path, before: ByteArray, after: ByteArray, changes: np
     panels = [Image.fromarray(np.moveaxis(i, 0, 2)).resize(size, Image.Resampling.BOX) for i in (before, after)]
     overlay = Image.new("RGBA", size)
     draw = ImageDraw.Draw(overlay)
-    a, b, c, d, e, f = grid.transform
-    to_pixels = np.linalg.inv(np.array([[a, b], [d, e]])) * scale
+    to_pixels = Affine.scale(scale) @ ~grid.affine
     for polygon in changes:
-        ring = (shapely.get_coordinates(polygon.exterior) - (c, f)) @ to_pixels.T
+        ring = np.column_stack(to_pixels @ tuple(shapely.get_coordinates(polygon.exterior).T))
         draw.polygon([tuple(point) for point in ring], fill=FILL, outline=LINE)
     panels.append(Image.alpha_composite(panels[1].convert("RGBA"), overlay).convert("RGB"))
     picture = Image.new("RGB", (3 * size[0] + 2 * 8, size[1]), "white")

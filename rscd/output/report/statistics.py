@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 import shapely
+from affine import Affine
 
 from rscd.core.types import Grid, LongArray
 from rscd.vectorize.attributes import GeometryArray
@@ -86,9 +87,8 @@ def svg_paths(wkb: pa.ChunkedArray, grid: Grid, factor: int) -> list[str]:
         factor: Grid pixels along a preview pixel.
     """
     polygons: GeometryArray = shapely.from_wkb(wkb.to_numpy())
-    a, b, c, d, e, f = grid.transform
-    to_cells = np.linalg.inv(np.array([[a, b], [d, e]])) / factor
-    flat = shapely.transform(polygons, lambda xy: (xy - (c, f)) @ to_cells.T)
+    to_cells = Affine.scale(1 / factor) @ ~grid.affine
+    flat = shapely.transform(polygons, lambda xy: np.column_stack(to_cells @ tuple(xy.T)))
     flat = shapely.simplify(flat, 0.1 if factor > 1 else 0.01, preserve_topology=True)
     paths: list[str] = []
     taken = 0

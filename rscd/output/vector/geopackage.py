@@ -151,8 +151,7 @@ class ObservedExtent:
         runs = runs_of(self._cells)
         of = labelled(runs, overlaps(runs)).label.astype(np.int64) - 1
         corners = find_corners(runs._replace(row=runs.row + 1), of, -1, len(self._cells) + 2)
-        a, b, _, d, e, _ = self.grid.transform
-        rings = trace(corners, mirrored=a * e - b * d > 0)
+        rings = trace(corners, mirrored=self.grid.mirrored)
         last = np.array([self.grid.width, self.grid.height])
         rings = rings._replace(points=np.minimum(rings.points * self._factor, last))
         return shapely.MultiPolygon(list(rings.polygons(self.grid.transform)))
