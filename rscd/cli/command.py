@@ -13,7 +13,7 @@ import typer
 
 from rscd.cli.console import exit_codes
 from rscd.options.declare import Declared, declared
-from rscd.options.file import read_options
+from rscd.options.toml import read_options
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]

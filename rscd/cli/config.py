@@ -11,8 +11,8 @@ from rscd.cli.console import exit_codes, print_text
 from rscd.options.batch import BatchConfig
 from rscd.options.declare import declared
 from rscd.options.detect import DetectConfig, PolygonsConfig
-from rscd.options.file import template
 from rscd.options.pair import InspectConfig
+from rscd.options.toml import template
 from rscd.options.training import EvaluateConfig, TrainConfig
 
 Command = Literal["detect", "inspect", "polygons", "batch", "train", "evaluate"]

@@ -48,7 +48,7 @@ class Window(NamedTuple):
         return self.col + self.width
 
 
-def meet(one: Window, other: Window) -> Window:
+def intersection(one: Window, other: Window) -> Window:
     """What two windows share; of no or negative size where they are apart."""
     row, col = max(one.row, other.row), max(one.col, other.col)
     return Window(row, col, min(one.row_stop, other.row_stop) - row, min(one.col_stop, other.col_stop) - col)

@@ -15,7 +15,7 @@ from rscd.inference.predictor import Predictor
 from rscd.model.checkpoint import tensors_sha256
 from rscd.options.declare import names
 from rscd.options.detect import DetectConfig
-from rscd.scene.sources import fingerprint, sidecars_of
+from rscd.scene.files import fingerprint, sidecars_of
 from rscd.scene.windows import WindowPlan
 
 

@@ -16,7 +16,7 @@ from rscd.model.registry import trained_model
 from rscd.options.batch import BatchConfig
 from rscd.options.declare import declared
 from rscd.options.detect import DetectConfig
-from rscd.scene.sources import fingerprint
+from rscd.scene.files import fingerprint
 
 if TYPE_CHECKING:
     from rscd.core.contract import Contract

@@ -32,7 +32,7 @@ from rscd.output.vector.reviews import Carried, reviews_of
 from rscd.output.vector.style import changes_qml, pairs_qml
 from rscd.scene.metadata import WGS84, read_footprint
 from rscd.vectorize.attributes import GEOMETRY_METADATA, REVIEW_STATES, columns
-from rscd.vectorize.polygons import FEATURE_SCHEMA
+from rscd.vectorize.tracer import FEATURE_SCHEMA
 
 READERS = 8
 """Headers that are read at once."""

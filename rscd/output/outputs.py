@@ -26,7 +26,7 @@ from rscd.output.vector.geopackage import ObservedExtent, Outside, vector_writin
 from rscd.output.vector.reviews import check_reviews, reviews_of
 from rscd.output.vector.style import probability_qml
 from rscd.vectorize.attributes import Attributes
-from rscd.vectorize.polygons import PolygonTracer
+from rscd.vectorize.tracer import PolygonTracer
 
 
 @dataclass(frozen=True)

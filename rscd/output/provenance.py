@@ -15,7 +15,7 @@ from rscd.core.errors import DataError
 from rscd.core.version import VERSION
 from rscd.options.declare import declared
 from rscd.options.pair import PairConfig
-from rscd.scene.sources import fingerprint, gdal_name, unchanged
+from rscd.scene.files import fingerprint, gdal_name, unchanged
 
 PACKAGES = ("torch", "rasterio", "pyogrio", "shapely", "pyproj", "numpy")
 
@@ -45,10 +45,11 @@ def provenance(
     return {
         "software": "rscd",
         "inputs": {
-            role: known | {"path": said(Path(known["path"]), folder)} for role, known in unchanged(inputs).items()
+            role: known | {"path": shown_path(Path(known["path"]), folder)}
+            for role, known in unchanged(inputs).items()
         },
         "options": {
-            name: said(Path(value), folder) if _is_path(name, value) else value
+            name: shown_path(Path(value), folder) if _is_path(name, value) else value
             for name, value in dataclasses.asdict(options).items()
         },
         "versions": versions | {name: version(name) for name in PACKAGES},
@@ -63,7 +64,7 @@ def _is_path(option: str, value: Any) -> bool:  # noqa: ANN401
     return isinstance(value, Path) or (option == "model" and isinstance(value, str) and os.sep in value)
 
 
-def said(path: Path, folder: Path | None) -> str:
+def shown_path(path: Path, folder: Path | None) -> str:
     """A path as text: in full, or relative to a folder; addresses stay as they are."""
     if folder is None or gdal_name(path) is not None:
         return str(path)
@@ -86,12 +87,12 @@ def origin_of(config: PairConfig, seen: Mapping[str, Mapping[str, Any]], folder:
         folder: The output's; paths are said from there.
     """
     inputs = {
-        role: {"path": said(Path(known["path"]), folder)}
+        role: {"path": shown_path(Path(known["path"]), folder)}
         | {name: known[name] for name in IDENTITY if name in known}
         for role, known in seen.items()
     }
     options = {
-        each.name: said(value, folder) if isinstance(value := getattr(config, each.name), Path) else value
+        each.name: shown_path(value, folder) if isinstance(value := getattr(config, each.name), Path) else value
         for each in READING
     }
     return {"inputs": inputs, "options": options}

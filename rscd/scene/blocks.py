@@ -16,7 +16,7 @@ import numpy as np
 from rasterio.enums import Interleaving
 
 from rscd.core.errors import DataError
-from rscd.core.types import BoolArray, Window, meet
+from rscd.core.types import BoolArray, Window, intersection
 
 MOST_BYTES = 256 << 20
 """A block is decoded as a whole, of all bands that lie in it: larger ones are refused, bytes."""
@@ -48,8 +48,8 @@ class Blocks:
         """Each block that a window touches, without what is padding; what they share; whether it is stored."""
         for i in range(window.row // self.height, -(-window.row_stop // self.height)):
             for j in range(window.col // self.width, -(-window.col_stop // self.width)):
-                block = meet(Window(i * self.height, j * self.width, self.height, self.width), self.file)
-                yield block, meet(block, window), bool(self.stored[i, j])
+                block = intersection(Window(i * self.height, j * self.width, self.height, self.width), self.file)
+                yield block, intersection(block, window), bool(self.stored[i, j])
 
     def touched(self, window: Window) -> BoolArray:
         """``stored`` of the blocks that a window touches."""
@@ -131,7 +131,7 @@ class BadBlocks:
         self.policy: Literal["stop", "mask"] = policy
         self._met: dict[str, None] = {}
 
-    def meet(self, path: Path, window: Window, words: str) -> None:
+    def record(self, path: Path, window: Window, words: str) -> None:
         """Take note of a block.
 
         Raises:

@@ -13,7 +13,7 @@ from rscd.core.contract import Contract
 from rscd.core.gdal import GDAL_ERRORS
 from rscd.core.grid import gsd_m, name_of
 from rscd.core.mapping import Mapping
-from rscd.core.types import Window, meet
+from rscd.core.types import Window, intersection
 from rscd.scene.aligned import DateReader, WarpReader
 from rscd.scene.bands import band_notes
 from rscd.scene.inspection import DateFacts, Difference, Inspection, ShiftFacts, Verdict, doubts
@@ -96,7 +96,7 @@ def _sampled(raster: Raster, band: int) -> Any:  # noqa: ANN401
     for i, j in chosen.tolist():
         height, width = raster.blocks.height, raster.blocks.width
         place = Window(i * height, j * width, min(height, SIDE), min(width, SIDE))
-        place = meet(place, raster.blocks.file)
+        place = intersection(place, raster.blocks.file)
         with suppress(*GDAL_ERRORS):  # the run itself will meet that block
             part = (place.row, place.row_stop), (place.col, place.col_stop)
             found.append(raster.dataset.read(band, window=part).ravel())

@@ -15,15 +15,15 @@ from rscd.core.errors import DataError
 from rscd.core.gdal import gdal_errors
 from rscd.core.grid import check_place, gsd_m, moved, name_of
 from rscd.core.mapping import Mapping, Overlap, unwrapped
-from rscd.core.types import BoolArray, Grid, Window, meet
+from rscd.core.types import BoolArray, Grid, Window, intersection
 from rscd.options.pair import PairConfig
 from rscd.scene.aligned import DateReader, PlainReader, WarpReader
 from rscd.scene.aoi import MARGIN, Aoi, read_aoi
 from rscd.scene.bands import Bands, choose_bands
 from rscd.scene.blocks import BadBlocks, find_blocks
+from rscd.scene.files import check_sidecars
 from rscd.scene.masks import Mask, check_lies_on, check_mask, mask_error
 from rscd.scene.raster import GDAL_OPTIONS, WITH_SIDECARS, Raster, check_raster, open_raster
-from rscd.scene.sources import check_sidecars
 
 RGB = ("red", "green", "blue")
 MOST_COLUMNS, MOST_PIXELS = 1 << 17, 1 << 35
@@ -76,7 +76,7 @@ class Pair:
     @property
     def region(self) -> Window:
         """What is read at all, in px of ``full``: where the crop and the overlap meet."""
-        return meet(self.crop, self.overlap.window)
+        return intersection(self.crop, self.overlap.window)
 
     def with_margin(self, px: int) -> Pair:
         """With at least so many pixels of the scene around the area of interest, if there is one.

@@ -20,7 +20,7 @@ from rscd.core.gdal import GDAL_ERRORS, gdal_errors, words_of
 from rscd.core.paths import require_file
 from rscd.core.types import BoolArray, Grid, ImageArray, Window
 from rscd.scene.blocks import BadBlocks, Blocks, check_blocks
-from rscd.scene.sources import REMOTE_OPTIONS, gdal_name, open_remote, told_beside
+from rscd.scene.files import REMOTE_OPTIONS, gdal_name, open_remote, told_beside
 
 GDAL_OPTIONS = {
     "GDAL_CACHEMAX": 64,  # MB, for the whole process: GDAL's default is a share of the machine
@@ -121,7 +121,7 @@ class Raster:
                 if held:
                     pixels[:, *inside], valid[inside] = self._decode(part, nir)
             except GDAL_ERRORS as error:
-                self.bad_blocks.meet(self.path, block, words_of(error))
+                self.bad_blocks.record(self.path, block, words_of(error))
         return pixels, valid
 
     def _nothing(self, window: Window, nir: bool) -> tuple[ImageArray, BoolArray]:

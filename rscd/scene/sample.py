@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rscd.core.errors import DataError
-from rscd.core.types import BoolArray, ImageArray, Window, meet
+from rscd.core.types import BoolArray, ImageArray, Window, intersection
 from rscd.scene.aligned import BLOCK, DateReader
 from rscd.scene.pair import Pair
 
@@ -104,7 +104,7 @@ def read_sample(
         try:
             first, second = before.read(window), after.read(window)
         except DataError:
-            if needed is None or min(meet(window, needed)[2:]) > 0:
+            if needed is None or min(intersection(window, needed)[2:]) > 0:
                 raise
             continue
         yield SampleBlock(window, first[0], second[0], first[1], second[1])

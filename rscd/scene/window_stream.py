@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rscd.core.types import BoolArray, ByteArray, ImageArray, Window, meet
+from rscd.core.types import BoolArray, ByteArray, ImageArray, Window, intersection
 from rscd.scene.aligned import DateReader, Loaded
 from rscd.scene.pair import Pair
 from rscd.scene.radiometry import scale, to_bytes
@@ -199,7 +199,7 @@ class DateWindows:
         while self._next < place.row_stop:
             top = self._next
             self._next = self._reader.row_stop(top)
-            part = meet(self._region, Window(top, self._region.col, self._next - top, self._region.width))
+            part = intersection(self._region, Window(top, self._region.col, self._next - top, self._region.width))
             columns = self._reader.columns(part.col, part.col_stop) if part.height > 0 else ()
             self._rows.append(_PieceRow(top, self._next, part, deque(columns)))
         return [row for row in self._rows if row.top < place.row_stop]
@@ -213,7 +213,7 @@ class DateWindows:
 
 def _copy(source: Window, place: Window, values: ImageArray | bool, out: ImageArray) -> None:
     """Fill in what values (bands, h, w) of a window, or one value, show of another window."""
-    both = meet(source, place)
+    both = intersection(source, place)
     if both.height <= 0 or both.width <= 0:
         return
     there, here = (
@@ -261,7 +261,9 @@ def _read_region(pair: Pair, plan: WindowPlan) -> Window:
     top, left = first.row + pair.crop.row, first.col + pair.crop.col
     windows = Window(top, left, last.row_stop - first.row, last.col_stop - first.col)
     reach, box = plan.rows.window, pair.overlap.window
-    return meet(windows, Window(box.row - reach, box.col - reach, box.height + 2 * reach, box.width + 2 * reach))
+    return intersection(
+        windows, Window(box.row - reach, box.col - reach, box.height + 2 * reach, box.width + 2 * reach)
+    )
 
 
 def windows_in_memory(

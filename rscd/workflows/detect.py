@@ -24,10 +24,10 @@ from rscd.inference.workers import prefetched
 from rscd.model.choice import with_model
 from rscd.options.detect import DetectConfig
 from rscd.output.outputs import Outputs
-from rscd.output.provenance import origin_of, provenance, said
+from rscd.output.provenance import origin_of, provenance, shown_path
 from rscd.output.report.page import Report
 from rscd.output.results import Facts, PairFacts, Result
-from rscd.scene.sources import fingerprint
+from rscd.scene.files import fingerprint
 from rscd.scene.window_stream import read_windows
 from rscd.vectorize.attributes import Attributes
 from rscd.workflows.setup import Model, Settings
@@ -104,7 +104,7 @@ def detect(
             folder = None if config.full_paths else config.output.parent
             found = asdict(prepared.inspection)
             for date in ("before", "after"):
-                found[date]["path"] = said(Path(found[date]["path"]), folder)
+                found[date]["path"] = shown_path(Path(found[date]["path"]), folder)
             about = {"model": asdict(contract), "pair": found, "device": str(device)}
             ran = {"batch_size": run.predictor.batch_size, "bands_resumed": tally.resumed}
             return provenance(started, seen, config, folder=folder, **about, run=ran | asdict(run.predictor.faults))

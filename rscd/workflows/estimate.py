@@ -12,7 +12,7 @@ import numpy as np
 
 from rscd.core.errors import RscdError
 from rscd.core.grid import gsd_m
-from rscd.core.types import meet
+from rscd.core.types import intersection
 from rscd.inference.predictor import Predictor, choose_window, window_on_grid
 from rscd.jobs.job import PairJob
 from rscd.model.catalog import DEFAULT
@@ -68,7 +68,9 @@ def estimate_pair(job: PairJob) -> PairEstimate:
             sides = window_on_grid(
                 *choose_window(config.window, config.overlap, contract), 1.0 if wanted is None else wanted / gsd
             )
-            plan = WindowPlan.on(pair.full, meet(pair.with_margin(sides[1]).crop, pair.overlap.window), *sides)
+            plan = WindowPlan.on(
+                pair.full, intersection(pair.with_margin(sides[1]).crop, pair.overlap.window), *sides
+            )
             return PairEstimate(job.id, pair.grid.width, pair.grid.height, plan.count)
     except RscdError as error:
         return PairEstimate(job.id, problem=error.line)

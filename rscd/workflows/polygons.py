@@ -30,9 +30,9 @@ from rscd.output.outputs import Outputs
 from rscd.output.probability import KeptProbability
 from rscd.output.provenance import origin_of, pair_of, provenance
 from rscd.output.results import Written
+from rscd.scene.files import fingerprint
 from rscd.scene.pair import open_pair
 from rscd.scene.prepare import prepare
-from rscd.scene.sources import fingerprint
 from rscd.scene.window_stream import read_windows
 from rscd.scene.windows import WindowPlan
 from rscd.vectorize.attributes import Attributes

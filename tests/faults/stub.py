@@ -22,7 +22,7 @@ import rscd.inference.journal as journal
 import rscd.inference.strips as strips
 import rscd.output.probability as probability
 import rscd.output.vector.geopackage as geopackage
-import rscd.vectorize.polygons as polygons
+import rscd.vectorize.tracer as polygons
 import rscd.workflows.setup
 from faults.scenario import STAND_IN
 from rscd import DetectConfig, detect

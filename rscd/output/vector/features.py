@@ -8,7 +8,7 @@ from itertools import chain, islice
 
 import pyarrow as pa
 
-from rscd.vectorize.polygons import FEATURE_SCHEMA
+from rscd.vectorize.tracer import FEATURE_SCHEMA
 
 BATCH_FEATURES = 1024
 """Features that are written at once, at most: a writer keeps all other threads of Python waiting meanwhile."""

@@ -25,7 +25,7 @@ from rscd.core.types import NOT_OBSERVABLE, SLAB, BoolArray, Grid, StripRecord
 from rscd.output.vector.features import FeatureStream
 from rscd.output.vector.style import changes_qml, extent_qml
 from rscd.vectorize.attributes import GEOMETRY_METADATA, REVIEW_STATES, Column, columns
-from rscd.vectorize.polygons import find_corners, trace
+from rscd.vectorize.tracer import find_corners, trace
 
 _EXTENSION = "gpkg_schema", "http://www.geopackage.org/spec121/#extension_schema", "read-write"
 _REVIEW = "rscd_review"

@@ -163,7 +163,7 @@ def _given(config: TrainConfig, on_bad: OnBad) -> list[Tile]:
 def _blocks(found: Sources, encoder: str, on_bad: OnBad, *, whole: bool) -> list[Tile]:
     tiles: list[Tile] = []
     for source in found.pairs:
-        from rscd.training.data.pairs import pair_tiles
+        from rscd.training.data.scenes import pair_tiles
 
         try:
             tiles += pair_tiles(source, encoder, whole=whole)

@@ -14,7 +14,7 @@ from rscd.core.contract import Contract
 from rscd.core.errors import DataError
 from rscd.core.grid import moved
 from rscd.core.types import Grid, Window
-from rscd.scene.sources import fingerprint
+from rscd.scene.files import fingerprint
 from rscd.simulate.scene import Scene
 from rscd.simulate.spec import SceneSpec
 

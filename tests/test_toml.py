@@ -15,7 +15,7 @@ from rscd.core.errors import DataError, UsageError
 from rscd.options.batch import BatchConfig
 from rscd.options.declare import declared
 from rscd.options.detect import DetectConfig
-from rscd.options.file import read_options, template
+from rscd.options.toml import read_options, template
 from rscd.options.training import TrainConfig
 
 

@@ -28,7 +28,7 @@ from rscd.options.detect import DetectConfig
 from rscd.simulate.scene import Scene
 from rscd.simulate.spec import SceneSpec
 from rscd.vectorize.attributes import REVIEW_STATES, Attributes, band_names, columns, feature_schema
-from rscd.vectorize.polygons import PolygonTracer
+from rscd.vectorize.tracer import PolygonTracer
 from rscd.workflows.detect import detect
 
 CONTRACT = Contract(

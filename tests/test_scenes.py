@@ -5,7 +5,7 @@ from conftest import CHANGED_BOXES, utm_grid, write_image, write_polygons
 
 from rscd.core.errors import DataError
 from rscd.options.pair import PairConfig
-from rscd.training.data.pairs import pair_tiles
+from rscd.training.data.scenes import pair_tiles
 from rscd.training.data.tiles import CHANGED, IGNORED, PairSource
 
 

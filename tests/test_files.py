@@ -12,8 +12,8 @@ from conftest import write_image
 from rscd.core.errors import DataError
 from rscd.core.types import Window
 from rscd.options.pair import PairConfig
+from rscd.scene.files import fingerprint, gdal_name
 from rscd.scene.pair import open_pair
-from rscd.scene.sources import fingerprint, gdal_name
 
 IMAGE = np.random.default_rng(0).integers(1, 255, (3, 256, 256), dtype=np.uint8)
 

@@ -18,7 +18,7 @@ from shapely.geometry import shape
 from rscd.core.pixel_area import PixelAreas
 from rscd.core.types import NOT_OBSERVABLE, Grid
 from rscd.inference.components import strip_record
-from rscd.vectorize.polygons import FEATURE_SCHEMA, PolygonTracer
+from rscd.vectorize.tracer import FEATURE_SCHEMA, PolygonTracer
 
 THRESHOLD = 128
 UTM = Grid("EPSG:32633", (10.0, 0, 700_000.0, 0, -10.0, 6_700_000.0), 1, 1)

@@ -15,11 +15,11 @@ from rscd.core.contract import Contract
 from rscd.core.grid import gsd_m
 from rscd.core.types import BoolArray, ByteArray, Window
 from rscd.model.network import normalisation
+from rscd.scene.files import fingerprint
 from rscd.scene.pair import Pair, open_pair
 from rscd.scene.prepare import prepare
 from rscd.scene.radiometry import to_bytes
 from rscd.scene.raster import fill_invalid
-from rscd.scene.sources import fingerprint
 from rscd.training.data.labels import Label, VectorLabel, open_label
 from rscd.training.data.tiles import IGNORED, PairSource, Triple
 
