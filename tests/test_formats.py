@@ -11,14 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 import shapely
 from conftest import Pointwise, utm_grid, write_image
-from test_evidence import CONTRACT
+from test_attributes import CONTRACT
 
 from rscd.core.errors import OutputError, UsageError
-from rscd.core.paths import SUFFIXES, siblings
+from rscd.core.paths import siblings
 from rscd.options.detect import DetectConfig
+from rscd.output.vector.formats import suffixes
 from rscd.workflows.detect import detect
 
-OTHERS = [suffix for suffix in SUFFIXES if suffix != ".gpkg"]
+OTHERS = [suffix for suffix in suffixes() if suffix != ".gpkg"]
 
 
 def pair(folder: Path, kind: str = "squares") -> tuple[Path, Path]:
@@ -88,7 +89,7 @@ def test_extent_and_provenance_lie_beside_it(tmp_path: Path, suffix: str) -> Non
     assert left == {f"changes{suffix}", extent_path.name, provenance_path.name}
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", suffixes())
 @pytest.mark.parametrize(("kind", "polygons"), [("none", 0), ("all", 1)])
 def test_valid_when_nothing_changed_and_when_everything_did(
     tmp_path: Path, suffix: str, kind: str, polygons: int
@@ -140,14 +141,14 @@ def test_an_existing_sibling_is_kept_without_overwrite(tmp_path: Path, suffix: s
     assert len(run(tmp_path / f"changes{suffix}", overwrite=True)) == 2
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", suffixes())
 def test_a_missing_folder_is_an_output_error(tmp_path: Path, suffix: str) -> None:
     before, after = pair(tmp_path / "in")
     with pytest.raises(OutputError, match="mkdir"):
         detect(DetectConfig(before, after, tmp_path / "none" / f"changes{suffix}"), model=(Pointwise(), CONTRACT))
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", suffixes())
 @pytest.mark.parametrize("name", ["it's", "a#b", "who?", "a&b=c", "näheres 変化", "two  spaces", "100%20"])
 def test_any_path_that_a_file_system_takes(tmp_path: Path, suffix: str, name: str) -> None:
     folder = tmp_path / name
@@ -168,7 +169,7 @@ def test_a_path_that_pyogrio_takes_for_an_archive_is_refused(tmp_path: Path, suf
     assert len(run(tmp_path / "x!y.parquet")) == 2
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", suffixes())
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that takes no files, such as /proc")
 def test_a_folder_that_takes_no_files_is_an_output_error(tmp_path: Path, suffix: str) -> None:
     before, after = pair(tmp_path / "in")

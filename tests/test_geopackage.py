@@ -21,17 +21,17 @@ import shapely
 from conftest import Pointwise
 from numpy.typing import NDArray
 from pyproj import CRS
-from test_evidence import CONTRACT
+from test_attributes import CONTRACT
 from test_formats import pair
 
 from rscd.core.errors import Interrupted, OutputError
-from rscd.core.paths import SUFFIXES
 from rscd.core.pixel_area import PixelAreas
 from rscd.core.publish import Publication
 from rscd.core.types import NOT_OBSERVABLE, Grid
 from rscd.inference.components import strip_record
 from rscd.options.detect import DetectConfig
 from rscd.output.vector.features import BATCH_FEATURES, FeatureStream
+from rscd.output.vector.formats import suffixes
 from rscd.output.vector.geopackage import ObservedExtent, write_geopackage, write_layer
 from rscd.output.vector.style import DRAWN, SHOWN, STEPS, changes_qml, extent_qml
 from rscd.vectorize.attributes import REVIEW_STATES, columns
@@ -74,7 +74,7 @@ def test_no_more_than_so_many_are_written_at_once() -> None:
     assert pa.Table.from_batches(batches)["n"].to_pylist() == [*range(2 * BATCH_FEATURES)]
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", suffixes())
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), Interrupted("by a test"), OSError("not of the output")])
 def test_what_ends_a_run_among_its_features_is_told_as_it_was(
     tmp_path: Path, suffix: str, error: Exception

@@ -13,7 +13,7 @@ from affine import Affine
 from conftest import Pointwise, write_image
 from rasterio.crs import CRS
 from test_cli import rscd
-from test_evidence import CONTRACT
+from test_attributes import CONTRACT
 from test_formats import pair
 
 from rscd.core.errors import DataError

@@ -13,7 +13,7 @@ import pytest
 import shapely
 from conftest import Pointwise, write_image
 from test_cli import rscd
-from test_evidence import CONTRACT
+from test_attributes import CONTRACT
 from test_formats import pair
 
 from rscd.core.errors import DataError

@@ -10,7 +10,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from test_polygons import (
+from test_tracer import (
     DEGREES,
     UTM,
     as_probability,

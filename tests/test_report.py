@@ -19,7 +19,7 @@ import rasterio
 import shapely
 from conftest import Pointwise, utm_grid
 from PIL import Image
-from test_evidence import CONTRACT
+from test_attributes import CONTRACT
 from test_formats import pair
 from test_summary import entry
 

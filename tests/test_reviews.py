@@ -14,7 +14,7 @@ import pyogrio
 import pytest
 import shapely
 from conftest import Pointwise, utm_grid, write_image
-from test_evidence import CONTRACT
+from test_attributes import CONTRACT
 from test_formats import pair
 
 from rscd.core.errors import OutputError, UsageError

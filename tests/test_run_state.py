@@ -22,7 +22,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, "tests")
 from test_loop import config
-from test_state import LONG
+from test_run_state import LONG
 from rscd.workflows.train import train
 train(config(Path(sys.argv[1]), Path(sys.argv[2]), **LONG), on_step=lambda step, *_: print(step, flush=True))
 """

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import Pointwise
-from test_evidence import CONTRACT
+from test_attributes import CONTRACT
 from test_formats import pair
 
 from rscd.core.contract import Contract

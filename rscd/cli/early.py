@@ -10,6 +10,7 @@ from rscd.options.batch import BatchConfig
 from rscd.options.detect import DetectConfig, PolygonsConfig
 from rscd.options.pair import InspectConfig, PairConfig
 from rscd.options.training import LabelledConfig
+from rscd.output.vector.formats import check_vector_name
 
 Config = DetectConfig | InspectConfig | PolygonsConfig | BatchConfig | LabelledConfig
 
@@ -28,6 +29,8 @@ def refuse_early(config: Config) -> None:
     model = config.detect.model if isinstance(config, BatchConfig) else getattr(config, "model", None)
     if model is not None:
         find_model(model)
+    if isinstance(config, DetectConfig | PolygonsConfig):
+        check_vector_name(config.output)
     if isinstance(config, DetectConfig):
         Targets(config.output, config.probability, config.report).check(config.inputs, overwrite=config.overwrite)
     if isinstance(config, PolygonsConfig):

@@ -45,8 +45,6 @@ def require_file(path: Path, remedy: str = GEOTIFF) -> None:
         raise DataError("is a folder" if folder else "no such file", path=path, remedy=remedy)
 
 
-SUFFIXES = (".gpkg", ".fgb", ".geojson", ".parquet")
-"""What the vector file may be called."""
 LOCK_NAME = "lock"
 KEY_NAME = "journal.json"
 SPLIT_NAME = "split.json"
@@ -85,11 +83,10 @@ class Targets:
 
         Raises:
             UsageError: An output exists and ``overwrite`` is off, is no regular file, is an input or named twice;
-                the vector file's suffix is unknown; what lies at the run folder's place is not ours.
+                what lies at the run folder's place is not ours.
             OutputError: A folder does not exist or cannot be written, a mount is in the way, or another program
                 has the GeoPackage open.
         """
-        check_vector_name(self.vector)
         record = publication_record(self.vector)
         taken = {path.resolve() for path in inputs}
         for path in self.paths:
@@ -100,19 +97,6 @@ class Targets:
         _check_run_folder(run_folder(self.vector))
         if self.vector.suffix.lower() == ".gpkg":
             refuse_held(self.vector)
-
-
-def check_vector_name(path: Path) -> None:
-    """Refuse a vector file of no known format, or that could not be written under its name.
-
-    Raises:
-        UsageError: Its suffix is unknown, or pyogrio would take its path for one into an archive.
-    """
-    if path.suffix.lower() not in SUFFIXES:
-        suffix = f"suffix {path.suffix!r}" if path.suffix else "no suffix"
-        raise UsageError(f"{suffix}: no format", path=path, remedy=f"use one of {', '.join(SUFFIXES)}")
-    if "!" in str(path.absolute()) and path.suffix.lower() != ".parquet":
-        raise UsageError("has a '!' in its path", path=path, remedy="write elsewhere and move the file")
 
 
 def siblings(path: Path) -> tuple[Path, ...]:

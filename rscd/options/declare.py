@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeVar, dataclass_transform, get_args
 
 import pydantic
 from pydantic.dataclasses import dataclass as validated
+from pydantic.dataclasses import rebuild_dataclass
 
 from rscd.core.errors import UsageError
 
@@ -105,18 +106,22 @@ def options(cls: type[Cls]) -> type[Cls]:
     Raises (on making one):
         UsageError: A value is missing, of another type, or out of its range.
     """
-    made = validated(frozen=True, config=pydantic.ConfigDict(extra="forbid"))(cls)
-    make = made.__init__
+    made: Any = validated(frozen=True, config=pydantic.ConfigDict(extra="forbid", defer_build=True))(cls)
+    built: list[Callable[..., None]] = []
 
-    @wraps(make)
+    @wraps(made.__init__)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as declared
+        if not built:  # as late as here, for "rscd --help" makes none
+            rebuild_dataclass(made, force=True)
+            built.append(made.__init__)
+            made.__init__ = init
         try:
-            make(self, *args, **kwargs)
+            built[0](self, *args, **kwargs)
         except pydantic.ValidationError as error:
             raise _refusal(made, error) from None
 
-    made.__init__ = init  # type: ignore[method-assign]
-    return made  # type: ignore[return-value]
+    made.__init__ = init
+    return made  # type: ignore[no-any-return]
 
 
 def _refusal(cls: type, error: pydantic.ValidationError) -> UsageError:

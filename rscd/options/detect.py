@@ -74,7 +74,7 @@ class DetectConfig(OutputOptions, PolygonOptions, ForwardOptions, PairConfig):
     """Detection: model, outputs, and going on with a run."""
 
     output: Annotated[Path, Option(short="-o", of_pair=True)]
-    """Vector file to write: .gpkg, .fgb, .geojson or .parquet."""
+    """Vector file to write, in the format of its suffix, such as .gpkg or .geojson."""
     _: KW_ONLY
     probability: Annotated[Path | None, Option(of_pair=True)] = None
     """Probability raster (COG) to write."""
@@ -117,4 +117,4 @@ class PolygonsConfig(OutputOptions, PolygonOptions):
     probability: Annotated[Path, Option(argument=True)]
     """Probability raster that ``rscd detect --probability`` wrote."""
     output: Annotated[Path, Option(short="-o")]
-    """Vector file to write: .gpkg, .fgb, .geojson or .parquet."""
+    """Vector file to write, in the format of its suffix, such as .gpkg or .geojson."""

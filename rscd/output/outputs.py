@@ -21,10 +21,11 @@ from rscd.output.probability import ProbabilityRaster
 from rscd.output.report.page import Report
 from rscd.output.results import Written
 from rscd.output.vector.features import FeatureStream
-from rscd.output.vector.formats import write_vectors
+from rscd.output.vector.formats import check_vector_name
 from rscd.output.vector.geopackage import ObservedExtent, Outside, vector_writing
 from rscd.output.vector.reviews import check_reviews, reviews_of
 from rscd.output.vector.style import probability_qml
+from rscd.output.vector.writer import write_vectors
 from rscd.vectorize.attributes import Attributes
 from rscd.vectorize.tracer import PolygonTracer
 
@@ -61,6 +62,7 @@ class Outputs:
             UsageError: An output is in the way or cannot be meant, or the extra ``regularize`` is not installed.
             OutputError: An output cannot be written, or another program has it open.
         """
+        check_vector_name(self.geopackage)
         Targets(self.geopackage, self.probability, self.report).check(inputs, overwrite=overwrite)
         check_reviews(self.geopackage, discard=discard_reviews)
         if self.regularize:

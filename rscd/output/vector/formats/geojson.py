@@ -1,0 +1,47 @@
+"""GeoJSON (RFC 7946): longitude and latitude on WGS 84 with 7 decimals (1 cm), numbers rounded by unit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyogrio
+
+from rscd.core.types import Grid
+from rscd.output.vector.geopackage import bands_of
+from rscd.vectorize.attributes import columns
+
+_DECIMALS = {"m2": 2, "m": 2, "DN": 2, "px": 3, "degree": 7}
+"""Unit -> decimals that mean something."""
+_OTHER = 4
+"""Decimals of shares and ratios."""
+
+
+def write(path: Path, features: pa.RecordBatchReader, grid: Grid, kind: str, layer: str) -> None:
+    """As ``Format.write``."""
+    pyogrio.write_arrow(
+        pa.RecordBatchReader.from_batches(features.schema, map(_rounded, features)),
+        str(path),
+        layer=layer,
+        driver="GeoJSON",
+        geometry_type=kind,
+        crs=grid.crs,
+        geometry_name="geometry",
+        layer_options={"RFC7946": "YES", "WRITE_NAME": "NO"},
+    )
+
+
+def count(path: Path) -> int:
+    """As ``Format.count``."""
+    return int(pyogrio.read_info(str(path), force_feature_count=True)["features"])
+
+
+def _rounded(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The same features, numbers cut to what they mean: text is what a reader sees, and what fills the file."""
+    units = {column.name: column.unit for column in columns(bands_of(batch.schema.names))}
+    arrays = list(batch.columns)
+    for i, field in enumerate(batch.schema):
+        if pa.types.is_floating(field.type):
+            arrays[i] = pc.round(arrays[i], _DECIMALS.get(units.get(field.name, ""), _OTHER))
+    return pa.RecordBatch.from_arrays(arrays, schema=batch.schema)
