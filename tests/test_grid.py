@@ -12,8 +12,8 @@ import shapely
 from affine import Affine
 from conftest import Pointwise, write_image
 from rasterio.crs import CRS
-from test_cli import rscd
 from test_attributes import CONTRACT
+from test_cli import rscd
 from test_formats import pair
 
 from rscd.core.errors import DataError

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import shapely
 from conftest import Pointwise, write_image
-from test_cli import rscd
 from test_attributes import CONTRACT
+from test_cli import rscd
 from test_formats import pair
 
 from rscd.core.errors import DataError

@@ -13,7 +13,7 @@ from collections import Counter
 
 import pytest
 
-from faults.scenario import BANDS, COLUMNS, Case, make_pair
+from faults.scenario import COLUMNS, STRIPS, Case, make_pair
 
 TODAY = int(datetime.datetime.now(datetime.UTC).strftime("%Y%m%d"))
 """The seed of samples: it changes by date, and is told, so that a day's run can be had again."""
@@ -34,7 +34,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory):
 def whole(pair, tmp_path_factory: pytest.TempPathFactory) -> Case:
     """An uninterrupted run on them."""
     case = Case(*pair, tmp_path_factory.mktemp("whole"))
-    assert case.run().windows == BANDS * COLUMNS
+    assert case.run().windows == STRIPS * COLUMNS
     assert case.listing() == ["changes.gpkg", "p.qml", "p.tif", "report.html"]
     return case
 
