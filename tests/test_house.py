@@ -65,9 +65,32 @@ def test_the_dockerfile_names_what_exists():
 
 
 def test_lint_and_types_hold():
-    for tool in (["ruff", "check", "."], ["mypy"]):
+    for tool in (["ruff", "check", "."], ["mypy"], ["mypy", "--platform", "win32"]):
         done = subprocess.run([sys.executable, "-m", *tool], cwd=REPOSITORY, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+def test_the_rooms_form_a_chain_without_a_cycle():
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports")], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "3 kept, 0 broken" in done.stdout
+
+
+def test_the_public_names_are_there_and_hide_no_folder():
+    import rscd
+
+    for name in rscd.__all__:
+        assert getattr(rscd, name) is not None
+    folders = {path.name for path in (REPOSITORY / "rscd").iterdir() if path.is_dir()}
+    assert not folders & set(rscd.__all__)
+
+
+def test_nothing_that_windows_lacks_is_imported_at_the_top_of_a_module():
+    lacking = re.compile(r"(?m)^(?:import|from) (?:fcntl|resource|pwd|grp|termios)\b")
+    for path in (REPOSITORY / "rscd").rglob("*.py"):
+        assert not lacking.search(path.read_text(encoding="utf-8")), path
 
 
 def test_the_import_borders_are_lint_rules():
