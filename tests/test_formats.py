@@ -19,6 +19,8 @@ from rscd.options.detect import DetectConfig
 from rscd.output.vector.formats import suffixes
 from rscd.workflows.detect import detect
 
+TEXT = (".geojson",)
+"""Formats in longitude and latitude whose numbers are rounded, and that name their columns feature by feature."""
 OTHERS = [suffix for suffix in suffixes() if suffix != ".gpkg"]
 
 
@@ -59,18 +61,18 @@ def test_the_same_columns_and_polygons_as_the_geopackage(tmp_path: Path, suffix:
     want = run(tmp_path / "changes.gpkg")
     got = run(tmp_path / f"changes{suffix}")
     assert [*got.columns] == [*want.columns]
-    assert got.crs.equals(want.crs) or suffix == ".geojson"
+    assert got.crs.equals(want.crs) or suffix in TEXT
     there = want.to_crs(got.crs)
     assert len(got) == 2 and shapely.is_valid(got.geometry).all()
     got, there = got.sort_values("id"), there.sort_values("id")  # FlatGeobuf orders by place
-    close = 1e-7 if suffix == ".geojson" else 0.0  # 7 decimals of a degree
+    close = 1e-7 if suffix in TEXT else 0.0  # 7 decimals of a degree
     for one, two in zip(got.geometry, there.geometry, strict=True):
         assert shapely.hausdorff_distance(one, two) <= close
         assert shapely.is_ccw(one.exterior) and not any(shapely.is_ccw(ring) for ring in one.interiors)
     unknown = ["direction", "presence_before", "presence_after", "ndvi_change"]
     for name in want.columns.drop(["geometry", "review", "registration_residual_px", *unknown]):
         ours, theirs = got[name].to_numpy(), there[name].to_numpy()
-        if suffix == ".geojson" and theirs.dtype == np.float64:
+        if suffix in TEXT and theirs.dtype == np.float64:
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=5.1e-3, err_msg=name)
         else:
             np.testing.assert_array_equal(ours, theirs, err_msg=name)
@@ -96,7 +98,7 @@ def test_valid_when_nothing_changed_and_when_everything_did(
 ) -> None:
     frame = run(tmp_path / f"changes{suffix}", kind)
     assert len(frame) == polygons
-    assert "area_m2" in frame.columns or (suffix, kind) == (".geojson", "none")  # it names them by feature
+    assert "area_m2" in frame.columns or (suffix in TEXT and kind == "none")
     if polygons:
         assert frame["area_m2"].tolist() == [pytest.approx(160 * 200 * 0.25, rel=2e-3)]
 
