@@ -12,7 +12,9 @@ import numpy as np
 import pandas
 import pyogrio
 import pytest
+import rasterio
 import shapely
+from affine import Affine
 from conftest import Pointwise, utm_grid, write_image
 from test_attributes import CONTRACT
 from test_formats import pair
@@ -386,7 +388,18 @@ def test_polygons_without_their_images_say_so_and_come_all_the_same(tmp_path, go
     assert again.polygons == first.polygons
     assert "before_red" not in read(tmp_path / "again.gpkg").columns
     assert ("is not there" if gone else "is not the file that it was made from") in said[0]
-    assert "do not tell what the images show" in said[0]
+    assert "get no attributes of the images" in said[0]
+
+
+def test_polygons_of_a_raster_that_was_moved_off_the_grid_of_its_images_come_without_them(tmp_path):
+    raster, said = tmp_path / "p.tif", []
+    first = run(tmp_path / "c.gpkg", probability=raster)
+    with rasterio.open(raster, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as dataset:
+        dataset.transform = Affine.translation(0.2, 0) @ dataset.transform
+    again = polygons(PolygonsConfig(raster, tmp_path / "again.gpkg"), on_start=said.append)
+    assert again.polygons == first.polygons
+    assert "before_red" not in read(tmp_path / "again.gpkg").columns
+    assert "the raster does not lie on the grid of its images" in said[0]
 
 
 def test_a_raster_may_move_with_its_images(tmp_path):

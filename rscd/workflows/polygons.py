@@ -124,9 +124,13 @@ def polygons(
 
 
 def _images(kept: KeptProbability, folder: Path, on_start: Callable[[str], None]) -> PairConfig | None:
-    """The pair that the raster was made from, where it is still there."""
+    """The pair that the raster was made from, where it is still there and the raster lies on its grid."""
     try:
-        return pair_of(kept.run, folder)
+        # as far as it matters, detect has judged them
+        images = replace(pair_of(kept.run, folder), force_gsd=True, bad_blocks="mask")
+        with open_pair(images, _contract(kept).bands) as pair:
+            _part(pair.full, kept.grid)
+        return images
     except (KeyError, TypeError, ValueError):
         on_start("the raster does not say what it was made from: the polygons get no attributes of the images")
     except DataError as error:
@@ -162,8 +166,7 @@ def _source(kept: KeptProbability, images: PairConfig | None, threshold: int, st
             for i, (row, values) in enumerate(kept.strips())
         )
         return _Source(plain, areas)
-    contract = Contract.from_json(json.dumps({"format": FORMAT, **kept.run["model"]}))
-    images = replace(images, force_gsd=True, bad_blocks="mask")  # as far as it matters, detect has judged them
+    contract = _contract(kept)
     prepared = prepare(stack.enter_context(open_pair(images, contract.bands)), contract, images)
     pair = replace(prepared.pair, crop=_part(prepared.pair.full, kept.grid))
     plan = WindowPlan.on(pair.full, pair.crop, STRIP, 0)
@@ -174,6 +177,15 @@ def _source(kept: KeptProbability, images: PairConfig | None, threshold: int, st
         windows, plan, _never, batch_size=1, threshold=threshold, grid=kept.grid, areas=areas, work=work
     )
     return _Source(records, areas, Attributes.of(pair, contract.bands, prepared.residuals_px))
+
+
+def _contract(kept: KeptProbability) -> Contract:
+    """Of the model that made the raster.
+
+    Raises:
+        KeyError, ModelError: The raster does not hold it.
+    """
+    return Contract.from_json(json.dumps({"format": FORMAT, **kept.run["model"]}))
 
 
 class _Strips:
