@@ -1,4 +1,4 @@
-"""Numbers in messages."""
+"""What can go wrong, each with the path, the value and the remedy, and the exit code; and counts in messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Showing a network a scene at another pixel size than it has; probabilities come back on the scene's grid."""
+"""One forward pass: device, precision, batch; pixels in, calibrated probabilities out, at the scene's pixel size."""
 
 from __future__ import annotations
 

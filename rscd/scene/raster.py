@@ -1,4 +1,4 @@
-"""Which pixels a date shows, and what the network sees where it shows none."""
+"""A GeoTIFF as arrays: opened, checked, read by window, with what is valid in it; and gaps filled for the network."""
 
 from __future__ import annotations
 

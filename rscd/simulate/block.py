@@ -1,4 +1,4 @@
-"""The draws that homes and halls share: what changes, and the colour of a roof."""
+"""A block of a settlement: its kind, its ground, and what is on it before and after, by chance."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class TileFacts:
     """A tile and what its label holds."""
 
     tile: Tile
-    """It."""
+    """The tile."""
     size: tuple[int, int]
     """Width and height, px."""
     changed: int
