@@ -1,4 +1,4 @@
-"""One forward pass: device, precision, batch; pixels in, calibrated probabilities out, at the scene's pixel size."""
+"""One forward pass: device, precision, batch; pixels in, calibrated probabilities out, at any pixel size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A GeoTIFF as arrays: opened, checked, read by window, with what is valid in it; and gaps filled for the network."""
+"""One date's file: opened as a GeoTIFF and nothing else, checked, read; what is valid, and gaps filled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A block of a settlement: its kind, its ground, and what is on it before and after, by chance."""
+"""One block of land: its kind, its streets, what to paint and build on it, and the draws behind that."""
 
 from __future__ import annotations
 
