@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ DATA_SETS = {"OSCD": "sentinel2"}
 """Training data -> the sensor that it shows, in lower case letters and digits."""
 KEYS = re.compile("sensor|satellite|mission|platform|spacecraft|instrument|description|software|title|source", re.I)
 """Tags that may name one."""
+STAMP = re.compile(r"(\d{4})[:/-](\d\d)[:/-](\d\d)(?!\d)(?:[ T](\d\d):(\d\d):(\d\d))?")
+"""A day, with or without a time."""
 
 
 def named_sensor(tags: dict[str, Any]) -> str:
@@ -44,13 +46,19 @@ def named_sensor(tags: dict[str, Any]) -> str:
     return ""
 
 
+def taken_at(tags: dict[str, Any]) -> datetime | None:
+    """When an image was taken by its tag TIFFTAG_DATETIME, in UTC; None if the tag names no day."""
+    found = STAMP.match(str(tags.get("TIFFTAG_DATETIME", "")).strip())
+    try:
+        return datetime(*(int(part) for part in found.groups("0")), tzinfo=UTC) if found else None  # type: ignore[arg-type]
+    except ValueError:  # 31 February
+        return None
+
+
 def date_taken(tags: dict[str, Any]) -> str:
     """The day that a GeoTIFF's tag TIFFTAG_DATETIME names, as 2024-05-31; empty if it names none."""
-    found = re.match(r"(\d{4})[:/-](\d\d)[:/-](\d\d)(?!\d)", str(tags.get("TIFFTAG_DATETIME", "")))
-    try:
-        return date(*map(int, found.groups())).isoformat() if found else ""
-    except ValueError:
-        return ""
+    taken = taken_at(tags)
+    return taken.date().isoformat() if taken is not None else ""
 
 
 def unseen(sensor: str, trained_on: str) -> bool:
@@ -94,9 +102,7 @@ def read_footprint(path: Path, *, remote: bool = False) -> Footprint:
     with rasterio.Env(**GDAL_OPTIONS), open_raster(path, remote=remote) as dataset:
         if dataset.crs is None or dataset.transform.is_identity:
             raise DataError("has no place on earth", path=path, remedy="georeference it first")
-        return Footprint(
-            outline_lonlat(grid_of(dataset), path), _date(dataset.tags().get("TIFFTAG_DATETIME"), path)
-        )
+        return Footprint(outline_lonlat(grid_of(dataset), path), taken_at(dataset.tags()) or _date_in_name(path))
 
 
 def outline_lonlat(grid: Grid, path: Path) -> Any:  # noqa: ANN401 - shapely has no types
@@ -113,14 +119,9 @@ def outline_lonlat(grid: Grid, path: Path) -> Any:  # noqa: ANN401 - shapely has
     return shapely.make_valid(shapely.Polygon(points))
 
 
-def _date(tag: str | None, path: Path) -> datetime | None:
+def _date_in_name(path: Path) -> datetime | None:
+    found = _IN_NAME.search(path.stem)
     try:
-        return datetime.strptime((tag or "").strip(), "%Y:%m:%d %H:%M:%S").replace(tzinfo=UTC)
-    except ValueError:
-        found = _IN_NAME.search(path.stem)
-    if found is None:
-        return None
-    try:
-        return datetime(int(found[1]), int(found[3]), int(found[4]), tzinfo=UTC)
+        return datetime(int(found[1]), int(found[3]), int(found[4]), tzinfo=UTC) if found else None
     except ValueError:  # 31 February
         return None
