@@ -50,7 +50,10 @@ def taken_at(tags: dict[str, Any]) -> datetime | None:
     """When an image was taken by its tag TIFFTAG_DATETIME, in UTC; None if the tag names no day."""
     found = STAMP.match(str(tags.get("TIFFTAG_DATETIME", "")).strip())
     try:
-        return datetime(*(int(part) for part in found.groups("0")), tzinfo=UTC) if found else None  # type: ignore[arg-type]
+        if found is None:
+            return None
+        year, month, day, hour, minute, second = map(int, found.groups("0"))
+        return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     except ValueError:  # 31 February
         return None
 
