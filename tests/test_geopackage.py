@@ -280,7 +280,8 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from rscd.core.errors import OutputError
-from tests.test_geopackage import speckles, write
+sys.path.insert(0, "tests")
+from test_geopackage import speckles, write
 limit = int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 try:

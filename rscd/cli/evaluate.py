@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rscd.cli.command import Json, Quiet, command
+from rscd.cli.command import Json, Quiet, command, typed
 from rscd.cli.console import print_columns, print_json, say
 from rscd.cli.early import refuse_early
 from rscd.cli.progress import counted
+from rscd.options.declare import declared
 from rscd.options.training import EvaluateConfig
 
 if TYPE_CHECKING:
@@ -19,7 +20,13 @@ MOST_ROWS = 40
 """Scenes in the printed table, at most."""
 
 
-@command(EvaluateConfig)
+def _config(**given: Any) -> EvaluateConfig:  # noqa: ANN401 - as EvaluateConfig declares
+    """The options; with ``--pair`` no data is needed by its place."""
+    without: dict[str, Any] = {"data": ()}
+    return EvaluateConfig(**without | given)
+
+
+@command(_config, typed(declared(EvaluateConfig)))
 def evaluate(config: EvaluateConfig, as_json: Json = False, quiet: Quiet = False) -> None:
     """Measure a model on labelled tiles and scenes, mapped as detect maps them."""
     refuse_early(config)

@@ -132,6 +132,8 @@ def _refusal(cls: type, error: pydantic.ValidationError) -> UsageError:
     known = {each.name: each for each in declared(cls)}
     if kind in ("missing", "missing_argument"):
         return UsageError(f"no {known[name].flag}", remedy="give it")
+    if kind == "unexpected_positional_argument":
+        return UsageError(f"{cls.__name__}: too many values by their place", remedy="name them: option=value")
     if name not in known:
         near = ", ".join(known)
         return UsageError(f"{cls.__name__} has no option {name!r}", remedy=f"use some of {near}")

@@ -75,11 +75,11 @@ class DetectConfig(OutputOptions, PolygonOptions, ForwardOptions, PairConfig):
 
     output: Annotated[Path, Option(short="-o", of_pair=True)]
     """Vector file to write, in the format of its suffix, such as .gpkg or .geojson."""
-    _: KW_ONLY
     probability: Annotated[Path | None, Option(of_pair=True)] = None
     """Probability raster (COG) to write."""
     report: Annotated[Path | None, Option(of_pair=True)] = None
     """Report page (HTML) to write."""
+    _: KW_ONLY
     model: Annotated[str | None, Option("strips", resolved=True, model=True)] = None
     """Name of an embedded model, or a checkpoint file; default: the embedded one whose pixel sizes fit."""
     batch_size: Annotated[

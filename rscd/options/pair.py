@@ -8,7 +8,7 @@ from typing import Annotated
 
 from rscd.core.errors import UsageError
 from rscd.options.declare import Option, options
-from rscd.options.types import AtLeast0, AutoOff, BadBlocks, OnOff, Whose, both_bands, both_nir, mask_values
+from rscd.options.types import AtLeast0, AutoOff, BadBlocks, OnOff, Whose, both_bands, both_nir, parse_mask_values
 
 
 @options
@@ -50,7 +50,7 @@ class PairConfig(ReadOptions):
     after_mask: Annotated[Path | None, Option("strips", of_pair=True, resolved=True)] = None
     """Likewise of the later date."""
     mask_values: Annotated[
-        tuple[int, ...] | None, Option("strips", of_pair=True, metavar="3,8,9,...", parse=mask_values)
+        tuple[int, ...] | None, Option("strips", of_pair=True, metavar="3,8,9,...", parse=parse_mask_values)
     ] = None
     """Values of both masks that are not observable, such as classes of cloud; default: all but 0 and nodata."""
     assume_same_crs: Annotated[bool, Option("strips")] = False

@@ -110,7 +110,7 @@ def both_nir(text: str) -> dict[str, Any]:
         raise UsageError(f"--nir {text!r}", remedy="give the number of a band, such as 4, or 4/5") from error
 
 
-def mask_values(text: str) -> tuple[int, ...]:
+def parse_mask_values(text: str) -> tuple[int, ...]:
     """Parse ``3,8,9``.
 
     Raises:

@@ -79,7 +79,7 @@ def test_a_report_and_a_geopackage_show_hostile_text_and_no_more(tmp_path):
 def open_template():
     from importlib.resources import files
 
-    return (files("rscd.output") / "page" / "report.html").read_text(encoding="utf-8")
+    return (files("rscd.output.report") / "page" / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("suffix", ["fgb", "geojson", "parquet"])
