@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import difflib
 import inspect
 import re
 import sys
@@ -16,11 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, wraps
 from pathlib import Path
-from typing import Any, Literal, TypeVar, dataclass_transform, get_args
-
-import pydantic
-from pydantic.dataclasses import dataclass as validated
-from pydantic.dataclasses import rebuild_dataclass
+from typing import Annotated, Any, Literal, TypeVar, dataclass_transform, get_args, get_origin, get_type_hints
 
 from rscd.core.errors import UsageError
 
@@ -106,40 +103,58 @@ def options(cls: type[Cls]) -> type[Cls]:
     Raises (on making one):
         UsageError: A value is missing, of another type, or out of its range.
     """
-    made: Any = validated(frozen=True, config=pydantic.ConfigDict(extra="forbid", defer_build=True))(cls)
-    built: list[Callable[..., None]] = []
+    made: Any = dataclass(frozen=True)(cls)
+    names = [field.name for field in dataclasses.fields(made)]
+    by_place = [field.name for field in dataclasses.fields(made) if not field.kw_only]
 
     @wraps(made.__init__)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as declared
-        if not built:  # as late as here, for "rscd --help" makes none
-            rebuild_dataclass(made, force=True)
-            built.append(made.__init__)
-            made.__init__ = init
-        try:
-            built[0](self, *args, **kwargs)
-        except pydantic.ValidationError as error:
-            raise _refusal(made, error) from None
+        if len(args) > len(by_place):
+            raise UsageError(f"{cls.__name__}: too many values by their place", remedy="name them: option=value")
+        checked = _checked(made, dict(zip(by_place, args, strict=False)) | kwargs)
+        for name in names:
+            object.__setattr__(self, name, getattr(checked, name))
 
     made.__init__ = init
     return made  # type: ignore[no-any-return]
 
 
-def _refusal(cls: type, error: pydantic.ValidationError) -> UsageError:
-    """The first thing that is wrong, as a UsageError: flag, value, remedy."""
-    first = error.errors(include_url=False)[0]
-    kind, where = first["type"], first["loc"]
-    name = str(where[0]) if where and isinstance(where[0], str) else ""
-    known = {each.name: each for each in declared(cls)}
-    if kind in ("missing", "missing_argument"):
-        return UsageError(f"no {known[name].flag}", remedy="give it")
-    if kind == "unexpected_positional_argument":
-        return UsageError(f"{cls.__name__}: too many values by their place", remedy="name them: option=value")
-    if name not in known:
-        near = ", ".join(known)
-        return UsageError(f"{cls.__name__} has no option {name!r}", remedy=f"use some of {near}")
-    value = first["input"]
-    shown = f"{value!r}" if isinstance(value, str) and known[name].option.metavar else f"{value}"
-    return UsageError(f"{known[name].flag} {shown}", remedy=_remedy(kind, first))
+@cache
+def _checker(cls: type) -> Any:  # noqa: ANN401 - of pydantic, which is imported as late as here for "rscd --help"
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(cls)
+
+
+def _checked(cls: type, given: dict[str, Any]) -> Any:  # noqa: ANN401 - an instance
+    """The options of a class with all values checked.
+
+    Raises:
+        UsageError: As ``options``.
+    """
+    known = {each.name: each for each in declared(cls)} | {f.name: None for f in dataclasses.fields(cls)}
+    odd = next((name for name in given if name not in known), None)
+    if odd is not None:
+        near = difflib.get_close_matches(odd, known, 1)
+        remedy = f"did you mean {near[0]}?" if near else f"use some of {', '.join(known)}"
+        raise UsageError(f"{cls.__name__} has no option {odd!r}", remedy=remedy)
+    checker = _checker(cls)
+    from pydantic import ValidationError
+
+    try:
+        return checker.validate_python(given)
+    except ValidationError as error:
+        raise _refusal(cls, error.errors(include_url=False)[0]) from None
+
+
+def _refusal(cls: type, error: Any) -> UsageError:  # noqa: ANN401 - of pydantic
+    """What is wrong, as a UsageError: flag, value, remedy."""
+    option = next(each for each in declared(cls) if each.name == error["loc"][0])
+    if error["type"] == "missing":
+        return UsageError(f"no {option.flag}", remedy="give it")
+    value = error["input"]
+    shown = f"{value!r}" if isinstance(value, str) and option.option.metavar else f"{value}"
+    return UsageError(f"{option.flag} {shown}", remedy=_remedy(error["type"], error))
 
 
 def _remedy(kind: str, error: Any) -> str:  # noqa: ANN401 - of pydantic
@@ -164,18 +179,19 @@ def declared(cls: type) -> tuple[Declared, ...]:
 
 
 def _declared(cls: type) -> Iterator[Declared]:
-    known = cls.__pydantic_fields__  # type: ignore[attr-defined]
+    hints = get_type_hints(cls, include_extras=True)
     for field in dataclasses.fields(cls):
-        described = known[field.name]
-        option = next((m for m in described.metadata if isinstance(m, Option)), None)
+        kind, *marks = (
+            get_args(hints[field.name]) if get_origin(hints[field.name]) is Annotated else (hints[field.name],)
+        )
+        option = next((mark for mark in marks if isinstance(mark, Option)), None)
         if option is None:
             continue
         home = next(base for base in cls.__mro__ if field.name in inspect.get_annotations(base))
         plain = UNIT.sub("", field.name)
         flag = plain.upper() if option.argument else option.flag or "--" + plain.replace("_", "-")
-        default = dataclasses.MISSING if described.is_required() else described.default
         group = (inspect.getdoc(home) or "").partition(":")[0].partition(".")[0]
-        yield Declared(field.name, flag, option, described.annotation, default, group, home)
+        yield Declared(field.name, flag, option, kind, field.default, group, home)
 
 
 def names(cls: type, *, changes: tuple[Changes, ...], resolved: bool | None = None) -> tuple[str, ...]:

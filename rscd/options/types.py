@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
-
-from pydantic import AfterValidator
 
 from rscd.core.contract import MOST_WINDOW, STRIDE
 from rscd.core.errors import UsageError
@@ -25,7 +25,20 @@ MOST_BATCH = 4096
 """Most windows, or crops, at once."""
 
 
-def within(right: Any, remedy: str) -> AfterValidator:  # noqa: ANN401 - a test of one value
+@dataclass(frozen=True)
+class Check:
+    """A check of a value, for pydantic: the function returns it, or raises ValueError with what would do."""
+
+    function: Callable[[Any], Any]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:  # noqa: ANN401 - pydantic's protocol
+        """How pydantic makes the check part of a field; it is imported here, for that takes time."""
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_after_validator_function(self.function, handler(source))
+
+
+def within(right: Callable[[Any], bool], remedy: str) -> Check:
     """A check of a value; None is not checked.
 
     Args:
@@ -38,7 +51,7 @@ def within(right: Any, remedy: str) -> AfterValidator:  # noqa: ANN401 - a test 
             raise ValueError(remedy)
         return value
 
-    return AfterValidator(check)
+    return Check(check)
 
 
 def _window(value: int | None) -> int | None:
@@ -58,7 +71,7 @@ AtLeast0 = within(lambda v: 0 <= v < math.inf, "use 0 or more")
 AtLeast1 = within(lambda v: v >= 1, "use 1 or more")
 Share = within(lambda v: 0 <= v <= 1, "use 0 to 1")
 Probability = Annotated[float | None, within(lambda v: 0 < v <= 1, "use a probability above 0, at most 1")]
-WindowSide = Annotated[int | None, AfterValidator(_window)]
+WindowSide = Annotated[int | None, Check(_window)]
 Device = Annotated[str, within(_is_device, "use auto, cpu or cuda:N")]
 
 
