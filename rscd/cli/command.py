@@ -74,7 +74,12 @@ def typed(options: Sequence[Declared]) -> tuple[Declared, ...]:
 def declared_by(options: Sequence[Declared]) -> tuple[Declared, ...]:
     """All options of the classes that declare some: those that are not typed by themselves, too."""
     names = {each.name: each for each in options}
-    beside = [other for each in options for other in declared(each.home) if not other.option.typed]
+    beside = [
+        other
+        for each in options
+        for other in declared(each.home)
+        if not (other.option.typed or other.option.permits)
+    ]
     return tuple({**{each.name: each for each in beside}, **names}.values())
 
 
