@@ -97,3 +97,15 @@ def test_the_command_tells_it_too(tmp_path: Path) -> None:
     run = subprocess.run([*command, "--overwrite", "--json"], capture_output=True, text=True, check=False, **where)
     cost = json.loads(run.stdout)["cost"]
     assert set(cost["stages_s"]) == set(STAGES) and cost["peak_memory_mb"] > 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's own mark")
+def test_peak_memory_is_that_of_the_process_and_not_of_the_one_that_started_it():
+    code = (
+        "import subprocess, sys\n"
+        "held = bytearray(600_000_000)\n"
+        "own = 'from rscd.core.memory import peak_memory_mb; print(peak_memory_mb())'\n"
+        "print(subprocess.check_output([sys.executable, '-c', own], text=True))\n"
+    )
+    peak = float(subprocess.check_output([sys.executable, "-c", code], text=True))
+    assert 5 < peak < 300
