@@ -1,4 +1,4 @@
-"""Fine-tune on labels of your own, and look at the gain: about a minute on two CPU cores.
+"""Fine-tune on labels of your own, and look at the gain: half a minute on two CPU cores.
 
     python examples/fine_tune.py /tmp/fine-tune
 

@@ -1,4 +1,4 @@
-"""A first map in Python, on a rendered place: some 15 s on two CPU cores.
+"""A first map in Python, on a rendered place: some 10 s on two CPU cores.
 
 python examples/first_map.py /tmp/first-map
 """
