@@ -48,9 +48,18 @@ def main(data: Path, output: Path) -> None:
         "minimum_mapping_m2": 40.0,  # chosen by object F1 on the validation tiles at 0.5 m
     }
     early = {"data": tuple(levir / "train" / name for name in FOLDERS), "fine": 0, "presence": False, **common}
-    late = {"data": tuple(levir / "train" / name for name in SHARP), **common}
+    late = {
+        "data": tuple(levir / "train" / name for name in SHARP),
+        "crops": 3200,
+        "batch_size": 16,
+        "rate": 6e-4,
+        "simulated": 0.2,
+        "one_date": (chosen(data / "buildings_single_date", output.with_name("one_date")),),
+        "scale": (0.7, 1.4),
+        "encoder_factor": 0.3,
+        **common,
+    }
     first, second, third, fourth = (output.with_name(f"{output.stem}-stage{n}.safetensors") for n in (1, 2, 3, 4))
-    single = (chosen(data / "buildings_single_date", output.with_name("one_date")),)
     stages = (
         TrainConfig(output=first, epochs=2, seed=0, **early),
         TrainConfig(output=second, epochs=9, seed=1, init=first, simulated=0.3, **early),
@@ -67,33 +76,19 @@ def main(data: Path, output: Path) -> None:
         TrainConfig(
             output=fourth,
             epochs=7,
-            crops=3200,
-            batch_size=16,
-            rate=6e-4,
             seed=3,
             init=third,
             fine=24,
             presence=True,
-            simulated=0.2,
-            one_date=single,
             one_date_share=0.1,
-            scale=(0.7, 1.4),
-            encoder_factor=0.3,
             **late,
         ),
         TrainConfig(
             output=output,
             epochs=8,
-            crops=3200,
-            batch_size=16,
-            rate=6e-4,
             seed=4,
             init=fourth,
-            simulated=0.2,
-            one_date=single,
             one_date_share=0.15,
-            scale=(0.7, 1.4),
-            encoder_factor=0.3,
             **late,
         ),
     )

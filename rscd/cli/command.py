@@ -48,7 +48,7 @@ def command(
                 for each in known:
                     source = ctx.get_parameter_source(each.name)
                     if source is not None and source.name == "COMMANDLINE":
-                        values |= _value(each, given[each.name])
+                        values |= each.values(given[each.name])
                 body(make(**values), **others)
 
         keyword = inspect.Parameter.KEYWORD_ONLY
@@ -81,13 +81,6 @@ def declared_by(options: Sequence[Declared]) -> tuple[Declared, ...]:
         if not (other.option.typed or other.option.permits)
     ]
     return tuple({**{each.name: each for each in beside}, **names}.values())
-
-
-def _value(option: Declared, value: Any) -> dict[str, Any]:  # noqa: ANN401 - as typed
-    if option.option.parse is None:
-        return {option.name: value}
-    parsed = option.option.parse(value)
-    return parsed if isinstance(parsed, dict) else {option.name: parsed}
 
 
 def _parameter(each: Declared) -> dict[str, Any]:

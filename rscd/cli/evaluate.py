@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from rscd.cli.command import Json, Quiet, command, typed
 from rscd.cli.console import print_columns, print_json, say
@@ -20,13 +21,7 @@ MOST_ROWS = 40
 """Scenes in the printed table, at most."""
 
 
-def _config(**given: Any) -> EvaluateConfig:  # noqa: ANN401 - as EvaluateConfig declares
-    """The options; with ``--pair`` no data is needed by its place."""
-    without: dict[str, Any] = {"data": ()}
-    return EvaluateConfig(**without | given)
-
-
-@command(_config, typed(declared(EvaluateConfig)))
+@command(partial(EvaluateConfig, data=()), typed(declared(EvaluateConfig)))
 def evaluate(config: EvaluateConfig, as_json: Json = False, quiet: Quiet = False) -> None:
     """Measure a model on labelled tiles and scenes, mapped as detect maps them."""
     refuse_early(config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -98,13 +99,7 @@ def _words(value: Any) -> str:  # noqa: ANN401 - what the report holds
     return "; ".join(words)
 
 
-def _config(**given: Any) -> TrainConfig:  # noqa: ANN401 - as TrainConfig declares
-    """The options; ``--check`` needs no data by its place, and no output."""
-    without: dict[str, Any] = {"data": (), "output": Path()}
-    return TrainConfig(**without | given)
-
-
-@command(_config, typed(declared(TrainConfig)))
+@command(partial(TrainConfig, data=(), output=Path()), typed(declared(TrainConfig)))
 def train(
     config: TrainConfig,
     check: Annotated[bool, typer.Option("--check", help="Look at the data, and do not train.")] = False,

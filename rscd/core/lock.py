@@ -37,15 +37,21 @@ def locked(output: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        with suppress(OSError, OutputError):
-            if not any(folder.glob("*.strip")):
-                clear(folder)
-                if sys.platform == "win32":  # which removes no file that is open
-                    os.close(descriptor)
-                (folder / LOCK_NAME).unlink()
-                folder.rmdir()
-        with suppress(OSError):
+        if sys.platform == "win32":  # which removes no file that is open
             os.close(descriptor)
+            _remove_if_empty(folder)
+        else:
+            _remove_if_empty(folder)
+            os.close(descriptor)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Remove a run folder in which no strip is."""
+    with suppress(OSError, OutputError):
+        if not any(folder.glob("*.strip")):
+            clear(folder)
+            (folder / LOCK_NAME).unlink()
+            folder.rmdir()
 
 
 def _take(folder: Path, output: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from rscd.core.contract import Contract
@@ -33,7 +34,13 @@ def choose_model(date: Path, *, remote: bool = False) -> str:
 
 def embedded_contracts() -> tuple[Contract, ...]:
     """The contracts of all embedded models."""
-    return tuple(read_contract(path) for path in embedded().values())
+    return tuple(_embedded().values())
+
+
+@cache
+def _embedded() -> dict[str, Contract]:
+    """Name -> contract of the embedded models: they travel with the package, so they are read once."""
+    return {name: read_contract(path) for name, path in embedded().items()}
 
 
 def model_for(gsd: float) -> str:
@@ -43,8 +50,8 @@ def model_for(gsd: float) -> str:
         gsd: Ground sample distance, m.
     """
     distances = {}
-    for name, path in embedded().items():
-        low, high = read_contract(path).gsd_m
+    for name, contract in _embedded().items():
+        low, high = contract.gsd_m
         distances[name] = max(low / gsd, gsd / high, 1.0)
     nearest = min(distances.values(), default=1.0)
     fitting = [name for name, distance in distances.items() if distance <= nearest * 1.001]

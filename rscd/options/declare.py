@@ -91,6 +91,17 @@ class Declared:
         """What it does, as its docstring says."""
         return _docstrings(self.home.__module__).get((self.home.__name__, self.name), "").replace("``", "")
 
+    def values(self, value: Any) -> dict[str, Any]:  # noqa: ANN401 - as typed, or as a file has it
+        """Field -> value, of a value whose text may still have to be parsed.
+
+        Raises:
+            UsageError: The text means nothing.
+        """
+        if self.option.parse is None or not isinstance(value, str):
+            return {self.name: value}
+        parsed = self.option.parse(value)
+        return parsed if isinstance(parsed, dict) else {self.name: parsed}
+
 
 def _holds_path(kind: Any) -> bool:  # noqa: ANN401 - any annotation
     return kind is Path or any(map(_holds_path, get_args(kind)))
@@ -181,9 +192,8 @@ def declared(cls: type) -> tuple[Declared, ...]:
 def _declared(cls: type) -> Iterator[Declared]:
     hints = get_type_hints(cls, include_extras=True)
     for field in dataclasses.fields(cls):
-        kind, *marks = (
-            get_args(hints[field.name]) if get_origin(hints[field.name]) is Annotated else (hints[field.name],)
-        )
+        hint = hints[field.name]
+        kind, *marks = get_args(hint) if get_origin(hint) is Annotated else (hint,)
         option = next((mark for mark in marks if isinstance(mark, Option)), None)
         if option is None:
             continue

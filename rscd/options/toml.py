@@ -48,16 +48,13 @@ def read_options(path: Path, known: Iterable[Declared]) -> dict[str, Any]:
 
 def value_of(option: Declared, value: Any, folder: Path) -> dict[str, Any]:  # noqa: ANN401 - of TOML
     """Field -> value, of a value in a file in a folder."""
-    if isinstance(value, str) and option.option.parse is not None:
-        parsed = option.option.parse(value)
-        return parsed if isinstance(parsed, dict) else {option.name: parsed}
     if option.option.model and isinstance(value, str) and not ("/" in value or value.endswith(".safetensors")):
         return {option.name: value}
     if option.is_file or option.option.model:
         several = isinstance(value, list)
         placed = [os.fspath(folder / str(each)) for each in (value if several else [value])]
         return {option.name: placed if several else placed[0]}
-    return {option.name: value}
+    return option.values(value)
 
 
 def template(command: str, known: Iterable[Declared]) -> str:

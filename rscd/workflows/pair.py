@@ -7,15 +7,11 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 from rscd.core.errors import DataError, ModelError, UsageError
 from rscd.jobs.job import PairJob, PairOutcome, job_fingerprint
 from rscd.workflows.detect import detect
 from rscd.workflows.setup import worker_model
-
-if TYPE_CHECKING:
-    pass
 
 
 def run_pair(

@@ -59,7 +59,7 @@ class Run:
 
     @property
     def key(self) -> dict[str, Any]:
-        """All that the bytes of its bands depend on."""
+        """All that the bytes of its strips depend on."""
         return run_key(self.config, self.contract, self.predictor, self.plan, self.prepared.factor)
 
     @property

@@ -5,25 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow as pa
-import pyogrio
 
 from rscd.core.types import Grid
+from rscd.output.vector import gdal
+
+count = gdal.count
 
 
 def write(path: Path, features: pa.RecordBatchReader, grid: Grid, kind: str, layer: str) -> None:
     """As ``Format.write``."""
-    pyogrio.write_arrow(
-        features,
-        str(path),
-        layer=layer,
-        driver="FlatGeobuf",
-        geometry_type=kind,
-        crs=grid.crs,
-        geometry_name="geometry",
-        layer_options={"SPATIAL_INDEX": "YES"},
-    )
-
-
-def count(path: Path) -> int:
-    """As ``Format.count``."""
-    return int(pyogrio.read_info(str(path), force_feature_count=True)["features"])
+    gdal.write(path, features, grid, kind, layer, "FlatGeobuf", SPATIAL_INDEX="YES")

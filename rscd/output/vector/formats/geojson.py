@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyogrio
 
 from rscd.core.types import Grid
+from rscd.output.vector import gdal
 from rscd.output.vector.geopackage import bands_of
 from rscd.vectorize.attributes import columns
 
+count = gdal.count
 _DECIMALS = {"m2": 2, "m": 2, "DN": 2, "px": 3, "degree": 7}
 """Unit -> decimals that mean something."""
 _OTHER = 4
@@ -20,21 +21,8 @@ _OTHER = 4
 
 def write(path: Path, features: pa.RecordBatchReader, grid: Grid, kind: str, layer: str) -> None:
     """As ``Format.write``."""
-    pyogrio.write_arrow(
-        pa.RecordBatchReader.from_batches(features.schema, map(_rounded, features)),
-        str(path),
-        layer=layer,
-        driver="GeoJSON",
-        geometry_type=kind,
-        crs=grid.crs,
-        geometry_name="geometry",
-        layer_options={"RFC7946": "YES", "WRITE_NAME": "NO"},
-    )
-
-
-def count(path: Path) -> int:
-    """As ``Format.count``."""
-    return int(pyogrio.read_info(str(path), force_feature_count=True)["features"])
+    rounded = pa.RecordBatchReader.from_batches(features.schema, map(_rounded, features))
+    gdal.write(path, rounded, grid, kind, layer, "GeoJSON", RFC7946="YES", WRITE_NAME="NO")
 
 
 def _rounded(batch: pa.RecordBatch) -> pa.RecordBatch:
