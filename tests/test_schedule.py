@@ -6,7 +6,8 @@ from contextlib import closing
 import pytest
 
 from rscd.core.errors import UsageError
-from rscd.jobs.schedule import completed, usable_cores, visible_gpus, workers
+from rscd.inference.device import usable_cores
+from rscd.jobs.schedule import completed, visible_gpus, workers
 
 
 def halved(number: int) -> tuple[int, int]:

@@ -19,7 +19,7 @@ def list_models(as_json: Json = False) -> None:
     """List the models that travel with rscd."""
     with exit_codes():
         from rscd.model.catalog import embedded
-        from rscd.model.checkpoint import read_contract
+        from rscd.model.header import read_contract
 
         found = {name: read_contract(path) for name, path in embedded().items()}
         if as_json:
@@ -39,7 +39,7 @@ def show(
     """Show a model's contract."""
     with exit_codes():
         from rscd.model.catalog import find_model
-        from rscd.model.checkpoint import read_contract
+        from rscd.model.header import read_contract
 
         contract = read_contract(find_model(model))
         if as_json:
@@ -66,7 +66,7 @@ def import_model(
 ) -> None:
     """Turn official SAM weights into a checkpoint to train from."""
     with exit_codes():
-        from rscd.model.registry import import_sam
+        from rscd.model.imported import import_sam
 
         contract = import_sam(file, output)
         say(f"{output}: {contract.encoder} encoder imported; its change head is untrained")

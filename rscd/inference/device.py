@@ -1,28 +1,52 @@
-"""The device that a network runs on: which, what it can do, and whether one lies idle."""
+"""The device that a network runs on: which, what it can do, whether one lies idle; without torch where possible."""
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import re
+import sys
 from pathlib import Path
-
-import torch
 
 from rscd.core.errors import UsageError
 from rscd.core.memory import keep_freed_memory
 
 
-def choose_device(name: str) -> torch.device:
-    """Turn ``auto``, ``cpu`` or ``cuda:N`` into a device.
+def choose_device(name: str) -> str:
+    """Turn ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` into ``cpu`` or ``cuda:N``.
 
     Raises:
         UsageError: No such device on this machine.
     """
+    if name == "cpu":
+        return name
+    found = cuda_devices()
     if name == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        found = torch.cuda.device_count()
+        return "cuda:0" if found else "cpu"
+    index = int(name.partition(":")[2] or 0)
+    if index >= found:
         raise UsageError(f"--device {name}: torch sees {found} CUDA device(s)", remedy="use --device cpu")
-    return device
+    return f"cuda:{index}"
+
+
+def cuda_devices() -> int:
+    """GPUs that torch can use; a build for CPUs has none, and is not imported to say so."""
+    if "torch" not in sys.modules and not _built_for_gpus():
+        return 0
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def _built_for_gpus() -> bool:
+    """Whether torch may be built for CUDA or ROCm: it is not where its ``version.py`` says None to both."""
+    found = importlib.util.find_spec("torch")
+    try:
+        text = (Path(found.origin or "").parent / "version.py").read_text(encoding="utf-8") if found else ""
+    except OSError:
+        return True
+    said = re.findall(r"^(?:cuda|hip)\b[^=\n]*= *(\S+)", text, re.MULTILINE)
+    return found is not None and said != ["None", "None"]
 
 
 def own_process(device: str) -> None:
@@ -34,8 +58,22 @@ def own_process(device: str) -> None:
     Raises:
         UsageError: No such device on this machine.
     """
-    if choose_device(device).type == "cpu":
+    if choose_device(device) == "cpu":
         keep_freed_memory()
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    else:
+        return os.cpu_count() or 1
+
+
+def cpu_threads() -> int:
+    """Threads for the work of the CPU: ``OMP_NUM_THREADS``, else one a core that may be used."""
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(asked) if asked.isdecimal() and int(asked) > 0 else usable_cores()
 
 
 def cpu_has_bf16() -> bool:
@@ -47,20 +85,22 @@ def cpu_has_bf16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def idle_gpu(device: torch.device, root: Path = Path("/")) -> str:
+def idle_gpu(device: str, root: Path = Path("/")) -> str:
     """A warning, on a line of its own, if the CPU runs though the machine has a GPU; empty if all is well.
 
     Args:
         device: Where the network will run.
         root: Of the file system that shows the machine's devices (Linux).
     """
-    if device.type != "cpu":
+    if device != "cpu":
         return ""
-    if torch.cuda.is_available():
+    if cuda_devices():
         return "\nWARNING: running on the CPU although torch sees a GPU here; --device cuda:0 is far faster"
     nodes = [*(root / "dev").glob("nvidia[0-9]*"), *(root / "proc/driver/nvidia/gpus").glob("*")]
     if not nodes:
         return ""
+    import torch
+
     build = "a CPU build" if torch.version.cuda is None else f"built for CUDA {torch.version.cuda}"
     return (
         f"\nWARNING: this machine has an NVIDIA GPU ({nodes[0].name}) but torch {torch.__version__} ({build}) "
@@ -68,6 +108,10 @@ def idle_gpu(device: torch.device, root: Path = Path("/")) -> str:
     )
 
 
-def gpu_memory_mb(device: torch.device) -> float | None:
+def gpu_memory_mb(device: str) -> float | None:
     """Most memory that torch has held on the device, MB (10^6 bytes); None on the CPU."""
-    return torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda" else None
+    if device == "cpu":
+        return None
+    import torch
+
+    return torch.cuda.max_memory_allocated(device) / 1e6

@@ -7,12 +7,9 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from rscd.core.contract import Contract
 from rscd.core.version import VERSION
 from rscd.inference.predictor import Predictor
-from rscd.model.checkpoint import tensors_sha256
+from rscd.model.registry import Model
 from rscd.options.declare import names
 from rscd.options.detect import DetectConfig
 from rscd.scene.files import fingerprint, sidecars_of
@@ -20,31 +17,33 @@ from rscd.scene.windows import WindowPlan
 
 
 def run_key(
-    config: DetectConfig, contract: Contract, predictor: Predictor, plan: WindowPlan, factor: float
+    config: DetectConfig, model: Model, predictor: Predictor, plan: WindowPlan, factor: float
 ) -> dict[str, Any]:
     """The key as JSON holds it: of inputs, model, options, device and versions.
 
     Args:
         config: Inputs and options.
-        contract: The model's; with the network's tensors it is the model.
-        predictor: Says what device, precision and batch size came out of ``auto``.
+        model: Its contract and its weights.
+        predictor: Says what backend, device, precision and batch size came out of ``auto``.
         plan: The windows on the scene.
         factor: Model pixel size divided by scene pixel size.
     """
     in_key = names(DetectConfig, changes=("strips", "rounding"), resolved=False)
+    contract, backend = model.contract, predictor.backend
     digest = hashlib.sha256(contract.to_json().encode())
-    digest.update(tensors_sha256(predictor.network.state_dict()).encode())
+    digest.update(model.sha256.encode())
     return {
         **{role: _file(path) for role, path in _files(config).items()},
         "model": f"{contract.name} {contract.version} {digest.hexdigest()}",
         "options": {name: getattr(config, name) for name in in_key},
         "windows": {"rows": dataclasses.asdict(plan.rows), "columns": dataclasses.asdict(plan.cols)},
         "resampling": factor,
-        "device": predictor.device.type,
-        "precision": predictor.precision,
+        "backend": backend.name,
+        "device": backend.device.partition(":")[0],
+        "precision": backend.precision,
         "batch_size": predictor.batch_size,
-        "threads": torch.get_num_threads(),
-        "versions": {"rscd": VERSION, "torch": torch.__version__},
+        "threads": backend.threads,
+        "versions": {"rscd": VERSION, backend.name: backend.version},
     }
 
 

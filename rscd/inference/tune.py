@@ -11,7 +11,6 @@ from collections.abc import Callable
 from time import perf_counter
 
 import numpy as np
-import torch
 
 from rscd.inference.predictor import Predictor
 from rscd.scene.windows import WindowPlan
@@ -34,7 +33,7 @@ def tune(predictor: Predictor, window: int, plan: WindowPlan) -> None:
         window: Side of the model's window, px.
         plan: The windows to come.
     """
-    if predictor.device.type != "cuda":
+    if predictor.backend.device == "cpu":
         return
     asked = predictor.batch_size if predictor.batch_chosen else None
 
@@ -44,7 +43,7 @@ def tune(predictor: Predictor, window: int, plan: WindowPlan) -> None:
     batch, each = best_batch(seconds, plan.cols.count) if asked is None else (asked, seconds(asked) or 0.0)
     predictor.batch_size = batch
     if each * plan.count * COMPILED > COMPILE_S:
-        predictor.network = torch.compile(predictor.network, dynamic=False)  # type: ignore[assignment]
+        predictor.backend.compile()
 
 
 def best_batch(seconds: Callable[[int], float | None], row: int) -> tuple[int, float]:
@@ -78,7 +77,6 @@ def _seconds(predictor: Predictor, window: int, batch: int) -> float | None:
     for _ in range(3):
         start = perf_counter()
         if predictor.attempt(images, images) is None:
-            torch.cuda.empty_cache()
             return None
         times.append(perf_counter() - start)
     return min(times[1:]) / batch

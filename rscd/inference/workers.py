@@ -8,6 +8,7 @@ faster on two cores.
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -16,24 +17,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-import torch
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-MOST_WORKERS = 4
-"""Forward passes side by side, at most: each holds its own layers in memory."""
-
-
-def workers_on(device: torch.device) -> int:
-    """How many forward passes run side by side on a device."""
-    return min(MOST_WORKERS, torch.get_num_threads()) if device.type == "cpu" else 1
 
 
 def in_workers(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int, most: int
 ) -> Generator[Result]:
-    """Map items in some threads, in order; torch's threads are divided among them.
+    """Map items in some threads, in order; torch's threads, where it is loaded, are divided among them.
 
     Args:
         function: What to call; it runs in ``workers`` threads at once.
@@ -41,20 +32,29 @@ def in_workers(
         workers: Threads.
         most: Items that are begun and not yet yielded, at most; never fewer than one more than workers.
     """
-    threads = torch.get_num_threads()
     begun: deque[Future[Result]] = deque()
-    try:
-        share = max(1, threads // workers)
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,)) as pool:
-            try:
-                for item in items:
-                    begun.append(pool.submit(function, item))
-                    if len(begun) >= max(most, workers + 1):
-                        yield begun.popleft().result()
-                while begun:
+    with _torch_threads_shared(workers) as begin, ThreadPoolExecutor(workers, initializer=begin) as pool:
+        try:
+            for item in items:
+                begun.append(pool.submit(function, item))
+                if len(begun) >= max(most, workers + 1):
                     yield begun.popleft().result()
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+            while begun:
+                yield begun.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def _torch_threads_shared(workers: int) -> Iterator[Callable[[], None]]:
+    """Divide torch's threads, where it is loaded, among workers, each of which calls what this gives."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield lambda: None
+        return
+    threads = torch.get_num_threads()
+    try:
+        yield lambda: torch.set_num_threads(max(1, threads // workers))
     finally:
         torch.set_num_threads(threads)  # what a thread sets is the default of those that come after it
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,7 +15,7 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from rscd.core.errors import Interrupted, UsageError
-from rscd.inference.device import own_process
+from rscd.inference.device import own_process, usable_cores
 
 if TYPE_CHECKING:
     from distributed import Client, SpecCluster
@@ -172,14 +171,6 @@ def _offers(client: Client) -> list[float]:
     return [worker["resources"].get(SLOT, 0) for worker in found.values()]
 
 
-def usable_cores() -> int:
-    """CPU cores that this process may use."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    else:
-        return os.cpu_count() or 1
-
-
 @contextmanager
 def _local_cluster(device: str, count: int | None) -> Iterator[SpecCluster]:
     """Worker processes on loopback; each sees one GPU, or the CPU."""
@@ -213,10 +204,10 @@ def visible_gpus(device: str) -> list[str | None]:
     from rscd.inference.device import choose_device
 
     chosen = choose_device(device)
-    if chosen.type == "cpu":
+    if chosen == "cpu":
         return []
     import torch
 
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = named.split(",") if named else [str(k) for k in range(torch.cuda.device_count())]
-    return list(names) if device == "auto" else [names[chosen.index or 0]]
+    return list(names) if device == "auto" else [names[int(chosen.partition(":")[2])]]

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
-import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -18,14 +15,11 @@ from torch import Tensor
 from rscd.core.contract import Contract
 from rscd.core.errors import ModelError, OutputError
 from rscd.core.publish import publishing
+from rscd.model.header import KEY, REMEDY, read_contract, read_header
 from rscd.model.network import ENCODERS, ChangeNetwork
 
-KEY = "rscd_contract"
-MAX_HEADER = 16 << 20
-"""A safetensors header longer than this many bytes is refused before it is read."""
 DTYPES = {True: ("F16", "BF16", "F32", "F64"), False: ("I64",)}
 """How a file may hold floating point tensors, and counters."""
-REMEDY = "use a checkpoint written by rscd train or rscd models import"
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
@@ -63,50 +57,6 @@ def save_checkpoint(path: Path, network: ChangeNetwork, contract: Contract, *, h
     return contract
 
 
-def read_contract(path: Path) -> Contract:
-    """Read the contract alone, from a bounded header, importing no tensor.
-
-    Raises:
-        ModelError: Missing, not safetensors, no contract, or a contract that is not valid.
-    """
-    metadata = _read_header(path).get("__metadata__")
-    if not isinstance(metadata, dict) or not isinstance(metadata.get(KEY), str):
-        raise ModelError("a safetensors file without a contract", path=path, remedy=REMEDY)
-    return Contract.from_json(metadata[KEY], path=path)
-
-
-def _read_header(path: Path) -> dict[str, Any]:
-    """The JSON that opens a safetensors file.
-
-    Raises:
-        ModelError: Missing, or not safetensors.
-    """
-    try:
-        with path.open("rb") as file:
-            prefix = file.read(8)
-            size = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
-            if not 2 <= size <= MAX_HEADER:
-                raise ValueError("its first bytes are no length of a header")
-            header = json.loads(file.read(size))
-        if not isinstance(header, dict):
-            raise ValueError("its header is no JSON object")
-    except OSError as error:
-        raise ModelError(str(error), path=path, remedy=REMEDY) from error
-    except (ValueError, RecursionError) as error:
-        what = _pickle_hint(prefix) or f": {error}"
-        raise ModelError(f"not a safetensors file{what}", path=path, remedy=REMEDY) from error
-    return header
-
-
-def _pickle_hint(prefix: bytes) -> str:
-    """Words on a file that is no safetensors, where its first bytes are a zip's (of torch.save) or a pickle's.
-
-    A header's length may begin with the same byte, so this is asked only of what could not be read.
-    """
-    pickled = prefix[:2] == b"PK" or prefix[:1] == b"\x80"
-    return " but a pickle, which rscd never opens" if pickled else ""
-
-
 def load_checkpoint(path: Path) -> tuple[ChangeNetwork, Contract]:
     """Build the network of a checkpoint, in evaluation mode, float32, on the CPU.
 
@@ -141,7 +91,7 @@ def _check_shapes(path: Path, network: ChangeNetwork, encoder: str) -> None:
     Raises:
         ModelError: A tensor is missing, unknown, of another shape, or of no dtype that weights have.
     """
-    listed = {name: entry for name, entry in _read_header(path).items() if name != "__metadata__"}
+    listed = {name: entry for name, entry in read_header(path).items() if name != "__metadata__"}
     wanted = network.state_dict()
     wrong = ""
     if listed.keys() != wanted.keys():

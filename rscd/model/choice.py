@@ -9,7 +9,7 @@ from pathlib import Path
 from rscd.core.contract import Contract
 from rscd.core.grid import check_place, grid_of, gsd_m
 from rscd.model.catalog import DEFAULT, embedded
-from rscd.model.checkpoint import read_contract
+from rscd.model.header import read_contract
 from rscd.options.detect import DetectConfig
 from rscd.scene.raster import open_raster
 

@@ -1,18 +1,21 @@
-"""Models ready to use: those embedded in the package, the user's own checkpoints, and imported encoders."""
+"""Models ready to use: those embedded in the package, and the user's own checkpoints."""
 
 from __future__ import annotations
 
-import zipfile
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from rscd.core.contract import Contract
-from rscd.core.errors import ModelError, UsageError
-from rscd.model.catalog import SUFFIX, find_model
-from rscd.model.checkpoint import build_network, load_checkpoint, read_contract, save_checkpoint
-from rscd.model.encoders import sam
-from rscd.model.network import ChangeNetwork, normalisation
+from rscd.core.errors import ModelError
+from rscd.model.catalog import find_model
+from rscd.model.header import read_contract, stored_sha256
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from rscd.model.network import ChangeNetwork
 
 
 def load_model(name: str = "buildings") -> tuple[ChangeNetwork, Contract]:
@@ -21,6 +24,8 @@ def load_model(name: str = "buildings") -> tuple[ChangeNetwork, Contract]:
     Raises:
         ModelError: There is none, it is not valid, or its change head has not been trained.
     """
+    from rscd.model.checkpoint import load_checkpoint
+
     path, _ = trained_model(name)
     return load_checkpoint(path)
 
@@ -39,61 +44,66 @@ def trained_model(name: str) -> tuple[Path, Contract]:
     return path, contract
 
 
-def _check_archive(path: Path) -> None:
-    """Refuse a zip that would unpack to more than its own size: torch compresses nothing.
+@dataclass(frozen=True)
+class Model:
+    """A model: its contract at once, its network (and torch, which takes a second) only when it is asked for."""
 
-    Raises:
-        OSError: It would.
-    """
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        if size > path.stat().st_size:
-            raise OSError(f"an archive that unpacks to {size:,} bytes")
+    contract: Contract
+    """What it promises."""
+    path: Path | None = None
+    """Its checkpoint."""
+    given: nn.Module | None = None
+    """Its network, if that was loaded by someone else."""
 
+    @classmethod
+    def named(cls, name: str) -> Model:
+        """An embedded model by name, or a checkpoint by path.
 
-def import_sam(source: Path, target: Path, *, width: int = 64, seed: int = 0) -> Contract:
-    """Turn an official ``sam_vit_b|l|h`` ``.pth`` into a checkpoint to train from.
+        Raises:
+            ModelError: As ``trained_model``.
+        """
+        path, contract = trained_model(name)
+        return cls(contract, path)
 
-    The file is read with ``weights_only=True``: nothing in it is executed. STFE, MSDF and the pyramid get fresh,
-    seeded weights, so the result is for ``rscd train --init``, and ``detect`` refuses it.
+    @classmethod
+    def of(cls, loaded: tuple[nn.Module, Contract]) -> Model:
+        """What ``load_model`` gave, or a network of another make with a contract."""
+        network, contract = loaded
+        return cls(contract, given=network)
 
-    Raises:
-        ModelError: Not a state dict of a SAM image encoder.
-        OutputError: The checkpoint cannot be written.
-    """
-    remedy = "give sam_vit_b_01ec64.pth, sam_vit_l_0b3195.pth or sam_vit_h_4b8939.pth"
-    if not source.is_file():
-        raise ModelError("no such file", path=source, remedy=remedy)
-    try:
-        _check_archive(source)
-        raw = torch.load(source, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever an unpickler makes of a file that is not one
-        problem = f"not a plain state dict ({error if isinstance(error, OSError) else type(error).__name__})"
-        raise ModelError(problem, path=source, remedy=remedy) from error
-    tensors = isinstance(raw, dict) and all(isinstance(v, torch.Tensor) for v in raw.values())
-    state = sam.official_state(raw) if tensors else {}
-    variant = sam.variant_of(state)
-    if variant is None:
-        raise ModelError("holds no SAM image encoder", path=source, remedy=remedy)
-    if target.suffix != SUFFIX:
-        raise UsageError(f"-o {target}", remedy=f"name the checkpoint with the suffix {SUFFIX}")
-    torch.manual_seed(seed)
-    mean, std = normalisation(variant)
-    contract = Contract(
-        name=variant,
-        version="1",
-        encoder=variant,
-        width=width,
-        mean=mean,
-        std=std,
-        licence="that of the imported SAM weights (Apache-2.0 as published by Meta)",
-    )
-    network = build_network(contract)
-    assert isinstance(network.encoder, sam.SamEncoder)
-    try:
-        network.encoder.vit.load_state_dict(state)
-    except RuntimeError as error:
-        problem = f"not the tensors of {variant}: {str(error).splitlines()[-1].strip()}"
-        raise ModelError(problem, path=source, remedy=remedy) from error
-    return save_checkpoint(target, network, contract)
+    @cached_property
+    def network(self) -> nn.Module:
+        """The network, in evaluation mode.
+
+        Raises:
+            ModelError: The checkpoint is not valid.
+        """
+        if self.given is not None:
+            return self.given
+        from rscd.model.checkpoint import load_checkpoint
+
+        assert self.path is not None, "a model has a path or a network"
+        network, contract = load_checkpoint(self.path)
+        if contract != self.contract:
+            raise ModelError("was replaced meanwhile", path=self.path, remedy="run again")
+        return network
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the weights: the contract's, where they are those that it was written with.
+
+        Raises:
+            ModelError: The checkpoint is damaged.
+        """
+        if self.given is None:
+            assert self.path is not None, "a model has a path or a network"
+            if stored_sha256(self.path) != self.contract.sha256:
+                problem = "tensors do not match the contract's sha256"
+                raise ModelError(problem, path=self.path, remedy="copy it again")
+            return self.contract.sha256
+        from rscd.model.checkpoint import tensors_sha256
+
+        state = self.given.state_dict()
+        halved = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
+        stored = self.contract.sha256
+        return stored if stored == tensors_sha256(halved) else tensors_sha256(state)

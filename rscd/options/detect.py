@@ -11,6 +11,7 @@ from rscd.options.pair import PairConfig
 from rscd.options.types import (
     MOST_BATCH,
     AtLeast0,
+    BackendName,
     Device,
     Precision,
     Probability,
@@ -53,7 +54,9 @@ class ForwardOptions:
     device: Annotated[Device, Option("rounding", metavar="[auto|cpu|cuda:N]", resolved=True)] = "auto"
     """Where the network runs."""
     precision: Annotated[Precision, Option("strips", resolved=True)] = "auto"
-    """``auto`` is bf16 on CUDA and fp32 on the CPU."""
+    """``auto`` is bf16 on CUDA, and on CPUs that have it for ``lite`` networks in OpenVINO; else fp32."""
+    backend: Annotated[BackendName, Option("strips", resolved=True)] = "auto"
+    """What runs the network: ``torch``, or ``openvino``, which ``auto`` takes on CPUs for ``lite`` networks."""
     tta: Annotated[bool, Option("strips")] = False
     """Test-time augmentation: the mean over the eight ways to turn and flip each window; 8 times the time."""
 

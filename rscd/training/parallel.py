@@ -87,10 +87,10 @@ def joined(device: str) -> Iterator[Group]:
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        yield Group(choose_device(device))
+        yield Group(torch.device(choose_device(device)))
         return
-    cuda = choose_device(device).type == "cuda"
-    own = choose_device(f"cuda:{os.environ['LOCAL_RANK']}" if cuda else "cpu")
+    cuda = choose_device(device) != "cpu"
+    own = torch.device(choose_device(f"cuda:{os.environ['LOCAL_RANK']}" if cuda else "cpu"))
     if cuda:
         torch.cuda.set_device(own)
     dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)

@@ -22,6 +22,7 @@ from rscd.inference.journal import open_journal, plan_work
 from rscd.inference.strips import Tally, interruptible, strip_records
 from rscd.inference.workers import prefetched
 from rscd.model.choice import with_model
+from rscd.model.registry import Model
 from rscd.options.detect import DetectConfig
 from rscd.output.outputs import Outputs
 from rscd.output.provenance import origin_of, provenance, shown_path
@@ -30,14 +31,14 @@ from rscd.output.results import Facts, PairFacts, Result
 from rscd.scene.files import fingerprint
 from rscd.scene.window_stream import read_windows
 from rscd.vectorize.attributes import Attributes
-from rscd.workflows.setup import Model, Settings
+from rscd.workflows.setup import Loaded, Settings
 from rscd.workflows.split import detect_split
 
 
 def detect(
     config: DetectConfig,
     *,
-    model: Model | None = None,
+    model: Model | Loaded | None = None,
     scheduler: str | None = None,
     progress: Progress = lambda done, total: None,
     on_start: Callable[[str], None] = lambda line: None,
@@ -79,7 +80,7 @@ def detect(
         for line in run.lines:
             on_start(line)
         pair, plan, contract, threshold = run.pair, run.plan, run.contract, run.threshold
-        prepared, device = run.prepared, run.predictor.device
+        prepared, backend = run.prepared, run.predictor.backend
         asked = contract.threshold if config.threshold is None else config.threshold
         journal = open_journal(folder, plan, run.key, resume=config.resume, notify=on_start)
         work = plan_work(plan, threshold, journal=journal, all_pixels=config.report is not None)
@@ -89,8 +90,8 @@ def detect(
             plan,
             interruptible(watch.call("forward", run.forward), interrupt),
             batch_size=run.predictor.batch_size,
-            workers=run.predictor.workers,
-            presence=run.predictor.presence,
+            workers=backend.workers,
+            presence=backend.presence,
             threshold=threshold,
             grid=pair.grid,
             areas=areas,
@@ -105,8 +106,9 @@ def detect(
             found = asdict(prepared.inspection)
             for date in ("before", "after"):
                 found[date]["path"] = shown_path(Path(found[date]["path"]), folder)
-            about = {"model": asdict(contract), "pair": found, "device": str(device)}
-            ran = {"batch_size": run.predictor.batch_size, "bands_resumed": tally.resumed}
+            about = {"model": asdict(contract), "pair": found, "device": backend.device}
+            how = {"backend": f"{backend.name} {backend.version}", "precision": backend.precision}
+            ran = how | {"batch_size": run.predictor.batch_size, "bands_resumed": tally.resumed}
             return provenance(started, seen, config, folder=folder, **about, run=ran | asdict(run.predictor.faults))
 
         def on_strip(done: int, total: int) -> None:
@@ -131,13 +133,13 @@ def detect(
                 outside=pair.outside_aoi if pair.aoi is not None else None,
                 run={"model": asdict(contract), "threshold": asked, "min_area_m2": minimum} | origin,
             )
-        cost, found = telemetry(watch, gpu_memory_mb(device)), PairFacts.of(prepared)
+        cost, found = telemetry(watch, gpu_memory_mb(backend.device)), PairFacts.of(prepared)
         shown = Facts(
             written,
             asked,
             cost,
             facts(),
-            run.predictor.precision,
+            f"{backend.precision} in {backend.name}",
             found,
             title=config.title,
             dates=config.dates or prepared.inspection.days,
@@ -153,7 +155,7 @@ def detect(
         windows=tally.windows,
         windows_skipped=tally.skipped,
         bands_resumed=tally.resumed,
-        device=str(device),
+        device=backend.device,
         model=f"{contract.name} {contract.version}",
         licence=contract.licence,
         seconds=cost.wall_s,

@@ -16,8 +16,8 @@ from rscd.core.types import intersection
 from rscd.inference.predictor import Predictor, choose_window, window_on_grid
 from rscd.jobs.job import PairJob
 from rscd.model.catalog import DEFAULT
-from rscd.model.checkpoint import read_contract
-from rscd.model.registry import load_model
+from rscd.model.header import read_contract
+from rscd.model.registry import Model
 from rscd.options.detect import DetectConfig
 from rscd.scene.pair import open_pair
 from rscd.scene.windows import WindowPlan
@@ -78,14 +78,14 @@ def estimate_pair(job: PairJob) -> PairEstimate:
 
 def seconds_per_window(config: DetectConfig) -> tuple[float, str]:
     """Time one batch on this machine: s a window, and the device. Reading and writing mostly overlap with it."""
-    network, contract = load_model(config.model or DEFAULT)
-    predictor = Predictor.of(network, contract, config)
-    side, _ = choose_window(config.window, config.overlap, contract)
-    shape = predictor.batch_size, len(contract.bands), side, side
+    model = Model.named(config.model or DEFAULT)
+    side, _ = choose_window(config.window, config.overlap, model.contract)
+    predictor = Predictor.of(model, config, side)
+    shape = predictor.batch_size, len(model.contract.bands), side, side
     images = np.random.default_rng(0).integers(0, 256, (2, *shape), dtype=np.uint8)
     taken = []
     for _ in range(1 + TRIALS):
         start = perf_counter()
         predictor(images[0], images[1])
         taken.append(perf_counter() - start)
-    return min(taken[1:]) / predictor.batch_size, str(predictor.device)
+    return min(taken[1:]) / predictor.batch_size, predictor.backend.device

@@ -13,7 +13,7 @@ from rscd.core.types import NOT_OBSERVABLE, ByteArray
 from rscd.inference.components import is_changed, threshold_value
 from rscd.inference.predictor import Predictor, choose_window
 from rscd.model.choice import embedded_contracts
-from rscd.model.registry import load_model
+from rscd.model.registry import Model
 from rscd.options.pair import PairConfig
 from rscd.options.training import EvaluateConfig
 from rscd.scene.pair import open_pair
@@ -64,7 +64,7 @@ def evaluate(
         ModelError: The model was refused.
         OutputError: Pictures could not be written.
     """
-    mapper = _mapper(config, model or load_model(config.model))
+    mapper = _mapper(config, Model.named(config.model) if model is None else Model.of(model))
     tiles, pairs = _find(config)
     total, scenes, objects, least = Counts(), list[SceneScore](), ObjectCounts(), set[int]()
     for case in _cases(config, mapper, tiles, pairs):
@@ -91,11 +91,11 @@ def evaluate(
     return evaluation
 
 
-def _mapper(config: EvaluateConfig, model: tuple[nn.Module, Contract]) -> Mapper:
-    network, contract = model
+def _mapper(config: EvaluateConfig, model: Model) -> Mapper:
+    contract = model.contract
     threshold = threshold_value(contract.threshold if config.threshold is None else config.threshold)
-    predictor = Predictor.of(network, contract, config)
-    return Mapper(predictor, contract, *choose_window(config.window, config.overlap, contract), threshold)
+    window, overlap = choose_window(config.window, config.overlap, contract)
+    return Mapper(Predictor.of(model, config, window), contract, window, overlap, threshold)
 
 
 def _find(config: EvaluateConfig) -> tuple[list[FolderTile], list[PairSource]]:

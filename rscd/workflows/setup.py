@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from rscd.core.contract import Contract
 from rscd.core.errors import ModelError
+from rscd.inference.backends.choice import check_backend
 from rscd.inference.components import threshold_value
-from rscd.inference.device import choose_device, idle_gpu
+from rscd.inference.device import idle_gpu
 from rscd.inference.predictor import Forward, Predictor, choose_window, fit_to, window_on_grid
 from rscd.inference.runkey import run_key
 from rscd.inference.tune import tune
 from rscd.model.catalog import DEFAULT
 from rscd.model.choice import embedded_contracts
-from rscd.model.registry import load_model
+from rscd.model.registry import Model
 from rscd.options.detect import DetectConfig
 from rscd.scene.pair import Pair, open_pair, refuse_same_file
 from rscd.scene.prepare import Prepared, prepare
@@ -26,10 +27,8 @@ from rscd.scene.windows import WindowPlan
 if TYPE_CHECKING:
     from torch import nn
 
-    from rscd.model.network import ChangeNetwork
 
-
-Model = tuple["nn.Module", Contract]
+Loaded = tuple["nn.Module", Contract]
 """A network and its contract, from ``load_model``."""
 
 
@@ -39,10 +38,10 @@ class Run:
 
     config: DetectConfig
     """Inputs, outputs and options."""
-    contract: Contract
-    """The model's."""
+    model: Model
+    """The model."""
     predictor: Predictor
-    """The network on its device."""
+    """Its network in its backend."""
     prepared: Prepared
     """The pair, and what was found of it."""
     plan: WindowPlan
@@ -53,6 +52,11 @@ class Run:
     """Smallest probability value (1..254) that counts as changed."""
 
     @property
+    def contract(self) -> Contract:
+        """The model's."""
+        return self.model.contract
+
+    @property
     def pair(self) -> Pair:
         """The two dates."""
         return self.prepared.pair
@@ -60,14 +64,15 @@ class Run:
     @property
     def key(self) -> dict[str, Any]:
         """All that the bytes of its strips depend on."""
-        return run_key(self.config, self.contract, self.predictor, self.plan, self.prepared.factor)
+        return run_key(self.config, self.model, self.predictor, self.plan, self.prepared.factor)
 
     @property
     def lines(self) -> tuple[str, ...]:
         """What a user should know before it starts: device, model and its terms, the verdict on the pair."""
-        device, contract = self.predictor.device, self.contract
+        backend, contract = self.predictor.backend, self.contract
         return (
-            f"device {device}, {self.predictor.precision}" + idle_gpu(device),
+            f"device {backend.device}, {backend.precision}, {backend.name}" + idle_gpu(backend.device),
+            *([backend.note] if backend.note else []),
             f"model {contract.name} {contract.version}, {contract.encoder}; licence: {contract.licence}",
             *([f"each window is forwarded in {views} ways"] if (views := len(self.predictor.views)) > 1 else []),
             self.prepared.inspection.line,
@@ -79,27 +84,30 @@ class Settings:
 
     Args:
         config: Inputs and options.
-        model: The model; default: ``config.model`` is loaded.
+        model: The model; default: that of ``config.model``.
 
     Raises:
-        UsageError: An option out of range, or no such device.
+        UsageError: An option out of range, or no such device or backend.
         ModelError: The model was refused.
     """
 
-    def __init__(self, config: DetectConfig, model: Model | None = None) -> None:
+    def __init__(self, config: DetectConfig, model: Model | Loaded | None = None) -> None:
         self.config = config
-        choose_device(config.device)  # one that is not there is said before a model is read
-        network, self.contract = model or load_model(config.model or DEFAULT)
+        check_backend(config.backend, config.device)  # one that is not there is said before a model is read
+        if model is None:
+            model = Model.named(config.model or DEFAULT)
+        self.model = model if isinstance(model, Model) else Model.of(model)
+        self.contract = self.model.contract
         self.window, self.overlap = choose_window(config.window, config.overlap, self.contract)
         self.threshold = threshold_value(self.contract.threshold if config.threshold is None else config.threshold)
-        self.predictor = Predictor.of(network, self.contract, config)
 
     @contextmanager
     def open(self) -> Iterator[Run]:
-        """Open the pair and make it comparable.
+        """Open the pair, make it comparable, and only then load the network.
 
         Raises:
             DataError: The pair was refused.
+            ModelError: The model was refused.
         """
         with open_pair(self.config, self.contract.bands) as opened:
             refuse_same_file(self.config)
@@ -109,23 +117,25 @@ class Settings:
             sides = window_on_grid(self.window, self.overlap, prepared.factor)
             prepared = prepared.with_margin(sides[1])
             plan = WindowPlan.on(prepared.pair.full, prepared.pair.crop, *sides)
-            tune(self.predictor, self.window, plan)
+            predictor = Predictor.of(self.model, self.config, self.window)
+            tune(predictor, self.window, plan)
             yield Run(
                 config=self.config,
-                contract=self.contract,
-                predictor=self.predictor,
+                model=self.model,
+                predictor=predictor,
                 prepared=prepared,
                 plan=plan,
-                forward=fit_to(self.predictor, self.window, prepared.factor),
+                forward=fit_to(predictor, self.window, prepared.factor),
                 threshold=self.threshold,
             )
 
 
 @lru_cache(maxsize=2)
-def worker_model(path: str, sha256: str) -> tuple[ChangeNetwork, Contract]:
+def worker_model(path: str, sha256: str) -> Model:
     """The model, loaded once a worker."""
-    network, contract = load_model(path)
-    if contract.sha256 != sha256:
-        problem = f"has weights {contract.sha256[:12]}, and the archive runs with {sha256[:12]}"
+    model = Model.named(path)
+    found = model.sha256
+    if found != sha256:
+        problem = f"has weights {found[:12]}, and the archive runs with {sha256[:12]}"
         raise ModelError(problem, path=path, remedy="install one rscd and one model on all workers")
-    return network, contract
+    return model

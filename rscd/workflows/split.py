@@ -234,8 +234,8 @@ def finish(stretch: Stretch) -> int:
                 plan,
                 interruptible(run.forward, interrupt),
                 batch_size=run.predictor.batch_size,
-                workers=run.predictor.workers,
-                presence=run.predictor.presence,
+                workers=run.predictor.backend.workers,
+                presence=run.predictor.backend.presence,
                 threshold=run.threshold,
                 grid=run.pair.grid,
                 areas=PixelAreas(run.pair.grid),
@@ -269,7 +269,7 @@ def _agree(run: Run, folder: Path) -> None:
         raise Interrupted("the journal is gone", path=folder)
     if key != own:
         why = ", ".join(differences(key, own))
-        remedy = "use workers of one kind: device, threads (OMP_NUM_THREADS), versions"
+        remedy = "use workers of one kind: device, threads, versions; or name --backend and --precision"
         raise UsageError(f"a worker differs from the one that began: {why}", remedy=remedy)
 
 

@@ -18,9 +18,10 @@ from typer.testing import CliRunner
 from rscd.cli.app import app
 from rscd.core.contract import Contract
 from rscd.core.errors import ModelError
-from rscd.model.checkpoint import KEY, build_network, load_checkpoint, save_checkpoint
+from rscd.model.checkpoint import build_network, load_checkpoint, save_checkpoint
+from rscd.model.header import KEY
 from rscd.model.network import normalisation
-from rscd.model.registry import import_sam
+from rscd.model.imported import import_sam
 
 MEAN, STD = normalisation("lite")
 CONTRACT = Contract("t", "1", "lite", 8, MEAN, STD, trained_on="a test")
@@ -194,7 +195,7 @@ def test_an_archive_that_unpacks_to_more_than_itself_is_not_imported(tmp_path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", bytes(200 << 20))
     code = (
-        "import resource, sys\nfrom pathlib import Path\nfrom rscd.model.registry import import_sam\n"
+        "import resource, sys\nfrom pathlib import Path\nfrom rscd.model.imported import import_sam\n"
         "base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try:\n    import_sam(Path(sys.argv[1]), Path(sys.argv[2]))\nexcept Exception as error:\n    print(error)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base)\n"

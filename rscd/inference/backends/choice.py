@@ -1,0 +1,80 @@
+"""Which backend: torch anywhere, OpenVINO on CPUs, where it is several times as fast."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from rscd.core.errors import UsageError
+from rscd.inference.backends.protocol import Backend
+from rscd.inference.device import choose_device
+from rscd.model.registry import Model
+from rscd.options.types import BackendName, Precision
+
+
+def check_backend(name: BackendName, device: str) -> None:
+    """Refuse a backend that cannot run here, before anything is loaded.
+
+    Args:
+        name: As asked for.
+        device: As asked for.
+
+    Raises:
+        UsageError: No such device, a GPU for OpenVINO, or no OpenVINO.
+    """
+    found = choose_device(device)
+    if name == "openvino" and found != "cpu":
+        raise UsageError(f"--backend openvino --device {device}", remedy="use --device cpu, or --backend torch")
+    if name == "openvino" and not has_openvino():
+        raise UsageError("--backend openvino: it is not installed", remedy="pip install openvino")
+
+
+def has_openvino() -> bool:
+    """Whether OpenVINO is installed; it has no wheels for some systems."""
+    return importlib.util.find_spec("openvino") is not None
+
+
+def open_backend(
+    model: Model, name: BackendName, device: str, precision: Precision, shape: tuple[int, int, int, int]
+) -> Backend:
+    """The backend that the options ask for; of its own accord OpenVINO only for networks of ours, on the CPU.
+
+    Args:
+        model: The model; its network is loaded only if that is needed.
+        name: ``auto``, ``torch`` or ``openvino``.
+        device: ``auto``, ``cpu`` or ``cuda:N``.
+        precision: ``auto``, ``fp32`` or ``bf16``.
+        shape: Of the usual batch of a date, (n, bands, h, w).
+
+    Raises:
+        UsageError: As ``check_backend``; or the network cannot be converted, and OpenVINO was asked for.
+        ModelError: The model was refused.
+    """
+    check_backend(name, device)
+    found, note = choose_device(device), ""
+    if name == "openvino" or (name == "auto" and found == "cpu" and _is_usual(model)):
+        if has_openvino():
+            from rscd.inference.backends.converted import ConversionError
+            from rscd.inference.backends.openvino import OpenVinoBackend
+
+            try:
+                return OpenVinoBackend(model, precision, shape)
+            except ConversionError as error:
+                if name == "openvino":
+                    raise UsageError(f"--backend openvino: {error}", remedy="use --backend torch") from error
+                note = f"{error}; torch is used"
+        else:
+            note = "openvino is not installed; torch is used, and takes twice as long or more"
+    from rscd.inference.backends.pytorch import TorchBackend
+
+    return TorchBackend(model.network, model.contract.temperature, found, precision, note=note)
+
+
+def _is_usual(model: Model) -> bool:
+    """Whether OpenVINO is taken without being asked for: its gain and its agreement were measured for ``lite``."""
+    if model.contract.encoder != "lite":
+        return False
+    if model.given is None:
+        return True
+    from rscd.model.network import ChangeNetwork
+
+    return type(model.given) is ChangeNetwork

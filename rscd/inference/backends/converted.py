@@ -1,0 +1,120 @@
+"""Converted networks, kept in the user's cache, so that only the first run converts, and needs torch for it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import openvino
+import platformdirs
+
+from rscd.core.version import VERSION
+from rscd.model.registry import Model
+
+FORM = 1
+"""Of what is kept; raise it when the network's code or its conversion changes."""
+KEPT = 16
+"""Networks that are kept: those used last."""
+XML, BIN, SUMS = "network.xml", "network.bin", "sha256.json"
+TRACED_SIDE = 256
+"""Side of the windows that a convolutional network is traced on, px; others are traced on their own."""
+
+
+class ConversionError(Exception):
+    """A network that OpenVINO does not take."""
+
+
+def cache_folder() -> Path:
+    """Where converted networks lie."""
+    return platformdirs.user_cache_path("rscd") / "converted"
+
+
+def traced_side(model: Model, window: int) -> int:
+    """Side of the windows to trace on, px: a transformer's arithmetic depends on it."""
+    return TRACED_SIDE if model.contract.encoder == "lite" else window
+
+
+def key_of(model: Model, side: int) -> str:
+    """Name of what is kept: of weights, contract, side and versions."""
+    parts = model.sha256, model.contract.to_json(), side, openvino.__version__, VERSION, FORM
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:40]
+
+
+def converted(model: Model, side: int) -> tuple[openvino.Model, str]:
+    """The converted network, from the cache or made anew, and what a user should know; empty if all is well.
+
+    Args:
+        model: The model; its network is loaded only if the cache does not have it.
+        side: Of the windows to trace on, px.
+
+    Raises:
+        ConversionError: It cannot be converted.
+        ModelError: The checkpoint is not valid.
+    """
+    folder = cache_folder() / key_of(model, side)
+    if _is_whole(folder):
+        with suppress(OSError):
+            os.utime(folder)
+        with suppress(RuntimeError):  # of OpenVINO, on a file that it does not like: made anew
+            return openvino.Core().read_model(folder / XML), ""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="making-", dir=folder.parent) as made:
+            found = _make(model, side, Path(made, "whole"))
+            _place(Path(made, "whole"), folder)
+    except OSError as error:
+        with tempfile.TemporaryDirectory() as made:
+            note = f"the converted network could not be kept ({error.strerror or error}: {folder.parent})"
+            return _make(model, side, Path(made, "whole")), note
+    return found, ""
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a kept network is there, byte for byte."""
+    try:
+        sums = json.loads((folder / SUMS).read_bytes())
+        return all(_sha256(folder / name) == sums[name] for name in (XML, BIN))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _make(model: Model, side: int, folder: Path) -> openvino.Model:
+    """Convert into a folder, and read it back without leaving a file open."""
+    from rscd.inference.backends.conversion import convert, keep_in_fp32
+
+    network = model.network  # what is wrong with the checkpoint is not about OpenVINO
+    assert network is not None
+    try:
+        found = convert(model, side)
+    except Exception as error:  # whatever a tracer and a converter make of what they do not know
+        why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConversionError(f"the network cannot be converted for OpenVINO ({why[:200]})") from error
+    folder.mkdir()
+    openvino.save_model(found, folder / XML, compress_to_fp16=False)
+    keep_in_fp32(folder / XML, model.contract.encoder)
+    sums = {name: _sha256(folder / name) for name in (XML, BIN)}
+    (folder / SUMS).write_text(json.dumps(sums), encoding="ascii")
+    weights = openvino.Tensor(np.fromfile(folder / BIN, np.uint8))
+    return openvino.Core().read_model((folder / XML).read_text(encoding="utf-8"), weights)
+
+
+def _place(made: Path, folder: Path) -> None:
+    """Put a finished network in its place, unless another process was faster; the oldest ones go."""
+    if not _is_whole(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # another process has just placed its own
+            made.rename(folder)
+    kept = sorted(folder.parent.glob("[0-9a-f]*"), key=lambda each: each.stat().st_mtime, reverse=True)
+    for old in kept[KEPT:]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,112 @@
+"""Torch: on CUDA, and anywhere as the reference."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+
+from rscd.core.errors import Interrupted, ModelError
+from rscd.core.types import ByteArray, FloatArray
+from rscd.inference.backends.protocol import OUT_OF_MEMORY
+from rscd.model.fold import folded
+from rscd.model.network import Logits, resize
+from rscd.options.types import Precision
+
+MOST_WORKERS = 4
+"""Forward passes side by side, at most: each holds its own layers in memory."""
+
+
+class TorchBackend:
+    """A network on a device of torch's.
+
+    Args:
+        network: In evaluation mode; gives ``Logits``, or those of change alone.
+        temperature: Divides the logits before the sigmoid.
+        device: ``cpu`` or ``cuda:N``.
+        precision: ``auto`` is bf16 on CUDA, fp32 elsewhere.
+        note: On the choice of the backend.
+    """
+
+    name = "torch"
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        temperature: float = 1.0,
+        device: str = "cpu",
+        precision: Precision = "auto",
+        *,
+        note: str = "",
+    ) -> None:
+        self.version: str = torch.__version__
+        self.device, self.note, self.fp32_batches = device, note, 0
+        self._device = torch.device(device)
+        self.network = folded(network).to(self._device)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._temperature = temperature
+        usual: Literal["fp32", "bf16"] = "bf16" if self._device.type == "cuda" else "fp32"
+        self.precision: Literal["fp32", "bf16"] = usual if precision == "auto" else precision
+        self.presence = getattr(network, "presence", None) is not None
+        self.threads = torch.get_num_threads()
+        self.workers = min(MOST_WORKERS, self.threads) if device == "cpu" else 1
+
+    def __call__(self, before: ByteArray, after: ByteArray) -> FloatArray:
+        """Probabilities 0..1 of one batch.
+
+        Raises:
+            MemoryError: The device's memory does not hold it.
+            ModelError: The network gives NaN or Inf, in fp32 too.
+            Interrupted: The device is gone.
+        """
+        try:
+            return self._probabilities(before, after)
+        except RuntimeError as error:
+            if isinstance(error, torch.cuda.OutOfMemoryError) or OUT_OF_MEMORY.search(str(error)):
+                short = str(error)
+            elif isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error):
+                raise Interrupted(
+                    f"lost {self.device}: {str(error).splitlines()[0]}", remedy="run again to go on where it was"
+                ) from error
+            else:
+                raise
+        if self._device.type == "cuda":  # the error is gone by here, and with it what the failed pass held
+            torch.cuda.empty_cache()
+        raise MemoryError(short)
+
+    def compile(self) -> None:
+        """Compile the network, which takes a minute and more."""
+        self.network = torch.compile(self.network, dynamic=False)  # type: ignore[assignment]
+
+    @torch.inference_mode()
+    def _probabilities(self, before: ByteArray, after: ByteArray) -> FloatArray:
+        pair = self._to_device(before), self._to_device(after)
+        logits = self._logits(pair, self.precision)
+        if self.precision == "bf16" and not _finite(logits):
+            self.fp32_batches += 1
+            logits = self._logits(pair, "fp32")
+        if not _finite(logits):
+            raise ModelError("gives NaN or Inf instead of probabilities", remedy="use another checkpoint")
+        p = (logits.change / self._temperature).sigmoid()
+        if logits.presence is not None:
+            p = torch.cat([p[:, None], resize(logits.presence.sigmoid(), p.shape[-2:])], dim=1)
+        found: FloatArray = p.cpu().numpy()
+        return found
+
+    def _logits(self, pair: tuple[torch.Tensor, ...], precision: Precision) -> Logits:
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=precision == "bf16"):
+            found: Logits | torch.Tensor = self.network(*pair)
+        change, presence = found if isinstance(found, Logits) else (found, None)
+        return Logits(change.float(), None if presence is None else presence.float())
+
+    def _to_device(self, images: ByteArray) -> torch.Tensor:
+        """Move a batch as it is: normalising is the network's."""
+        pixels = torch.from_numpy(np.ascontiguousarray(images))
+        if self._device.type == "cuda":  # from locked memory the copy does not wait for what the device is at
+            return pixels.pin_memory().to(self._device, non_blocking=True)
+        return pixels
+
+
+def _finite(logits: Logits) -> bool:
+    return all(bool(part.isfinite().all()) for part in logits if part is not None)
