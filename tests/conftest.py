@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,8 @@ from rscd.core.types import Grid
 
 UTM = CRS.from_epsg(32614).to_wkt()
 REPOSITORY = Path(__file__).parent.parent
+os.environ["RSCD_CACHE_DIR"] = tempfile.mkdtemp(prefix="rscd-cache-")  # of the commands that tests start, too
+atexit.register(shutil.rmtree, os.environ["RSCD_CACHE_DIR"], ignore_errors=True)
 
 
 OPT_IN = ("faults", "slow")

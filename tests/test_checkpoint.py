@@ -11,8 +11,8 @@ from rscd.core.errors import ModelError
 from rscd.model.catalog import embedded, find_model
 from rscd.model.checkpoint import build_network, load_checkpoint, save_checkpoint
 from rscd.model.header import KEY, read_contract
-from rscd.model.network import normalisation
 from rscd.model.imported import import_sam
+from rscd.model.network import normalisation
 from rscd.model.registry import load_model
 
 

@@ -8,10 +8,10 @@ import torch
 from conftest import Pointwise
 
 from rscd.core.errors import Interrupted, ModelError, UsageError
+from rscd.inference.backends.pytorch import TorchBackend
 from rscd.inference.predictor import Predictor
 
 BEFORE, AFTER = np.random.default_rng(0).integers(0, 255, (2, 8, 3, 32, 32), dtype=np.uint8)
-DEVICE = torch.device("cpu")
 
 
 class Limited(Pointwise):
@@ -33,9 +33,9 @@ class Limited(Pointwise):
     [torch.cuda.OutOfMemoryError("CUDA out of memory"), torch.AcceleratorError("CUDA error: out of memory")],
 )
 def test_a_batch_that_does_not_fit_is_halved_and_that_is_remembered(error):
-    predictor = Predictor(Limited(3, error), batch_size=8)
-    network = predictor.network  # a copy: folding does not touch what it was given
-    expected = Predictor(Pointwise(), batch_size=8)(BEFORE, AFTER)
+    predictor = Predictor(TorchBackend(Limited(3, error)), batch_size=8)
+    network = predictor.backend.network  # a copy: folding does not touch what it was given
+    expected = Predictor(TorchBackend(Pointwise()), batch_size=8)(BEFORE, AFTER)
     np.testing.assert_array_equal(predictor(BEFORE, AFTER), expected)
     assert network.batches == [8, 4, 2, 2, 2, 2]
     np.testing.assert_array_equal(predictor(BEFORE[:5], AFTER[:5]), expected[:5])
@@ -45,7 +45,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_that_is_remembered(error):
 
 def test_a_window_that_does_not_fit_alone_is_told():
     with pytest.raises(UsageError, match=r"single window does not fit.*--window"):
-        Predictor(Limited(0, torch.cuda.OutOfMemoryError("CUDA out of memory")))(BEFORE, AFTER)
+        Predictor(TorchBackend(Limited(0, torch.cuda.OutOfMemoryError("CUDA out of memory"))))(BEFORE, AFTER)
 
 
 class Overflowing(Pointwise):
@@ -64,8 +64,8 @@ class Overflowing(Pointwise):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_what_is_no_number_in_bf16_is_forwarded_again_in_fp32(value):
-    predictor = Predictor(Overflowing(value), precision="bf16", batch_size=4)
-    expected = Predictor(Pointwise(), batch_size=4)(BEFORE, AFTER)
+    predictor = Predictor(TorchBackend(Overflowing(value), precision="bf16"), batch_size=4)
+    expected = Predictor(TorchBackend(Pointwise()), batch_size=4)(BEFORE, AFTER)
     np.testing.assert_array_equal(predictor(BEFORE, AFTER), expected)
     assert predictor.faults.fp32_batches == 2
 
@@ -73,7 +73,7 @@ def test_what_is_no_number_in_bf16_is_forwarded_again_in_fp32(value):
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_what_is_no_number_in_fp32_either_is_refused_not_zero(precision):
     with pytest.raises(ModelError, match="NaN or Inf"):
-        Predictor(Overflowing(float("inf"), always=True), precision=precision)(BEFORE, AFTER)
+        Predictor(TorchBackend(Overflowing(float("inf"), always=True), precision=precision))(BEFORE, AFTER)
 
 
 @pytest.mark.parametrize(
@@ -85,13 +85,13 @@ def test_what_is_no_number_in_fp32_either_is_refused_not_zero(precision):
 )
 def test_a_device_that_is_gone_interrupts_the_run(error):
     with pytest.raises(Interrupted, match=r"lost cpu: CUDA error: .*run again") as caught:
-        Predictor(Limited(0, error))(BEFORE, AFTER)
+        Predictor(TorchBackend(Limited(0, error)))(BEFORE, AFTER)
     assert caught.value.exit_code == 5
 
 
 def test_other_errors_are_ours():
     with pytest.raises(RuntimeError, match="shapes"):
-        Predictor(Limited(0, RuntimeError("shapes do not match")))(BEFORE, AFTER)
+        Predictor(TorchBackend(Limited(0, RuntimeError("shapes do not match"))))(BEFORE, AFTER)
 
 
 class Leaning(Pointwise):
@@ -103,7 +103,7 @@ class Leaning(Pointwise):
 
 
 def test_tta_is_the_mean_over_all_ways_to_turn_and_flip():
-    plain, averaged = (Predictor(Leaning(), batch_size=4, tta=tta) for tta in (False, True))
+    plain, averaged = (Predictor(TorchBackend(Leaning()), batch_size=4, tta=tta) for tta in (False, True))
     expected = np.zeros((len(BEFORE), *BEFORE.shape[-2:]))
     for flipped in (False, True):
         for turns in range(4):

@@ -70,12 +70,12 @@ def test_a_run_tells_its_stages(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch sees a GPU here")
 def test_a_gpu_that_torch_cannot_use_is_told_aloud(tmp_path: Path) -> None:
-    assert idle_gpu(torch.device("cpu"), tmp_path) == ""
+    assert idle_gpu("cpu", tmp_path) == ""
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev" / "nvidiactl").touch()
-    assert idle_gpu(torch.device("cpu"), tmp_path) == ""
+    assert idle_gpu("cpu", tmp_path) == ""
     (tmp_path / "dev" / "nvidia0").touch()
-    told = idle_gpu(torch.device("cpu"), tmp_path)
+    told = idle_gpu("cpu", tmp_path)
     assert told.startswith("\nWARNING") and "nvidia0" in told and torch.__version__ in told
 
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from rscd.inference.backends.pytorch import TorchBackend
 from rscd.inference.predictor import Predictor
 from rscd.inference.tune import best_batch, tune
 from rscd.scene.windows import WindowPlan
@@ -30,6 +31,6 @@ def test_on_a_cpu_nothing_is_measured_and_one_window_goes_at_a_time():
             Counter.passes += 1
             return before[:, 0].float()
 
-    predictor = Predictor(Counter())
+    predictor = Predictor(TorchBackend(Counter()))
     tune(predictor, 64, WindowPlan.over(640, 640, 64, 8))
     assert (predictor.batch_size, Counter.passes) == (1, 0)

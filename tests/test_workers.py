@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from rscd.inference.backends.pytorch import TorchBackend
 from rscd.inference.predictor import Predictor
 from rscd.inference.workers import closing_source, in_workers, prefetched
 from rscd.model.registry import load_model
@@ -122,7 +123,7 @@ def test_no_more_is_taken_than_asked_for_and_an_error_ends_it():
 
 def test_probabilities_do_not_depend_on_the_lanes():
     network, contract = load_model("buildings")
-    predictor = Predictor(network, contract.temperature)
+    predictor = Predictor(TorchBackend(network, contract.temperature))
     rng = np.random.default_rng(3)
     pairs = [rng.integers(0, 256, (2, 1, 3, 448, 448), dtype=np.uint8) for _ in range(3)]
     alone = [predictor(*pair) for pair in pairs]
@@ -166,9 +167,9 @@ def test_a_library_leaves_its_hosts_allocator_alone():
         "from rscd import load_model\n"
         "from rscd.core.memory import keep_freed_memory\n"
         "from rscd.inference.device import own_process\n"
-        "from rscd.inference.predictor import Predictor\n"
+        "from rscd.inference.backends.pytorch import TorchBackend\n"
         "network, contract = load_model('buildings')\n"
-        "Predictor(network, contract.temperature)\n"
+        "TorchBackend(network, contract.temperature)\n"
         "assert keep_freed_memory.cache_info().currsize == 0\n"
         "own_process('cpu')\n"
         "assert keep_freed_memory.cache_info().currsize == 1\n"

@@ -31,7 +31,7 @@ H100_TFLOPS = 989.0
 def run(folder: Path | None = None, steps: int = STEPS, **options: object) -> dict[str, float | int | str]:
     """Figures by name; ``options`` are those of ``TrainConfig``, e.g. ``encoder="vit_b"``, ``crop=448``."""
     config = TrainConfig((), Path("unused"), **options)  # type: ignore[arg-type]
-    device = choose_device(config.device)
+    device = torch.device(choose_device(config.device))
     torch.manual_seed(config.seed)
     network = ChangeNetwork(config.encoder, 64, *normalisation(config.encoder))
     learner = Learner(network, config, Group(device), WARM_UP + steps, on_notice=print)
@@ -45,7 +45,7 @@ def run(folder: Path | None = None, steps: int = STEPS, **options: object) -> di
     forward = forward_flops(config.encoder, config.crop) * config.batch_size
     reached, product = 3 * forward / seconds / 1e12, _matmul_tflops(device, bf16=learner.bf16)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    memory = gpu_memory_mb(device) or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    memory = gpu_memory_mb(str(device)) or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     figures: dict[str, float | int | str] = {
         "device": f"{name}, {'bf16' if learner.bf16 else 'fp32'}",
         "options": ", ".join(f"{k}={v}" for k, v in options.items()),

@@ -122,7 +122,7 @@ def command_line(words: list[str]) -> int:
     """Run the real command line, with the stand-in for a model."""
     from rscd.cli.app import app
 
-    rscd.workflows.setup.load_model = lambda name: STAND_IN
+    rscd.workflows.setup.Model.named = lambda name: rscd.workflows.setup.Model.of(STAND_IN)
     sys.argv = ["rscd", *words]
     app()
     return 0

@@ -31,8 +31,9 @@ class ConversionError(Exception):
 
 
 def cache_folder() -> Path:
-    """Where converted networks lie."""
-    return platformdirs.user_cache_path("rscd") / "converted"
+    """Where converted networks lie: in ``RSCD_CACHE_DIR``, else where this system keeps a user's caches."""
+    asked = os.environ.get("RSCD_CACHE_DIR")
+    return (Path(asked) if asked else platformdirs.user_cache_path("rscd")) / "converted"
 
 
 def traced_side(model: Model, window: int) -> int:
