@@ -54,7 +54,8 @@ class ForwardOptions:
     device: Annotated[Device, Option("rounding", metavar="[auto|cpu|cuda:N]", resolved=True)] = "auto"
     """Where the network runs."""
     precision: Annotated[Precision, Option("strips", resolved=True)] = "auto"
-    """``auto`` is bf16 on CUDA, and on CPUs that have it for ``lite`` networks in OpenVINO; else fp32."""
+    """``auto`` is bf16 on CUDA, and on CPUs that have it for models whose maps it was measured to leave as they are
+    (``buildings``, in OpenVINO); else fp32."""
     backend: Annotated[BackendName, Option("strips", resolved=True)] = "auto"
     """What runs the network: ``torch``, or ``openvino``, which ``auto`` takes on CPUs for ``lite`` networks."""
     tta: Annotated[bool, Option("strips")] = False

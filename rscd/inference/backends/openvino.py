@@ -1,7 +1,7 @@
 """OpenVINO: the network on CPUs, two to three times as fast as in torch, without torch once it has been converted.
 
 Probabilities in fp32 are torch's but for rounding. In bf16, which ``auto`` takes where the CPU has instructions for
-it, the first layers stay in fp32: docs/measurements.md says what it is worth and what it costs.
+it and the model's contract says how little it changes, the first layers stay in fp32: docs/measurements.md.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from rscd.options.types import Precision
 Shape = tuple[int, ...]
 MOST_STREAMS = 4
 """Calls side by side, at most: each holds its own layers in memory."""
+BF16_FIGURE, BF16_MOST = "bf16_p999", 0.03
+"""Figure of a contract: by how much p differs in bf16 (99.9th percentile of the worst tile, as ``python -m
+tests.benchmarks precision`` measures it); and the most of it with which ``auto`` takes bf16."""
 COMPILED = 4
 """Compiled networks that a process holds for the next pair."""
 _LOCK = threading.Lock()
@@ -35,7 +38,7 @@ class OpenVinoBackend:
 
     Args:
         model: The model; its network is loaded only to be converted, the first time.
-        precision: ``auto`` is bf16 for ``lite`` where the CPU has instructions for it, fp32 elsewhere.
+        precision: ``auto`` is bf16 where the contract says how little that changes and the CPU has it, else fp32.
         shape: Of the usual batch of a date, (n, bands, h, w), which is made ready; others are as they come.
 
     Raises:
@@ -52,7 +55,8 @@ class OpenVinoBackend:
         self.presence = model.contract.presence
         self.fp32_batches = 0
         self._local = threading.local()
-        usual: Literal["fp32", "bf16"] = "bf16" if model.contract.encoder == "lite" and cpu_has_bf16() else "fp32"
+        measured = model.contract.figures.get(BF16_FIGURE, 1.0) <= BF16_MOST
+        usual: Literal["fp32", "bf16"] = "bf16" if measured and cpu_has_bf16() else "fp32"
         self.precision = usual if precision == "auto" else precision
         try:
             self._request(shape, self.precision)
