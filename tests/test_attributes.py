@@ -117,8 +117,8 @@ def test_ndvi_where_the_bands_are_known() -> None:
     values[1:3, 1:4] = 200
     areas = PixelAreas(grid)
     changed = values >= 128
-    colours = {"before": before[:, changed], "after": after[:, changed]}
-    record = strip_record(0, 0, values, threshold=128, grid_shape=grid.shape, pixel_areas=areas, **colours)
+    colours = before[:, changed], after[:, changed]
+    record = strip_record(0, 0, values, threshold=128, areas=areas, colours=colours)
     evidence = Attributes(grid, ("red", "nir"), residual=lambda row, col: row * 10 + col)
     tracer = PolygonTracer(grid, attributes=evidence)
     rows = pa.Table.from_batches([tracer.add(record), tracer.finish()]).to_pylist()
@@ -266,7 +266,7 @@ def test_a_rotated_grid_in_feet_has_metres() -> None:
     grid = Grid(CRS.from_epsg(2277).to_wkt(), (2.0, 0.5, 3_100_000.0, 0.5, -2.0, 10_070_000.0), 5, 5)
     values = np.zeros((5, 5), np.uint8)
     values[1:4, 1:3] = 254
-    record = strip_record(0, 0, values, threshold=128, grid_shape=(5, 5), pixel_areas=PixelAreas(grid))
+    record = strip_record(0, 0, values, threshold=128, areas=PixelAreas(grid))
     tracer = PolygonTracer(grid)
     row = pa.Table.from_batches([tracer.add(record), tracer.finish()]).to_pylist()[0]
     foot = 1200 / 3937

@@ -36,10 +36,8 @@ def records_of(
                 row,
                 band,
                 threshold=THRESHOLD,
-                grid_shape=grid.shape,
-                pixel_areas=areas,
-                before=piece,
-                after=None if piece is None else piece * 2,
+                areas=areas,
+                colours=None if piece is None else (piece, piece * 2),
             )
         )
         row = stop

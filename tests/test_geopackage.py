@@ -118,8 +118,7 @@ def write(path: Path, probability: NDArray[np.uint8], grid: Grid | None = None, 
                 row,
                 probability[row : row + band],
                 threshold=128,
-                grid_shape=grid.shape,
-                pixel_areas=areas,
+                areas=areas,
             )
             extent.add(record)
             yield tracer.add(record)
@@ -191,7 +190,7 @@ def test_an_extent_is_whole_and_at_most_a_cell_too_large() -> None:
     extent = ObservedExtent(grid, areas)
     for index, row in enumerate(range(0, 6000, 448)):
         band = probability[row : row + 448]
-        extent.add(strip_record(index, row, band, threshold=128, grid_shape=grid.shape, pixel_areas=areas))
+        extent.add(strip_record(index, row, band, threshold=128, areas=areas))
     seen = shapely.box(500_070, 6_680_000, 500_200, 6_690_000)
     assert extent.multipolygon().covers(seen)
     assert seen.buffer(30, join_style="mitre").covers(extent.multipolygon())

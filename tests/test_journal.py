@@ -12,6 +12,7 @@ from rscd.core.paths import KEY_NAME
 from rscd.core.pixel_area import PixelAreas
 from rscd.inference.components import label_changes
 from rscd.inference.journal import Journal, differences, open_journal, plan_work
+from rscd.inference.predictor import ForwardPass
 from rscd.inference.strips import IN_FLIGHT, Tally, strip_records
 from rscd.scene.window_stream import windows_in_memory
 from rscd.scene.windows import WindowPlan
@@ -41,10 +42,12 @@ class Case:
     def run(self, journal=None, *, strips=None, threshold=127, all_pixels=False):
         work = plan_work(self.plan, threshold, strips=strips, journal=journal, all_pixels=all_pixels)
         self.read = work.read
-        options = {"batch_size": 2, "threshold": threshold, "grid": self.grid, "areas": PixelAreas(self.grid)}
+        options = {"threshold": threshold, "areas": PixelAreas(self.grid)}
         self.tally = Tally()
         inputs = windows_in_memory(*self.dates, self.plan, work.read)
-        return list(strip_records(inputs, self.plan, self.forward, work=work, tally=self.tally, **options))
+        return list(
+            strip_records(inputs, self.plan, ForwardPass(self.forward, 2), work=work, tally=self.tally, **options)
+        )
 
 
 def same(ours, theirs) -> None:

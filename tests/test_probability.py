@@ -16,7 +16,7 @@ def written(path, values, heights):
     raster, row, areas = ProbabilityRaster(path, grid), 0, PixelAreas(grid)
     for i, height in enumerate(heights):
         part = values[row : row + height]
-        raster.add(strip_record(i, row, part, threshold=127, grid_shape=grid.shape, pixel_areas=areas))
+        raster.add(strip_record(i, row, part, threshold=127, areas=areas))
         row += height
     raster.finish()
     return [level.digests for level in raster._rows.levels()]

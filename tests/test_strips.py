@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rscd.core.pixel_area import PixelAreas
 from rscd.core.types import NOT_OBSERVABLE
 from rscd.inference.journal import Work, plan_work
+from rscd.inference.predictor import ForwardPass
 from rscd.inference.strips import Blender, Tally, _batches, strip_records, to_values
 from rscd.scene.window_stream import windows_in_memory
 from rscd.scene.windows import WindowPlan
@@ -67,8 +68,8 @@ def records(inputs, **options):
     def forward(before, after):
         return np.full((len(before), 32, 32), 0.7, np.float32)
 
-    more = {"batch_size": 4, "threshold": 127, "grid": GRID, "areas": PixelAreas(GRID)}
-    return list(strip_records(inputs, PLAN, forward, **(more | options)))
+    more = {"threshold": 127, "areas": PixelAreas(GRID)}
+    return list(strip_records(inputs, PLAN, ForwardPass(forward, 4), **(more | options)))
 
 
 @pytest.mark.parametrize("looked_at", [False, True])
@@ -107,8 +108,8 @@ def test_a_batch_spans_windows_that_show_nothing():
         for window in windows_in_memory(*DATES, PLAN):
             yield window if window.j % 3 == 0 else replace(window, after_valid=np.zeros((32, 32), bool))
 
-    options = {"batch_size": 4, "threshold": 127, "grid": GRID, "areas": PixelAreas(GRID)}
-    (strip,) = strip_records(every_third(), PLAN, forward, **options)
+    options = {"threshold": 127, "areas": PixelAreas(GRID)}
+    (strip,) = strip_records(every_third(), PLAN, ForwardPass(forward, 4), **options)
     assert calls == [4] * 5
     seen = (strip.probability != NOT_OBSERVABLE).reshape(32, 60, 32)
     assert seen[:, ::3].all() and not seen[:, 1::3].any() and not seen[:, 2::3].any()

@@ -33,9 +33,7 @@ def features(probability: NDArray[np.uint8], heights: list[int], grid: Grid = UT
     row, batches = 0, []
     while row < grid.height:
         band = probability[row : row + heights[len(batches) % len(heights)]]
-        record = strip_record(
-            len(batches), row, band, threshold=THRESHOLD, grid_shape=grid.shape, pixel_areas=areas
-        )
+        record = strip_record(len(batches), row, band, threshold=THRESHOLD, areas=areas)
         batches.append(tracer.add(record))
         row += len(band)
     return pa.Table.from_batches([*batches, tracer.finish()], FEATURE_SCHEMA)

@@ -80,10 +80,8 @@ def strip_record(
     probability: ByteArray,
     *,
     threshold: int,
-    grid_shape: tuple[int, int],
-    pixel_areas: PixelAreas,
-    before: ImageArray | None = None,
-    after: ImageArray | None = None,
+    areas: PixelAreas,
+    colours: tuple[ImageArray, ImageArray] | None = None,
     presence: ByteArray | None = None,
     read_errors: Sequence[str] = (),
 ) -> StripRecord:
@@ -97,11 +95,9 @@ def strip_record(
         row: The strip's first row in the grid.
         probability: Probability values, shape (height, width), 255 = not observable.
         threshold: Smallest probability value (0..254) that counts as changed.
-        grid_shape: Rows and columns of the grid.
-        pixel_areas: Geodesic areas of the grid's pixels.
-        before: What the before image shows of the changed pixels, in reading order, shape (bands, pixels), for
-            the table's sums.
-        after: Likewise of the after image.
+        areas: The grid, and its pixels' geodesic areas.
+        colours: What the before and the after image show of the changed pixels, in reading order, shape
+            (bands, pixels) each, for the table's sums; None without images.
         presence: Presence values before and after of all pixels, shape (2, height, width); None without such.
         read_errors: Messages of input blocks that could not be decoded.
     """
@@ -110,8 +106,8 @@ def strip_record(
     over = overlaps(runs)
     runs = labelled(runs, over)
     there = None if presence is None else presence[:, *pixels_of(runs)]
-    table = _measured(row, probability, runs, pixel_areas, (before, after, there))
-    seams = row > 0, row + height < grid_shape[0]
+    table = _measured(row, probability, runs, areas, (*(colours or (None, None)), there))
+    seams = row > 0, row + height < areas.grid.height
     table = replace(table, outline_edges=_outline_edges(runs, over, len(table), seams=seams, height=height))
     digest = record_digest(index, row, probability)
     return StripRecord(index, row, probability, threshold, runs, table, tuple(read_errors), digest, presence)

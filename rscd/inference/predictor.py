@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from rscd.core.contract import STRIDE, Contract
 from rscd.core.errors import UsageError
+from rscd.core.telemetry import Stopwatch
 from rscd.core.types import ByteArray, FloatArray
 from rscd.inference.backends.choice import open_backend
 from rscd.inference.backends.protocol import Backend
@@ -167,9 +168,43 @@ def window_on_grid(window: int, overlap: int, factor: float) -> tuple[int, int]:
     return side, min(round(overlap * factor), side - 1)
 
 
-def fit_to(predictor: Predictor, window: int, factor: float) -> Forward:
-    """The predictor for windows of the scene: itself, or wrapped where the scene has another pixel size."""
-    return predictor if factor == 1 else Rescaled(predictor, window)
+@dataclass(frozen=True)
+class ForwardPass:
+    """The network for windows of a scene, and how it is called."""
+
+    call: Forward
+    """The network; results do not depend on how many calls run side by side."""
+    batch_size: int = 1
+    """Windows a call, at most."""
+    workers: int = 1
+    """Calls side by side."""
+    presence: bool = False
+    """Whether it gives presence before and after beside change."""
+
+    @classmethod
+    def of(cls, predictor: Predictor, window: int, factor: float) -> ForwardPass:
+        """A predictor for windows of a scene, which are resampled where the scene has another pixel size.
+
+        Args:
+            predictor: The network.
+            window: Side of its window, px.
+            factor: Model pixel size divided by scene pixel size.
+        """
+        call = predictor if factor == 1 else Rescaled(predictor, window)
+        return cls(call, predictor.batch_size, predictor.backend.workers, predictor.backend.presence)
+
+    def interruptible(self, interrupt: Callable[[], None]) -> ForwardPass:
+        """With ``interrupt`` called before each batch; what it raises ends the run there."""
+
+        def checked(before: ByteArray, after: ByteArray) -> FloatArray:
+            interrupt()
+            return self.call(before, after)
+
+        return replace(self, call=checked)
+
+    def timed(self, watch: Stopwatch) -> ForwardPass:
+        """With its calls timed as the stage ``forward``."""
+        return replace(self, call=watch.call("forward", self.call))
 
 
 class Rescaled:

@@ -27,11 +27,12 @@ from rscd.core.types import (
     Grid,
     ImageArray,
     IntArray,
+    Progress,
     StripRecord,
 )
 from rscd.inference.components import is_changed, strip_record
 from rscd.inference.journal import Work, plan_work
-from rscd.inference.predictor import Forward
+from rscd.inference.predictor import ForwardPass
 from rscd.inference.workers import closing_source, in_workers, prefetched
 from rscd.scene.raster import fill_invalid
 from rscd.scene.window_stream import WindowInput
@@ -115,26 +116,12 @@ class Tally:
     """Strips that an earlier run had finished."""
 
 
-def interruptible(forward: Forward, interrupt: Callable[[], None]) -> Forward:
-    """The network, with ``interrupt`` called before each batch; what it raises ends the run there."""
-
-    def checked_forward(before: ByteArray, after: ByteArray) -> FloatArray:
-        interrupt()
-        return forward(before, after)
-
-    return checked_forward
-
-
 def strip_records(
     inputs: Iterable[WindowInput],
     plan: WindowPlan,
-    forward: Forward,
+    forward: ForwardPass,
     *,
-    batch_size: int,
-    workers: int = 1,
-    presence: bool = False,
     threshold: int,
-    grid: Grid,
     areas: PixelAreas,
     work: Work | None = None,
     tally: Tally | None = None,
@@ -148,24 +135,18 @@ def strip_records(
     Args:
         inputs: The windows, in reading order: whole rows of them, and at least those that ``work`` names.
         plan: The windows.
-        forward: The network.
-        batch_size: Windows a call of ``forward``, at most.
-        workers: Calls of ``forward`` side by side; results do not depend on it.
-        presence: Whether ``forward`` gives presence before and after beside change.
+        forward: The network, and how it is called.
         threshold: Smallest probability value (1..254) that counts as changed.
-        grid: The common grid.
-        areas: Its pixels' areas.
+        areas: The common grid, and its pixels' areas.
         work: Which strips, and what of them is finished; default: all strips, and nothing.
         tally: Counts are added here.
         watch: Times ``wait``, for forwarded windows.
     """
     work, tally, watch = work or plan_work(plan, threshold), tally or Tally(), watch or Stopwatch()
-    label = partial(strip_record, threshold=threshold, grid_shape=grid.shape, pixel_areas=areas)
-    maps = 3 if presence else None
+    label = partial(strip_record, threshold=threshold, areas=areas)
+    maps = 3 if forward.presence else None
     blender, reached, held = Blender(plan, maps=maps), work.strips.start, 0
-    batches = prefetched(
-        _forwarded(_batches(inputs, plan, work, batch_size, tally), forward, workers, IN_FLIGHT // batch_size)
-    )
+    batches = prefetched(_forwarded(_batches(inputs, plan, work, forward.batch_size, tally), forward))
     with closing(batches):
         for window, probability in _one_by_one(watch.each("wait", batches)):
             k = window.k
@@ -181,11 +162,27 @@ def strip_records(
             if window.j == plan.cols.count - 1:
                 if strip is not None:
                     yield strip.record(label, blender.tail)
-                held += plan.rows.stride * grid.width
+                held += plan.rows.stride * areas.grid.width
                 if held >= GIVE_BACK_PX:
                     return_freed_memory()
                     held = 0
     yield from work.finished(reached, work.strips.stop)
+
+
+def reported(records: Iterable[StripRecord], progress: Progress, grid: Grid) -> Iterator[StripRecord]:
+    """The records, with ``progress`` called at the start, and once whoever takes a record is done with it.
+
+    Args:
+        records: All strips.
+        progress: Called with pixels done, and pixels in all.
+        grid: The common grid.
+    """
+    total = grid.height * grid.width
+    progress(0, total)
+    with closing_source(records) as source:
+        for record in source:
+            yield record
+            progress((record.row + record.height) * grid.width, total)
 
 
 class _Batch(NamedTuple):
@@ -238,13 +235,17 @@ def _filled(pixels: ByteArray, shown: BoolArray, plan: WindowPlan) -> ByteArray:
     return np.pad(whole, ((0, 0), (0, short[0]), (0, short[1])), mode="symmetric")
 
 
-def _forwarded(batches: Iterator[_Batch], forward: Forward, workers: int, most: int) -> Iterator[_Batch]:
+def _forwarded(batches: Iterator[_Batch], forward: ForwardPass) -> Iterator[_Batch]:
     """Forward batches, while the next are gathered and the ones before are blended: the device is not to wait."""
 
     def through(batch: _Batch) -> _Batch:
-        return batch._replace(arrays=list(forward(*batch.arrays))) if batch.seen else batch
+        return batch._replace(arrays=list(forward.call(*batch.arrays))) if batch.seen else batch
 
-    with closing(prefetched(batches)) as coming, closing(in_workers(through, coming, workers, most)) as done:
+    most = IN_FLIGHT // forward.batch_size
+    with (
+        closing(prefetched(batches)) as coming,
+        closing(in_workers(through, coming, forward.workers, most)) as done,
+    ):
         yield from done
 
 
@@ -310,15 +311,15 @@ class _Strip:
         if kept is not None and self._finished:
             return kept
         errors = tuple(dict.fromkeys(self._read_errors)) if kept is None else kept.read_errors
-        shown = {**self._colours(), "presence": self._presence}
-        record = label(self._k, self._row, self._values, **shown, read_errors=errors)
+        how = {"colours": self._colours(), "presence": self._presence, "read_errors": errors}
+        record = label(self._k, self._row, self._values, **how)
         if kept is None:
             self._work.keep(record, tail)
         return record
 
-    def _colours(self) -> dict[str, ImageArray]:
+    def _colours(self) -> tuple[ImageArray, ImageArray]:
         """Both dates' own numbers at the changed pixels, in reading order, (bands, pixels) each."""
         place, before, after = (np.concatenate(part, axis=-1) for part in zip(*self._changed, strict=True))
         self._changed.clear()
         order = np.argsort(place)
-        return {"before": before[:, order], "after": after[:, order]}
+        return before[:, order], after[:, order]

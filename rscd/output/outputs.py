@@ -15,7 +15,7 @@ from rscd.core.paths import Targets, legend_of
 from rscd.core.pixel_area import PixelAreas
 from rscd.core.publish import Publication, writing
 from rscd.core.telemetry import Stopwatch
-from rscd.core.types import Grid, Progress, StripRecord
+from rscd.core.types import Grid, StripRecord
 from rscd.options.detect import DetectConfig
 from rscd.output.probability import ProbabilityRaster
 from rscd.output.report.page import Report
@@ -28,6 +28,18 @@ from rscd.output.vector.style import probability_qml
 from rscd.output.vector.writer import write_vectors
 from rscd.vectorize.attributes import Attributes
 from rscd.vectorize.tracer import PolygonTracer
+
+
+@dataclass(frozen=True)
+class About:
+    """What a run's outputs say of the run."""
+
+    provenance: Callable[[], Mapping[str, object]]
+    """Asked once all strips are done, for the vector file's metadata."""
+    minimum_m2: float
+    """Smallest polygon in m2, where none was asked for."""
+    raster: Mapping[str, object] | None = None
+    """What the probability raster says."""
 
 
 @dataclass(frozen=True)
@@ -73,40 +85,33 @@ class Outputs:
     def write(
         self,
         records: Iterable[StripRecord],
-        grid: Grid,
         areas: PixelAreas,
-        *,
-        minimum_m2: float,
-        provenance: Callable[[], Mapping[str, object]],
+        about: About,
         publication: Publication,
-        progress: Progress = lambda done, total: None,
+        *,
         attributes: Attributes | None = None,
         report: Report | None = None,
         watch: Stopwatch | None = None,
         outside: Outside | None = None,
-        run: Mapping[str, object] | None = None,
     ) -> Written:
         """Consume all records and write every output but the report beside its target.
 
         Args:
             records: Every strip of the grid, from the top.
-            grid: The common grid.
-            areas: Its pixels' areas.
-            minimum_m2: Smallest polygon in m2, where ``min_area_m2`` is None.
-            provenance: Asked once all strips are done, for the GeoPackage's metadata.
+            areas: The common grid, and its pixels' areas.
+            about: What they say of the run.
             publication: Puts the outputs in place, later.
-            progress: Called at the start and after each strip.
             attributes: Makes the polygons' columns; default: those that need no image.
             report: Looks on.
             watch: Times the stages ``vectorise`` and ``write``.
             outside: Says which pixels lie outside the area of interest, if there is one.
-            run: What the probability raster says of its run.
 
         Raises:
             OutputError: An output could not be written.
         """
+        grid = areas.grid
         attributes = attributes or Attributes(grid)
-        min_area = minimum_m2 if self.min_area_m2 is None else self.min_area_m2
+        min_area = about.minimum_m2 if self.min_area_m2 is None else self.min_area_m2
         tracer = PolygonTracer(
             grid,
             min_area_m2=min_area,
@@ -118,9 +123,8 @@ class Outputs:
         extent = ObservedExtent(grid, areas, outside)
         report, watch = report or Report(None, grid), watch or Stopwatch()
         read_errors: dict[str, None] = {}
-        progress(0, grid.height * grid.width)
         with ExitStack() as stack:
-            raster = self._raster(grid, publication, stack, run)
+            raster = self._raster(grid, publication, stack, about.raster)
             beside = stack.enter_context(ThreadPoolExecutor(1))
             cog: list[Future[None]] = []
 
@@ -140,7 +144,6 @@ class Outputs:
                     report.note(record)
                     with watch.stage("write"):
                         yield features
-                    progress((record.row + record.height) * grid.width, grid.height * grid.width)
                 with watch.stage("vectorise"):
                     features = tracer.finish()
                 report.statistics.add(features)
@@ -148,7 +151,7 @@ class Outputs:
                 yield features
 
             def metadata() -> Mapping[str, object]:
-                return {**provenance(), "read_errors": list(read_errors)}
+                return {**about.provenance(), "read_errors": list(read_errors)}
 
             changes = FeatureStream(made(), attributes.schema)
             try:

@@ -19,12 +19,12 @@ from rscd.core.telemetry import Stopwatch, telemetry
 from rscd.core.types import Progress
 from rscd.inference.device import gpu_memory_mb
 from rscd.inference.journal import open_journal, plan_work
-from rscd.inference.strips import Tally, interruptible, strip_records
+from rscd.inference.strips import Tally, reported, strip_records
 from rscd.inference.workers import prefetched
 from rscd.model.choice import with_model
 from rscd.model.registry import Model
 from rscd.options.detect import DetectConfig
-from rscd.output.outputs import Outputs
+from rscd.output.outputs import About, Outputs
 from rscd.output.provenance import origin_of, provenance, shown_path
 from rscd.output.report.page import Report
 from rscd.output.results import Facts, PairFacts, Result
@@ -88,12 +88,8 @@ def detect(
         records = strip_records(
             prefetched(report.watch(watch.each("read", read_windows(pair, plan, work.read)))),
             plan,
-            interruptible(watch.call("forward", run.forward), interrupt),
-            batch_size=run.predictor.batch_size,
-            workers=backend.workers,
-            presence=backend.presence,
+            run.forward.timed(watch).interruptible(interrupt),
             threshold=threshold,
-            grid=pair.grid,
             areas=areas,
             work=work,
             tally=tally,
@@ -118,20 +114,17 @@ def detect(
         smallest = contract.minimum_m2(gsd_m(pair.grid))
         minimum = smallest if config.min_area_m2 is None else config.min_area_m2
         origin = origin_of(config, seen, (config.probability or config.output).parent)
+        told = {"model": asdict(contract), "threshold": asked, "min_area_m2": minimum} | origin
         with closing(prefetched(watch.each("strips", records))) as stream:
             written = outputs.write(
-                stream,
-                pair.grid,
+                reported(stream, on_strip, pair.grid),
                 areas,
-                minimum_m2=smallest,
-                provenance=facts,
-                publication=publication,
-                progress=on_strip,
+                About(facts, smallest, told),
+                publication,
                 attributes=Attributes.of(pair, contract.bands, prepared.residuals_px),
                 report=report,
                 watch=watch,
                 outside=pair.outside_aoi if pair.aoi is not None else None,
-                run={"model": asdict(contract), "threshold": asked, "min_area_m2": minimum} | origin,
             )
         cost, found = telemetry(watch, gpu_memory_mb(backend.device)), PairFacts.of(prepared)
         shown = Facts(

@@ -22,11 +22,12 @@ from rscd.core.publish import Publication
 from rscd.core.types import ByteArray, FloatArray, Grid, Progress, StripRecord, Window
 from rscd.inference.components import strip_record, threshold_value
 from rscd.inference.journal import Work
-from rscd.inference.strips import strip_records
+from rscd.inference.predictor import ForwardPass
+from rscd.inference.strips import reported, strip_records
 from rscd.inference.workers import prefetched
 from rscd.options.detect import PolygonsConfig
 from rscd.options.pair import PairConfig
-from rscd.output.outputs import Outputs
+from rscd.output.outputs import About, Outputs
 from rscd.output.probability import KeptProbability
 from rscd.output.provenance import origin_of, pair_of, provenance
 from rscd.output.results import Written
@@ -110,14 +111,12 @@ def polygons(
     ):
         source = _source(kept, images, threshold_value(asked), stack)
         stream = stack.enter_context(closing(prefetched(source.records)))
+        smallest = MINIMUM_PX * gsd_m(kept.grid) ** 2 * 0.999 if known is None else known
         written = outputs.write(
-            stream,
-            kept.grid,
+            reported(stream, progress, kept.grid),
             source.areas,
-            minimum_m2=MINIMUM_PX * gsd_m(kept.grid) ** 2 * 0.999 if known is None else known,
-            provenance=facts,
-            publication=publication,
-            progress=progress,
+            About(facts, smallest),
+            publication,
             attributes=source.attributes,
         )
         return outputs.publish(written, publication, discard_reviews=config.discard_reviews)
@@ -159,10 +158,10 @@ def _source(kept: KeptProbability, images: PairConfig | None, threshold: int, st
         DataError: The images cannot be read.
         ModelError: The raster's contract is none.
     """
-    areas, shape = PixelAreas(kept.grid), kept.grid.shape
+    areas = PixelAreas(kept.grid)
     if images is None:
         plain = (
-            strip_record(i, row, values, threshold=threshold, grid_shape=shape, pixel_areas=areas)
+            strip_record(i, row, values, threshold=threshold, areas=areas)
             for i, (row, values) in enumerate(kept.strips())
         )
         return _Source(plain, areas)
@@ -173,9 +172,7 @@ def _source(kept: KeptProbability, images: PairConfig | None, threshold: int, st
     strips = range(plan.rows.count)
     work = Work(strips, frozenset(), tuple(strips), _Strips(kept, plan, areas))
     windows = prefetched(read_windows(pair, plan, work.read))
-    records = strip_records(
-        windows, plan, _never, batch_size=1, threshold=threshold, grid=kept.grid, areas=areas, work=work
-    )
+    records = strip_records(windows, plan, ForwardPass(_never), threshold=threshold, areas=areas, work=work)
     return _Source(records, areas, Attributes.of(pair, contract.bands, prepared.residuals_px))
 
 
@@ -200,8 +197,7 @@ class _Strips:
     def __getitem__(self, index: int) -> StripRecord:
         """The rows of a strip, its components not yet looked at: no pixel reaches the threshold."""
         start, stop = self._plan.rows.strip(index)
-        values, shape = self._kept.rows(start, stop), self._kept.grid.shape
-        return strip_record(index, start, values, threshold=UNREACHED, grid_shape=shape, pixel_areas=self._areas)
+        return strip_record(index, start, self._kept.rows(start, stop), threshold=UNREACHED, areas=self._areas)
 
     def tail(self, index: int) -> None:
         """Nothing is left to blend."""

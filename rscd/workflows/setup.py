@@ -13,7 +13,7 @@ from rscd.core.errors import ModelError
 from rscd.inference.backends.choice import check_backend
 from rscd.inference.components import threshold_value
 from rscd.inference.device import idle_gpu
-from rscd.inference.predictor import Forward, Predictor, choose_window, fit_to, window_on_grid
+from rscd.inference.predictor import ForwardPass, Predictor, choose_window, window_on_grid
 from rscd.inference.runkey import run_key
 from rscd.inference.tune import tune
 from rscd.model.catalog import DEFAULT
@@ -46,8 +46,8 @@ class Run:
     """The pair, and what was found of it."""
     plan: WindowPlan
     """The windows on the scene."""
-    forward: Forward
-    """The network for windows of the scene."""
+    forward: ForwardPass
+    """The network for windows of the scene, and how it is called."""
     threshold: int
     """Smallest probability value (1..254) that counts as changed."""
 
@@ -125,7 +125,7 @@ class Settings:
                 predictor=predictor,
                 prepared=prepared,
                 plan=plan,
-                forward=fit_to(predictor, self.window, prepared.factor),
+                forward=ForwardPass.of(predictor, self.window, prepared.factor),
                 threshold=self.threshold,
             )
 

@@ -24,7 +24,7 @@ from rscd.core.pixel_area import PixelAreas
 from rscd.core.publish import write_durably
 from rscd.core.types import Progress
 from rscd.inference.journal import Journal, Work, differences, open_journal, plain_key, read_key
-from rscd.inference.strips import interruptible, strip_records
+from rscd.inference.strips import strip_records
 from rscd.inference.workers import prefetched
 from rscd.jobs.schedule import WAIT_S, completed, slots, workers
 from rscd.model.catalog import DEFAULT
@@ -232,12 +232,8 @@ def finish(stretch: Stretch) -> int:
             records = strip_records(
                 rows,
                 plan,
-                interruptible(run.forward, interrupt),
-                batch_size=run.predictor.batch_size,
-                workers=run.predictor.backend.workers,
-                presence=run.predictor.backend.presence,
+                run.forward.interruptible(interrupt),
                 threshold=run.threshold,
-                grid=run.pair.grid,
                 areas=PixelAreas(run.pair.grid),
                 work=Work(stretch.strips, forwarded, tuple(sorted(forwarded)), journal),
             )

@@ -14,7 +14,7 @@ import pyproj
 from rscd.core.contract import Contract
 from rscd.core.pixel_area import PixelAreas
 from rscd.core.types import ByteArray, Grid
-from rscd.inference.predictor import Predictor, fit_to, window_on_grid
+from rscd.inference.predictor import ForwardPass, Predictor, window_on_grid
 from rscd.inference.strips import strip_records
 from rscd.inference.workers import prefetched
 from rscd.scene.prepare import Prepared
@@ -83,12 +83,8 @@ class Mapper:
         records = strip_records(
             windows,
             plan,
-            fit_to(predictor, self.window, factor),
-            batch_size=predictor.batch_size,
-            workers=predictor.backend.workers,
-            presence=predictor.backend.presence,
+            ForwardPass.of(predictor, self.window, factor),
             threshold=self.threshold,
-            grid=grid,
             areas=PixelAreas(grid),
         )
         return np.concatenate([record.probability for record in records])
