@@ -300,7 +300,7 @@ def test_a_full_disk_leaves_the_old_output(target: Path, stage: str, message: st
     """A limit on file size stands for the disk, which is full in the features or their index."""
     write(target, speckles(), band=50)
     package = target.stat().st_size
-    limit = {"table": package // 3, "index": package - 100_000}[stage]
+    limit = {"table": package // 3, "index": package - 300_000}[stage]
     target.write_bytes(b"an older output")
     command = [sys.executable, "-c", FULL_DISK, str(target), str(limit)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)

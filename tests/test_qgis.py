@@ -147,7 +147,9 @@ changes = layer("changes")
 changes.startEditing()
 review = changes.fields().indexOf("review")
 first = next(changes.getFeatures("id = 2"))
-changes.changeAttributeValue(first.id(), review, "rejected")
+changes.changeAttributeValue(first.id(), review, "unsure")
+second = next(changes.getFeatures("id = 1"))
+changes.changeGeometry(second.id(), second.geometry().buffer(0.5, 1))
 drawn = QgsVectorLayerUtils.createFeature(changes, QgsGeometry.fromWkt(sys.argv[2]))
 changes.addFeature(drawn)
 answer(changes.commitChanges())
@@ -159,9 +161,11 @@ del changes
     with closing(sqlite3.connect(output)) as database:  # QGIS was ended, not closed: SQLite takes its changes in
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     written = run(output, threshold=0.95)
-    assert (written.reviews.carried, written.reviews.drawn) == (1, 1)
+    assert (written.reviews.carried, written.reviews.drawn) == (2, 1)
     frame = pyogrio.read_dataframe(output, layer="changes").sort_values("id")
-    assert list(frame.review) == ["", "rejected", "accepted"]
+    assert list(frame.review) == ["accepted", "unsure", "accepted"], "the first was reshaped, and not answered"
+    kept = pyogrio.read_dataframe(output, layer="reviewed_before")
+    assert len(kept) == 1, "the outline that was drawn anew; an answer alone changes no outline"
 
 
 def test_a_file_that_is_open_in_qgis_is_not_replaced(tmp_path):

@@ -14,6 +14,7 @@ import pyogrio
 import pytest
 import rasterio
 import shapely
+import shapely.affinity
 from affine import Affine
 from conftest import Pointwise, utm_grid, write_image
 from test_attributes import CONTRACT
@@ -23,7 +24,8 @@ from rscd.core.errors import OutputError, UsageError
 from rscd.core.types import Window
 from rscd.options.detect import DetectConfig, PolygonsConfig
 from rscd.options.training import TrainConfig
-from rscd.output.vector.reviews import Carried, blob_of, open_geopackage
+from rscd.output.vector.blobs import blob_of, open_geopackage, shape_of
+from rscd.output.vector.reviews import Carried
 from rscd.training.data.labels import open_label
 from rscd.training.data.sources import find_sources
 from rscd.training.data.tiles import CHANGED
@@ -184,7 +186,7 @@ def test_reviews_in_other_formats_are_not_dropped_silently(tmp_path):
 
 HOLD = """
 import sys
-from rscd.output.vector.reviews import open_geopackage
+from rscd.output.vector.blobs import open_geopackage
 database = open_geopackage(sys.argv[1])
 database.isolation_level = None
 for line in sys.argv[2].split(";"):
@@ -409,3 +411,75 @@ def test_a_raster_may_move_with_its_images(tmp_path):
     folder.rename(moved)
     polygons(PolygonsConfig(moved / "p.tif", moved / "again.gpkg"))
     assert read(moved / "again.gpkg").after_red.notna().all()
+
+
+def reshape(path, change, where="id = 2"):
+    """Draw an outline anew as a reviewer does in QGIS: the attributes stay; the new outline."""
+    with closing(open_geopackage(path)) as database, database:
+        number, blob = database.execute(f"SELECT fid, geometry FROM changes WHERE {where}").fetchone()
+        (srs,) = database.execute(
+            "SELECT srs_id FROM gpkg_geometry_columns WHERE table_name = 'changes'"
+        ).fetchone()
+        shape = change(shape_of(blob))
+        database.execute("UPDATE changes SET geometry = ? WHERE fid = ?", (blob_of(shape, srs), number))
+    return shape
+
+
+def test_a_reshaped_polygon_without_an_answer_is_an_answer(tmp_path):
+    output = tmp_path / "c.gpkg"
+    run(output)
+    shape = reshape(output, lambda old: old.buffer(1.0, join_style="mitre"))
+    written = run(output, threshold=0.99)
+    assert written.reviews == Carried(carried=1)
+    changes = read(output)
+    same = changes[changes.intersects(shape.buffer(-1.5))]
+    assert list(same.review) == ["accepted"]
+    assert read(output, "reviewed_before").geometry[0].equals(shape), "the outline that a person drew is kept"
+
+
+def test_a_reshaped_polygon_where_nothing_is_found_now_stays_as_it_was_drawn(tmp_path):
+    output = tmp_path / "c.gpkg"
+    run(output)
+    shape = reshape(output, lambda old: shapely.affinity.translate(old, 25, -40))
+    assert run(output).reviews == Carried(drawn=1)
+    changes = read(output)
+    (row,) = np.flatnonzero(changes.geometry.geom_equals(shape))
+    assert (changes.review[row], np.isnan(changes.mean_probability[row])) == ("accepted", True)
+    assert changes.area_m2[row] == pytest.approx(shape.area, rel=2e-3)
+
+
+def test_a_reshaped_polygon_that_was_rejected_stays_rejected(tmp_path):
+    output = tmp_path / "c.gpkg"
+    run(output)
+    shape = reshape(output, lambda old: old.buffer(1.0, join_style="mitre"))
+    edit(output, "UPDATE changes SET review = 'rejected' WHERE id = 2")
+    assert run(output).reviews == Carried(carried=1)
+    changes = read(output)
+    assert list(changes[changes.intersects(shape)].review) == ["rejected"]
+    assert "reviewed_before" not in {name for name, _ in pyogrio.list_layers(output)}
+
+
+def test_an_outline_that_was_only_saved_anew_is_not_a_review(tmp_path):
+    output = tmp_path / "c.gpkg"
+    run(output)
+    reshape(output, lambda old: old)  # without the envelope that GDAL wrote
+    assert run(output).reviews == Carried()
+
+
+def test_polygons_that_people_deleted_are_told(tmp_path):
+    output = tmp_path / "c.gpkg"
+    count = run(output).polygons
+    edit(output, "DELETE FROM changes WHERE id < 3")
+    written = run(output)
+    assert written.reviews == Carried(deleted=2)
+    assert "2 deleted polygons may be back: reject instead of deleting" in str(written.reviews)
+    assert written.polygons == count
+    assert not run(output).reviews
+
+
+def test_a_file_of_an_earlier_version_has_no_note_of_its_outlines(tmp_path):
+    output = tmp_path / "c.gpkg"
+    run(output)
+    reshape(output, lambda old: old.buffer(1.0))
+    edit(output, "DELETE FROM gpkg_metadata WHERE md_standard_uri = 'rscd:outlines'")
+    assert run(output).reviews == Carried()

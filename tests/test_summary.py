@@ -24,7 +24,8 @@ from rscd.jobs.index import index_html
 from rscd.jobs.ledger import Entry
 from rscd.jobs.summary import write_summary
 from rscd.options.training import TrainConfig
-from rscd.output.vector.reviews import Carried, blob_of, open_geopackage
+from rscd.output.vector.blobs import blob_of, open_geopackage
+from rscd.output.vector.reviews import Carried
 from rscd.training.data.labels import open_label
 from rscd.training.data.sources import find_sources
 from rscd.training.data.tiles import CHANGED, IGNORED

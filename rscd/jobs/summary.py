@@ -28,6 +28,7 @@ from rscd.jobs.job import CHANGES, REPORT
 from rscd.jobs.ledger import Entry
 from rscd.output.vector.features import BATCH_FEATURES, FeatureStream
 from rscd.output.vector.geopackage import add_styles, bands_of, write_layer
+from rscd.output.vector.outlines import note_outlines
 from rscd.output.vector.reviews import Carried, reviews_of
 from rscd.output.vector.style import changes_qml, pairs_qml
 from rscd.scene.metadata import WGS84, read_footprint
@@ -113,6 +114,7 @@ def _write(path: Path, folder: Path, entries: Sequence[Entry], *, discard_review
             write_layer(temporary, "pairs", "MultiPolygon", crs, _pairs(folder, entries, systems, crs))
             look = changes_qml(columns(bands_of(schema.names)), REVIEW_STATES)
             add_styles(temporary, {"changes": look, "pairs": pairs_qml()})
+            note_outlines(temporary)
             _check(temporary, {"changes": changes.features, "pairs": len(entries)})
             with reviews_of(path, discard=discard_reviews) as reviews:
                 carried = reviews.carry_into(temporary)

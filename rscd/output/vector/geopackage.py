@@ -23,6 +23,7 @@ from rscd.core.publish import Publication, writing
 from rscd.core.runs import labelled, overlaps, runs_of
 from rscd.core.types import NOT_OBSERVABLE, SLAB, BoolArray, Grid, StripRecord
 from rscd.output.vector.features import FeatureStream
+from rscd.output.vector.outlines import note_outlines
 from rscd.output.vector.style import changes_qml, extent_qml
 from rscd.vectorize.attributes import GEOMETRY_METADATA, REVIEW_STATES, Column, columns
 from rscd.vectorize.tracer import find_corners, trace
@@ -199,6 +200,7 @@ def write_geopackage(
         look = style if style is not None else changes_qml(described, REVIEW_STATES)
         add_styles(temporary, {"changes": look, "extent": extent_qml()})
         _describe(temporary, described)
+        note_outlines(temporary)
         _check(temporary, changes.features)
 
 

@@ -7,9 +7,10 @@ It goes to the new polygon at the same place; where there is none, it is kept in
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ import shapely
 
 from rscd.core.errors import UsageError, several
 from rscd.core.sqlite_lock import held
+from rscd.output.vector.blobs import blob_of, open_geopackage, shape_of
+from rscd.output.vector.outlines import edited_outlines
 from rscd.output.vector.style import reviewed_before_qml
 from rscd.vectorize.attributes import columns as all_columns
 from rscd.vectorize.attributes import drawn_values
@@ -48,7 +51,9 @@ class Carried:
     kept: int = 0
     """They found no new polygon, or one with another answer: they are in the layer ``reviewed_before``."""
     drawn: int = 0
-    """Polygons that people drew where nothing was found; they are in the layer ``changes``."""
+    """Polygons that people drew or reshaped where nothing was found; they are in the layer ``changes``."""
+    deleted: int = 0
+    """Polygons that people deleted: what is there now was found anew."""
 
     def __str__(self) -> str:
         parts = [f"{several(self.carried, 'review')} carried over"]
@@ -56,10 +61,12 @@ class Carried:
             parts.append(f"{self.kept:,} without a polygon now, kept in layer {BEFORE}")
         if self.drawn:
             parts.append(f"{several(self.drawn, 'drawn polygon')} kept")
+        if self.deleted:
+            parts.append(f"{several(self.deleted, 'deleted polygon')} may be back: reject instead of deleting")
         return "; ".join(parts)
 
     def __bool__(self) -> bool:
-        return bool(self.carried or self.kept or self.drawn)
+        return bool(self.carried or self.kept or self.drawn or self.deleted)
 
 
 NONE = Carried()
@@ -74,7 +81,7 @@ class _Review:
     shape: Any
     """Its outline (shapely), in the new file's CRS."""
     drawn: bool
-    """A person drew it."""
+    """A person drew it, or drew our outline anew."""
     layer: str
     """``LAYER`` or ``BEFORE``."""
 
@@ -107,7 +114,14 @@ class Reviews:
             return Carried()
         with closing(open_geopackage(path)) as new, new:
             _copy_styles(self._database, new)
-            return _carry(self._found(new), new)
+            carried = _carry(self._found(new), new)
+            return replace(carried, deleted=self._edited[1])
+
+    @cached_property
+    def _edited(self) -> tuple[frozenset[int], int]:
+        """Polygons that a person reshaped, and how many were deleted."""
+        assert self._database is not None
+        return edited_outlines(self._database, _geometry(self._database, LAYER))
 
     def _found(self, new: sqlite3.Connection) -> list[_Review]:
         """All reviews of the old file, those of polygons before those that were kept earlier."""
@@ -116,7 +130,8 @@ class Reviews:
         found: list[_Review] = []
         for layer in (LAYER, BEFORE):
             if layer in _tables(self._database) and "review" in _columns(self._database, layer):
-                found += _read(self._database, layer, own, _way(self._database, new, layer))
+                reshaped = self._edited[0] if layer == LAYER else frozenset[int]()
+                found += _read(self._database, layer, own, _way(self._database, new, layer), reshaped)
         return found
 
 
@@ -158,28 +173,6 @@ def check_reviews(path: Path, *, discard: bool = False) -> None:
         raise UsageError(problem, path=path, remedy="move it away, or add --discard-reviews")
 
 
-def open_geopackage(path: Path) -> sqlite3.Connection:
-    """Open a GeoPackage for writing, with the functions that the triggers of its spatial index call."""
-    database = sqlite3.connect(path)
-    bounds = ("MinX", 0), ("MinY", 1), ("MaxX", 2), ("MaxY", 3)
-    for name, i in bounds:
-        database.create_function(f"ST_{name}", 1, lambda blob, i=i: float(shapely.bounds(shape_of(blob))[i]))
-    database.create_function("ST_IsEmpty", 1, lambda blob: int(blob is None or shape_of(blob).is_empty))
-    return database
-
-
-def shape_of(blob: bytes) -> Any:  # noqa: ANN401 - shapely has no types
-    """The geometry in a GeoPackage's binary (clause 2.1.3 of the standard): a header, then WKB."""
-    envelope = (0, 32, 48, 48, 64)[(blob[3] >> 1) & 7]
-    return shapely.from_wkb(blob[8 + envelope :])
-
-
-def blob_of(shape: Any, srs_id: int) -> bytes:  # noqa: ANN401
-    """A GeoPackage's binary, without an envelope."""
-    empty = 0x10 if shape.is_empty else 0
-    return b"GP\0" + bytes([1 | empty]) + srs_id.to_bytes(4, "little", signed=True) + bytes(shapely.to_wkb(shape))
-
-
 def _tables(database: sqlite3.Connection) -> set[str]:
     return {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
@@ -218,19 +211,24 @@ def _way(old: sqlite3.Connection, new: sqlite3.Connection, layer: str) -> pyproj
 
 
 def _read(
-    database: sqlite3.Connection, layer: str, own: set[str], way: pyproj.Transformer | None
+    database: sqlite3.Connection,
+    layer: str,
+    own: set[str],
+    way: pyproj.Transformer | None,
+    reshaped: Collection[int],
 ) -> Iterator[_Review]:
-    """The rows of a layer that a person touched."""
+    """The rows of a layer that a person touched; what was reshaped counts as drawn, unless it is rejected."""
     columns = _columns(database, layer)
     added = [name for name in columns if name not in own and not _is_ours(name)]
     touched = " OR ".join(f"coalesce(\"{name}\", '') <> ''" for name in ["review", *added])
     drawn = '"mean_probability" IS NULL' if "mean_probability" in columns else "0"
+    geometry = f'"{_geometry(database, layer)}"'
+    if reshaped:
+        drawn += f" OR (fid IN ({', '.join(map(str, reshaped))}) AND coalesce(review, '') <> 'rejected')"
     taken = [name for name in ("review", "id", "pair_id", "mean_probability", *added) if name in columns]
     listed = ", ".join(f'"{name}"' for name in taken)
-    geometry = f'"{_geometry(database, layer)}"'
-    rows = database.execute(
-        f'SELECT {geometry}, {drawn}, {listed} FROM "{layer}" WHERE {geometry} NOT NULL AND ({touched} OR {drawn})'
-    )
+    where = f"{geometry} NOT NULL AND ({touched} OR {drawn})"
+    rows = database.execute(f'SELECT {geometry}, ({drawn}), {listed} FROM "{layer}" WHERE {where}')
     for blob, is_drawn, *values in rows:
         shape = shapely.make_valid(shape_of(blob))
         if way is not None:

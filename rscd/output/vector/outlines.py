@@ -1,0 +1,66 @@
+"""The outlines as we drew them, noted in the GeoPackage: so what a person reshaped or deleted is known later."""
+
+from __future__ import annotations
+
+import base64
+import sqlite3
+import zlib
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+
+from rscd.core.types import LongArray
+from rscd.output.vector.blobs import header_size
+
+URI = "rscd:outlines"
+"""What marks the note among the file's metadata; no layer refers to it, so that no program shows it."""
+_NUMBERS = "<u4"
+_TABLE = """
+CREATE TABLE IF NOT EXISTS gpkg_metadata (
+    id INTEGER CONSTRAINT m_pk PRIMARY KEY ASC NOT NULL, md_scope TEXT NOT NULL DEFAULT 'dataset',
+    md_standard_uri TEXT NOT NULL, mime_type TEXT NOT NULL DEFAULT 'text/xml', metadata TEXT NOT NULL DEFAULT '');
+"""
+"""As the GeoPackage encoding standard 1.3 gives it (table 15 there)."""
+
+
+def note_outlines(path: Path) -> None:
+    """Note number and checksum of each outline of the layer ``changes``, as it is now."""
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(_TABLE)
+        noted = np.array(_outlines(database, "geometry"), np.int64).reshape(-1, 2)
+        text = base64.b64encode(zlib.compress(noted.astype(_NUMBERS).T.tobytes())).decode()
+        database.execute(
+            "INSERT INTO gpkg_metadata (md_scope, md_standard_uri, mime_type, metadata)"
+            " VALUES ('featureType', ?, 'text/plain', ?)",
+            (URI, text),
+        )
+
+
+def edited_outlines(database: sqlite3.Connection, geometry: str) -> tuple[frozenset[int], int]:
+    """Which polygons of the layer ``changes`` a person reshaped (fid), and how many were deleted.
+
+    Args:
+        database: A GeoPackage of ours; one without the note says of none.
+        geometry: Name of the layer's geometry column.
+    """
+    noted = {fid: checksum for fid, checksum in _noted(database).tolist()}
+    now = dict(_outlines(database, geometry)) if noted else {}
+    reshaped = frozenset(fid for fid in noted.keys() & now.keys() if noted[fid] != now[fid])
+    return reshaped, len(noted.keys() - now.keys())
+
+
+def _outlines(database: sqlite3.Connection, geometry: str) -> list[tuple[int, int]]:
+    """Number and checksum of each polygon: of its WKB, without the header that each program writes its own way."""
+    rows = database.execute(f'SELECT fid, "{geometry}" FROM changes WHERE "{geometry}" NOT NULL')
+    return [(fid, zlib.crc32(memoryview(blob)[header_size(blob) :])) for fid, blob in rows]
+
+
+def _noted(database: sqlite3.Connection) -> LongArray:
+    try:
+        query = "SELECT metadata FROM gpkg_metadata WHERE md_standard_uri = ?"
+        (text,) = database.execute(query, (URI,)).fetchone() or ("",)
+        raw = zlib.decompress(base64.b64decode(text)) if text else b""
+    except (sqlite3.Error, ValueError, zlib.error):  # no such table, or someone else's text
+        raw = b""
+    return np.frombuffer(raw[: len(raw) // 8 * 8], _NUMBERS).reshape(2, -1).T.astype(np.int64)
