@@ -16,8 +16,13 @@ from rscd.model.fold import folded
 from rscd.model.network import Logits, resize
 from rscd.model.registry import Model
 
-FP32_LAYERS = {"lite": ("encoder.stem.", "encoder.blocks.0.", "encoder.blocks.1.")}
-"""Encoder -> layers whose products stay in fp32 in bf16 too: the first ones, whose rounding all others pass on."""
+_BLOCKS = ("0.", "1.", "2.expand", "2.depthwise", "3.")  # with 2.project OpenVINO 2026.4 does not compile it
+FP32_LAYERS = {"lite": ("encoder.stem.", *(f"encoder.blocks.{part}" for part in _BLOCKS))}
+"""Encoder -> layers whose products stay in fp32 in bf16 too: the first ones, whose rounding all others pass on.
+
+For ``buildings`` they halve the differences of p (99.9th percentile of the worst tile 0.039 -> 0.018) and take a sixth
+more time.
+"""
 
 
 class Probabilities(torch.nn.Module):
