@@ -230,13 +230,31 @@ def test_a_cache_that_cannot_be_written_is_a_note_and_no_failure(tmp_path, windo
 
 
 def test_the_cache_keeps_what_was_used_last(cache, monkeypatch):
-    monkeypatch.setattr(converted, "KEPT", 2)
     models = [Model.of((Weighted(seed), ONLY_LITE)) for seed in range(3)]
     for k, model in enumerate(models):
         converted.converted(model, 256)
+        if k == 0:
+            (first,) = (cache / "converted").iterdir()
+            monkeypatch.setattr(converted, "KEPT_BYTES", 2.5 * sum(f.stat().st_size for f in first.iterdir()))
         os.utime(cache / "converted" / converted.key_of(model, 256), (k, k))
     left = {path.name for path in (cache / "converted").iterdir()}
     assert left == {converted.key_of(model, 256) for model in models[1:]}
+
+
+@pytest.mark.parametrize("side", [64, 224])
+def test_sam_encoders_say_the_same_in_both(side, cache, windows):
+    from rscd.model.checkpoint import build_network
+    from rscd.model.network import normalisation
+
+    contract = Contract("sam", "1", "vit_t", 16, *normalisation("vit_t"), trained_on="nothing")
+    torch.manual_seed(0)
+    network = build_network(contract).eval()
+    cut = [date[:1, :, :side, :side] for date in windows]
+    backend = open_backend(Model.of((network, contract)), "auto", "cpu", "auto", (1, 3, side, side))
+    assert (backend.name, backend.precision) == ("openvino", "fp32")
+    expected = TorchBackend(network)(*cut)
+    assert np.ptp(expected) > 1e-4
+    np.testing.assert_allclose(backend(*cut), expected, atol=1e-5)
 
 
 class Strange(torch.nn.Module):

@@ -57,7 +57,7 @@ class ForwardOptions:
     """``auto`` is bf16 on CUDA, and on CPUs that have it for models whose maps it was measured to leave as they are
     (``buildings``, in OpenVINO); else fp32."""
     backend: Annotated[BackendName, Option("strips", resolved=True)] = "auto"
-    """What runs the network: ``torch``, or ``openvino``, which ``auto`` takes on CPUs for ``lite`` networks."""
+    """What runs the network: ``torch``, or ``openvino``, which ``auto`` takes on CPUs."""
     tta: Annotated[bool, Option("strips")] = False
     """Test-time augmentation: the mean over the eight ways to turn and flip each window; 8 times the time."""
 

@@ -19,8 +19,8 @@ from rscd.model.registry import Model
 
 FORM = 1
 """Of what is kept; raise it when the network's code or its conversion changes."""
-KEPT = 16
-"""Networks that are kept: those used last."""
+KEPT_BYTES = 4_000_000_000
+"""Networks are kept, those used last, as long as they do not take more than this."""
 XML, BIN, SUMS = "network.xml", "network.bin", "sha256.json"
 TRACED_SIDE = 256
 """Side of the windows that a convolutional network is traced on, px; others are traced on their own."""
@@ -111,9 +111,11 @@ def _place(made: Path, folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):  # another process has just placed its own
             made.rename(folder)
-    kept = sorted(folder.parent.glob("[0-9a-f]*"), key=lambda each: each.stat().st_mtime, reverse=True)
-    for old in kept[KEPT:]:
-        shutil.rmtree(old, ignore_errors=True)
+    taken = 0
+    for kept in sorted(folder.parent.glob("[0-9a-f]*"), key=lambda each: each.stat().st_mtime, reverse=True):
+        taken += sum(file.stat().st_size for file in kept.iterdir())
+        if kept != folder and taken > KEPT_BYTES:
+            shutil.rmtree(kept, ignore_errors=True)
 
 
 def _sha256(path: Path) -> str:
