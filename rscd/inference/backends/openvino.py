@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
 import openvino
+from openvino import opset8 as opset
 
 from rscd.core.errors import ModelError, UsageError
 from rscd.core.types import ByteArray, FloatArray
@@ -107,6 +109,19 @@ class OpenVinoBackend:
         return held[shape, precision]
 
 
+@cache
+def _ready() -> None:
+    """Call OpenVINO once before threads do.
+
+    Its Python binding prepares itself at the first call. Where two threads make that call at once, each may hold what
+    the other waits for, Python's lock among it: the process hangs (one start in five, with 2026.4 and 8 threads).
+    """
+    given = opset.parameter([1], np.uint8)
+    least = openvino.Model([opset.convert(given, "f32")], [given])
+    request = openvino.Core().compile_model(least, "CPU").create_infer_request()
+    request.infer([np.zeros(1, np.uint8)], share_inputs=True)
+
+
 def _compiled(model: Model, shape: Shape, precision: str, threads: int, streams: int) -> tuple[Any, str]:
     """The network for batches of a shape, compiled once for all pairs of a process, and a note.
 
@@ -116,6 +131,7 @@ def _compiled(model: Model, shape: Shape, precision: str, threads: int, streams:
     side = traced_side(model, shape[-1])
     key = key_of(model, side), shape, precision, threads, streams
     with _LOCK:
+        _ready()
         if key in _HELD:
             _HELD.move_to_end(key)
             return _HELD[key], ""
