@@ -113,8 +113,8 @@ class OpenVinoBackend:
 def _ready() -> None:
     """Call OpenVINO once before threads do.
 
-    Its Python binding prepares itself at the first call. Where two threads make that call at once, each may hold what
-    the other waits for, Python's lock among it: the process hangs (one start in five, with 2026.4 and 8 threads).
+    Its Python binding prepares itself at the first call. Where two threads make that call at once, each may hold
+    what the other waits for, Python's lock among it: the process hangs (one start in five, with 8 threads).
     """
     given = opset.parameter([1], np.uint8)
     least = openvino.Model([opset.convert(given, "f32")], [given])
