@@ -24,12 +24,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rscd import DetectConfig, detect, load_model
 from rscd.core.contract import Contract
-from rscd.inference.device import choose_device
 from rscd.inference.predictor import Predictor
 from rscd.inference.tune import tune
 from rscd.inference.workers import in_workers
 from rscd.model.checkpoint import build_network
 from rscd.model.network import normalisation
+from rscd.model.registry import Model
 from rscd.scene.raster import Raster
 from rscd.scene.windows import WindowPlan
 from tests.benchmarks import encoder, memory, plain, vectorise
@@ -63,8 +63,8 @@ def config(place: Path, side: int, **more) -> DetectConfig:
 
 def forward_alone(model, plan: WindowPlan, device: str = "cpu") -> Callable[[bool], None]:
     """The forward passes of a plan on batches that are in memory already: side by side as in detect, or in turn."""
-    network, contract = model
-    predictor = Predictor(network, contract.temperature, choose_device(device))
+    options = DetectConfig(Path("unused"), Path("unused"), Path("unused.gpkg"), device=device)
+    predictor = Predictor.of(Model.of(model), options, plan.rows.window)
     tune(predictor, plan.rows.window, plan)
     shape = predictor.batch_size, 3, plan.rows.window, plan.rows.window
     rng = np.random.default_rng(0)
@@ -73,7 +73,7 @@ def forward_alone(model, plan: WindowPlan, device: str = "cpu") -> Callable[[boo
     def forward(side_by_side: bool) -> None:
         passes = range(plan.rows.count * -(-plan.cols.count // predictor.batch_size))
         if side_by_side:
-            for _ in in_workers(lambda _: predictor(*pair), passes, predictor.workers, 8):
+            for _ in in_workers(lambda _: predictor(*pair), passes, predictor.backend.workers, 8):
                 pass
         else:
             for _ in passes:
