@@ -4,11 +4,12 @@ import argparse
 import json
 from pathlib import Path
 
-from tests.benchmarks import accuracy, archive, memory, precision, speed, train
+from tests.benchmarks import accuracy, archive, guards, memory, precision, speed, train
 
 BENCHMARKS = {
     "accuracy": accuracy.run,
     "archive": archive.run,
+    "guards": guards.run,
     "memory": memory.run,
     "precision": precision.run,
     "speed": speed.run,
@@ -22,7 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
     parser.add_argument("name", choices=sorted(BENCHMARKS))
     parser.add_argument("--folder", type=Path, default=None, help="where scenes are made; default: a temporary one")
-    parser.add_argument("--model", default=None, help="accuracy, precision: model to measure; default: buildings")
+    parser.add_argument("--model", default=None, help="model to measure; default: buildings")
     parser.add_argument("--side", type=int, default=None, help="archive, split: side of a scene in px")
     parser.add_argument("--json", type=Path, default=None, help="write the figures to this file")
     parser.add_argument(
