@@ -23,7 +23,7 @@ from rscd.inference.backends import converted
 from rscd.inference.backends.choice import open_backend
 from rscd.inference.backends.openvino import OpenVinoBackend
 from rscd.inference.backends.pytorch import TorchBackend
-from rscd.inference.device import cpu_has_bf16
+from rscd.inference.device import cpu_bf16
 from rscd.model.registry import Model
 from rscd.options.types import BackendName
 
@@ -72,7 +72,7 @@ def test_in_fp32_openvino_says_what_torch_says(windows, expected):
     assert np.abs(found - expected).max() < 1 / 254
 
 
-@pytest.mark.skipif(not cpu_has_bf16(), reason="this CPU has no bf16")
+@pytest.mark.skipif(not cpu_bf16(), reason="this CPU has no bf16")
 def test_in_bf16_it_differs_by_as_little_as_the_documentation_says(windows, expected):
     backend = OpenVinoBackend(Model.named("buildings"), "auto", SHAPE)
     assert (backend.name, backend.precision, backend.note) == ("openvino", "bf16", "")
@@ -80,7 +80,7 @@ def test_in_bf16_it_differs_by_as_little_as_the_documentation_says(windows, expe
     assert 0 < np.quantile(difference, 0.999) < 0.03
 
 
-@pytest.mark.skipif(not cpu_has_bf16(), reason="this CPU has no bf16")
+@pytest.mark.skipif(not cpu_bf16(), reason="this CPU has no bf16")
 def test_the_first_layers_stay_in_fp32_in_bf16():
     model = Model.named("buildings")
     network, _ = converted.converted(model, 256)
@@ -174,6 +174,13 @@ def test_nothing_is_reported_to_anyone_while_a_network_is_converted(tmp_path):
 
 
 @pytest.fixture
+def kept(monkeypatch) -> None:
+    """Small modules count as networks of ours, which are kept."""
+    monkeypatch.setattr(Model, "ours", True)
+    monkeypatch.setattr("rscd.inference.backends.conversion.FP32_LAYERS", {})
+
+
+@pytest.fixture
 def cache(tmp_path, monkeypatch) -> Path:
     """A cache of its own, and nothing compiled."""
     monkeypatch.setenv("RSCD_CACHE_DIR", str(tmp_path / "cache"))
@@ -182,24 +189,24 @@ def cache(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.mark.parametrize("damage", ["a byte", "cut", "no sums", "no file"])
-def test_a_damaged_cache_is_made_anew(damage, cache, windows, monkeypatch):
+def test_a_damaged_cache_is_made_anew(damage, cache, kept, windows, monkeypatch):
     model = Model.of((Weighted(), ONLY_LITE))
     first = OpenVinoBackend(model, "fp32", SHAPE)(*windows)
-    (kept,) = (cache / "converted").iterdir()
-    weights = kept / "network.bin"
+    (folder,) = (cache / "converted").iterdir()
+    weights = folder / "network.bin"
     raw = weights.read_bytes()
     if damage == "a byte":
         weights.write_bytes(raw[:1000] + bytes([raw[1000] ^ 255]) + raw[1001:])
     elif damage == "cut":
         weights.write_bytes(raw[: len(raw) // 2])
     elif damage == "no sums":
-        (kept / "sha256.json").write_text("[]")
+        (folder / "sha256.json").write_text("[]")
     else:
         weights.unlink()
     monkeypatch.setattr("rscd.inference.backends.openvino._HELD", __import__("collections").OrderedDict())
     np.testing.assert_array_equal(OpenVinoBackend(model, "fp32", SHAPE)(*windows), first)
     assert weights.read_bytes() == raw
-    assert [path.name for path in (cache / "converted").iterdir()] == [kept.name]
+    assert [path.name for path in (cache / "converted").iterdir()] == [folder.name]
 
 
 class Weighted(torch.nn.Module):
@@ -221,7 +228,7 @@ def network_of_ours() -> torch.nn.Module:
     return build_network(ONLY_LITE).eval()
 
 
-def test_a_cache_that_cannot_be_written_is_a_note_and_no_failure(tmp_path, windows, monkeypatch, cache):
+def test_a_cache_that_cannot_be_written_is_a_note_and_no_failure(windows, cache, kept):
     cache.write_text("a file")
     backend = OpenVinoBackend(Model.of((Weighted(), ONLY_LITE)), "fp32", SHAPE)
     assert "could not be kept" in backend.note
@@ -229,16 +236,19 @@ def test_a_cache_that_cannot_be_written_is_a_note_and_no_failure(tmp_path, windo
     assert backend(*windows).shape == (4, 256, 256)
 
 
-def test_the_cache_keeps_what_was_used_last(cache, monkeypatch):
+def test_the_cache_keeps_what_was_used_last_and_drops_what_was_abandoned(cache, kept, monkeypatch):
     models = [Model.of((Weighted(seed), ONLY_LITE)) for seed in range(3)]
     for k, model in enumerate(models):
         converted.converted(model, 256)
         if k == 0:
             (first,) = (cache / "converted").iterdir()
+            (cache / "converted" / "making-old").mkdir()
+            os.utime(cache / "converted" / "making-old", (0, 0))
+            (cache / "converted" / "desktop.ini").write_text("not ours")
             monkeypatch.setattr(converted, "KEPT_BYTES", 2.5 * sum(f.stat().st_size for f in first.iterdir()))
         os.utime(cache / "converted" / converted.key_of(model, 256), (k, k))
     left = {path.name for path in (cache / "converted").iterdir()}
-    assert left == {converted.key_of(model, 256) for model in models[1:]}
+    assert left == {converted.key_of(model, 256) for model in models[1:]} | {"desktop.ini"}
 
 
 @pytest.mark.parametrize("side", [64, 224])
@@ -267,7 +277,7 @@ class Strange(torch.nn.Module):
 
 def test_a_network_that_cannot_be_converted_runs_in_torch_or_is_refused(windows, cache, monkeypatch):
     model = Model.of((Strange(), ONLY_LITE))
-    monkeypatch.setattr("rscd.inference.backends.choice._is_usual", lambda model: True)
+    monkeypatch.setattr(Model, "ours", True)
     backend = open_backend(model, "auto", "cpu", "fp32", SHAPE)
     assert backend.name == "torch"
     assert "cannot be converted for OpenVINO" in backend.note
@@ -284,6 +294,19 @@ def test_networks_of_another_make_stay_in_torch_unless_asked(windows, cache):
     np.testing.assert_allclose(asked(*windows), found, atol=1e-6)
 
 
+class Turned(Pointwise):
+    """As it, with signs turned: no weights tell the two apart."""
+
+    def forward(self, before, after):
+        return -super().forward(before, after)
+
+
+def test_modules_of_someones_own_are_told_apart_and_not_kept(windows, cache):
+    one, other = (OpenVinoBackend(Model.of((module(), ONLY_LITE)), "fp32", SHAPE) for module in (Pointwise, Turned))
+    np.testing.assert_allclose(one(*windows), 1 - other(*windows), atol=1e-6)
+    assert not (cache / "converted").exists()
+
+
 def test_numbers_that_are_none_are_refused(windows, cache):
     network = network_of_ours()
     with torch.no_grad():
@@ -298,6 +321,26 @@ def test_weights_that_were_changed_in_memory_are_not_taken_for_those_of_the_file
     with torch.no_grad():
         next(network.parameters()).add_(0.25)
     assert Model.of((network, contract)).sha256 != contract.sha256
+
+
+def test_a_small_step_of_training_makes_other_weights():
+    network, contract = load_model("buildings")
+    with torch.no_grad():
+        for tensor in network.parameters():
+            tensor.mul_(1.0001)
+    assert Model.of((network, contract)).sha256 != contract.sha256
+
+
+def test_offsets_that_are_no_numbers_are_refused(tmp_path):
+    raw = Path(load_path("buildings")).read_bytes()
+    size = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + size])
+    header[next(name for name in header if name != "__metadata__")]["data_offsets"] = [0, float("inf")]
+    text = json.dumps(header).encode()
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text + raw[8 + size :])
+    with pytest.raises(ModelError, match="cannot be read"):
+        _ = Model.named(str(path)).sha256
 
 
 def test_a_checkpoint_with_a_flipped_bit_is_refused_without_torch(tmp_path):
@@ -335,6 +378,27 @@ def test_without_openvino_torch_goes_on_and_says_so(pair, tmp_path):
     )
     assert (asked.returncode, asked.stdout) == (2, "")
     assert asked.stderr.strip() == "rscd: --backend openvino: it is not installed - pip install openvino"
+
+
+def test_an_openvino_that_cannot_be_loaded_is_a_note(pair, tmp_path):
+    broken = tmp_path / "broken"
+    (broken / "openvino").mkdir(parents=True)
+    (broken / "openvino" / "__init__.py").write_text("raise ImportError('libtbb.so.12: cannot open')")
+    told = command(f"import sys\nsys.path.insert(0, {str(broken)!r})", pair, tmp_path / "c.gpkg")
+    assert told.returncode == 0, told.stderr
+    assert "openvino cannot be loaded (libtbb.so.12: cannot open); torch is used" in told.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on the size of files")
+def test_a_disk_that_is_full_during_conversion_is_a_note(pair, tmp_path, monkeypatch):
+    monkeypatch.setenv("RSCD_CACHE_DIR", str(tmp_path / "small"))
+    limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))"
+    limit += "\nimport signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)"
+    told = command(limit, pair, tmp_path / "c.gpkg")
+    assert told.returncode == 0, told.stderr
+    assert "cannot be converted for OpenVINO" in told.stderr
+    assert "device cpu, fp32, torch" in told.stderr
+    assert not [*(tmp_path / "small" / "converted").iterdir()]
 
 
 def test_openvino_on_a_gpu_is_refused(monkeypatch):

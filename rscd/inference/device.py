@@ -76,13 +76,13 @@ def cpu_threads() -> int:
     return int(asked) if asked.isdecimal() and int(asked) > 0 else usable_cores()
 
 
-def cpu_has_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 in hardware (AVX-512 BF16 or AMX), on Linux."""
+def cpu_bf16() -> str:
+    """How this CPU multiplies bfloat16 in hardware: ``amx_bf16``, ``avx512_bf16``; empty if not, or not Linux."""
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
     except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+        return ""
+    return next((kind for kind in ("amx_bf16", "avx512_bf16") if kind in flags), "")
 
 
 def idle_gpu(device: str, root: Path = Path("/")) -> str:

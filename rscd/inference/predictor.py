@@ -216,6 +216,8 @@ class Rescaled:
     """
 
     def __init__(self, predictor: Predictor, window: int) -> None:
+        import torch  # noqa: F401 - so that worker threads find it loaded, and its threads divided among them
+
         self._predictor, self._window = predictor, window
 
     def __call__(self, before: ByteArray, after: ByteArray) -> FloatArray:

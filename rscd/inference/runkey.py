@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,8 @@ def run_key(
         "precision": backend.precision,
         "batch_size": predictor.batch_size,
         "threads": backend.threads,
-        "versions": {"rscd": VERSION, backend.name: backend.version},
+        "versions": {"rscd": VERSION, backend.name: backend.version}
+        | ({} if factor == 1 else {"torch": version("torch")}),  # which resamples
     }
 
 

@@ -76,7 +76,7 @@ def stored_sha256(path: Path) -> str:
                 digest.update(f"{name}|torch.{TORCH_NAMES[entry['dtype']]}|{shape}|".encode())
                 with memoryview(mapped) as whole, whole[first:last] as part:
                     digest.update(part)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise ModelError(f"cannot be read: {error}", path=path, remedy="copy it again") from error
     return digest.hexdigest()
 

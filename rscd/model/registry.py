@@ -105,5 +105,19 @@ class Model:
 
         state = self.given.state_dict()
         halved = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
+        lossless = all(t.equal(halved[name].to(t.dtype)) for name, t in state.items())
         stored = self.contract.sha256
-        return stored if stored == tensors_sha256(halved) else tensors_sha256(state)
+        return stored if lossless and stored == tensors_sha256(halved) else tensors_sha256(state)
+
+    @property
+    def ours(self) -> bool:
+        """Whether the network is what contract and weights say: one of rscd's, not someone's own module."""
+        if self.given is None:
+            return True
+        from rscd.model.network import ChangeNetwork
+
+        return type(self.given) is ChangeNetwork
+
+    def release(self) -> None:
+        """Let go of the network, if it came from the checkpoint: it is read again where it is asked for."""
+        self.__dict__.pop("network", None)

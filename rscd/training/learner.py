@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from rscd.core.errors import DataError, UsageError
-from rscd.inference.device import cpu_has_bf16
+from rscd.inference.device import cpu_bf16
 from rscd.model.encoders.sam import SamEncoder
 from rscd.model.lora import add_lora, is_low_rank
 from rscd.model.network import ChangeNetwork
@@ -140,7 +140,7 @@ class Learner:
         self.optimiser = make_optimiser(network, config)
         share = config.batch_size // group.size
         self.micro_batch = min(config.micro_batch or share, share)
-        self.bf16 = group.device.type == "cuda" or cpu_has_bf16()
+        self.bf16 = group.device.type == "cuda" or bool(cpu_bf16())
 
     def learn(self, batch: Batch, step: int) -> float:
         """Take step ``step`` (from 0) with this process's share of the batch; returns the loss over all shares.

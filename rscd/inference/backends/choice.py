@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import platform
+import sys
 
 from rscd.core.errors import UsageError
 from rscd.inference.backends.protocol import Backend
@@ -29,14 +31,14 @@ def check_backend(name: BackendName, device: str) -> None:
 
 
 def has_openvino() -> bool:
-    """Whether OpenVINO is installed; it has no wheels for some systems."""
+    """Whether OpenVINO is installed; there are no wheels of it for some systems."""
     return importlib.util.find_spec("openvino") is not None
 
 
 def open_backend(
     model: Model, name: BackendName, device: str, precision: Precision, shape: tuple[int, int, int, int]
 ) -> Backend:
-    """The backend that the options ask for; of its own accord OpenVINO only for networks of ours, on the CPU.
+    """The backend that the options ask for; OpenVINO by itself only for networks of ours, on the CPU.
 
     Args:
         model: The model; its network is loaded only if that is needed.
@@ -51,28 +53,42 @@ def open_backend(
     """
     check_backend(name, device)
     found, note = choose_device(device), ""
-    if name == "openvino" or (name == "auto" and found == "cpu" and _is_usual(model)):
-        if has_openvino():
-            from rscd.inference.backends.converted import ConversionError
-            from rscd.inference.backends.openvino import OpenVinoBackend
-
-            try:
-                return OpenVinoBackend(model, precision, shape)
-            except ConversionError as error:
-                if name == "openvino":
-                    raise UsageError(f"--backend openvino: {error}", remedy="use --backend torch") from error
-                note = f"{error}; torch is used"
-        else:
-            note = "openvino is not installed; torch is used, and takes twice as long or more"
+    if name == "openvino" or (name == "auto" and found == "cpu" and model.ours):
+        try:
+            return _openvino(model, precision, shape)
+        except _Unavailable as error:
+            if name == "openvino":
+                raise UsageError(f"--backend openvino: {error}", remedy="use --backend torch") from error
+            note = f"{error}; torch is used, which is slower" if str(error) else ""
     from rscd.inference.backends.pytorch import TorchBackend
 
     return TorchBackend(model.network, model.contract.temperature, found, precision, note=note)
 
 
-def _is_usual(model: Model) -> bool:
-    """Whether OpenVINO is taken without being asked for: networks of ours, which run faster there."""
-    if model.given is None:
-        return True
-    from rscd.model.network import ChangeNetwork
+class _Unavailable(Exception):
+    """OpenVINO cannot run the network here; empty where that is as it should be."""
 
-    return type(model.given) is ChangeNetwork
+
+def _openvino(model: Model, precision: Precision, shape: tuple[int, int, int, int]) -> Backend:
+    """The network in OpenVINO.
+
+    Raises:
+        _Unavailable: As said.
+        ModelError: The model was refused.
+    """
+    if not has_openvino():
+        raise _Unavailable("openvino is not installed" if _has_wheels() else "")
+    try:
+        from rscd.inference.backends.converted import ConversionError
+        from rscd.inference.backends.openvino import OpenVinoBackend
+    except (ImportError, OSError) as error:  # a library of the system that it needs is not there
+        raise _Unavailable(f"openvino cannot be loaded ({str(error).splitlines()[0][:200]})") from error
+    try:
+        return OpenVinoBackend(model, precision, shape)
+    except ConversionError as error:
+        raise _Unavailable(str(error)) from error
+
+
+def _has_wheels() -> bool:
+    """Whether rscd asks for OpenVINO on such a machine: as in ``pyproject.toml``."""
+    return sys.platform != "darwin" and platform.machine() in ("x86_64", "AMD64")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from pathlib import Path
 from xml.etree import ElementTree
@@ -12,9 +11,9 @@ import torch
 from openvino.frontend import FrontEndManager
 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
+from rscd.core.contract import Contract
 from rscd.model.fold import folded
 from rscd.model.network import Logits, resize
-from rscd.model.registry import Model
 
 _BLOCKS = ("0.", "1.", "2.expand", "2.depthwise", "3.")  # with 2.project OpenVINO 2026.4 does not compile it
 FP32_LAYERS = {"lite": ("encoder.stem.", *(f"encoder.blocks.{part}" for part in _BLOCKS))}
@@ -42,7 +41,7 @@ class Probabilities(torch.nn.Module):
         return torch.cat([p, resize(presence.float().sigmoid(), p.shape[-2:])], dim=1)
 
 
-def convert(model: Model, side: int) -> openvino.Model:
+def convert(network: torch.nn.Module, contract: Contract, side: int) -> openvino.Model:
     """Trace the network on windows of a side, px, and convert it: windows and batches of other sizes fit as well.
 
     The front end is called by itself: ``openvino.convert_model`` would report to its makers that it was used.
@@ -50,10 +49,9 @@ def convert(model: Model, side: int) -> openvino.Model:
     Raises:
         Exception: Whatever torch and OpenVINO make of a network that they cannot trace.
     """
-    bands = len(model.contract.bands)
-    whole = Probabilities(folded(model.network), model.contract.temperature).eval()
+    bands = len(contract.bands)
+    whole = Probabilities(folded(network), contract.temperature).eval()
     example = tuple(torch.zeros((1, bands, side, side), dtype=torch.uint8) for _ in "ab")
-    logging.getLogger("openvino").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # of torch, on what a trace makes constant
         frontend = FrontEndManager().load_by_framework("pytorch")
@@ -66,10 +64,11 @@ def convert(model: Model, side: int) -> openvino.Model:
     return found
 
 
-def keep_in_fp32(xml: Path, encoder: str) -> None:
-    """Mark in a saved network the layers that stay in fp32; Python has no other way to mark them."""
+def keep_in_fp32(xml: Path, encoder: str) -> int:
+    """Mark in a saved network the layers that stay in fp32 (Python has no other way); how many there are."""
     tree = ElementTree.parse(xml)
     parts = tuple(f"__module.network.{part}" for part in FP32_LAYERS.get(encoder, ()))
+    marked = 0
     for layer in tree.iterfind("layers/layer"):
         if layer.get("type") != "Const" and parts and layer.get("name", "").startswith(parts):
             info = layer.find("rt_info")
@@ -77,4 +76,6 @@ def keep_in_fp32(xml: Path, encoder: str) -> None:
                 info = ElementTree.Element("rt_info")
                 layer.insert(1 if layer.find("data") is not None else 0, info)
             ElementTree.SubElement(info, "attribute", {"name": "precise", "version": "0"})
+            marked += 1
     tree.write(xml)
+    return marked

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,6 +22,8 @@ FORM = 1
 """Of what is kept; raise it when the network's code or its conversion changes."""
 KEPT_BYTES = 4_000_000_000
 """Networks are kept, those used last, as long as they do not take more than this."""
+MAKING, ABANDONED_S = "making-", 86_400.0
+"""Folders of conversions that are under way, and the age from which one is what a killed process left, s."""
 XML, BIN, SUMS = "network.xml", "network.bin", "sha256.json"
 TRACED_SIDE = 256
 """Side of the windows that a convolutional network is traced on, px; others are traced on their own."""
@@ -42,7 +45,9 @@ def traced_side(model: Model, window: int) -> int:
 
 
 def key_of(model: Model, side: int) -> str:
-    """Name of what is kept: of weights, contract, side and versions."""
+    """Name of a network by weights, contract, side and versions; of someone's own module by the object."""
+    if not model.ours:
+        return f"of this process {id(model.given)}"
     parts = model.sha256, model.contract.to_json(), side, openvino.__version__, VERSION, FORM
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:40]
 
@@ -51,29 +56,66 @@ def converted(model: Model, side: int) -> tuple[openvino.Model, str]:
     """The converted network, from the cache or made anew, and what a user should know; empty if all is well.
 
     Args:
-        model: The model; its network is loaded only if the cache does not have it.
+        model: The model; its network is loaded only if the cache does not have it. Modules of someone's own are not
+            kept, for their arithmetic is not in the key.
         side: Of the windows to trace on, px.
 
     Raises:
         ConversionError: It cannot be converted.
         ModelError: The checkpoint is not valid.
     """
-    folder = cache_folder() / key_of(model, side)
-    if _is_whole(folder):
-        with suppress(OSError):
-            os.utime(folder)
-        with suppress(RuntimeError):  # of OpenVINO, on a file that it does not like: made anew
-            return openvino.Core().read_model(folder / XML), ""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="making-", dir=folder.parent) as made:
-            found = _make(model, side, Path(made, "whole"))
-            _place(Path(made, "whole"), folder)
-    except OSError as error:
-        with tempfile.TemporaryDirectory() as made:
+    note = ""
+    if model.ours:
+        folder = cache_folder() / key_of(model, side)
+        if _is_whole(folder):
+            with suppress(OSError):
+                os.utime(folder)
+            with suppress(RuntimeError):  # of OpenVINO, on a file that it does not like: made anew
+                return openvino.Core().read_model(folder / XML), ""
+        try:
+            return _kept(model, side, folder), ""
+        except OSError as error:
             note = f"the converted network could not be kept ({error.strerror or error}: {folder.parent})"
+    try:
+        with tempfile.TemporaryDirectory() as made:
             return _make(model, side, Path(made, "whole")), note
-    return found, ""
+    except OSError as error:
+        raise ConversionError(f"the network cannot be converted for OpenVINO: {error.strerror or error}") from error
+
+
+def _kept(model: Model, side: int, folder: Path) -> openvino.Model:
+    """Convert, and put the result into the cache, unless another process was faster.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=MAKING, dir=folder.parent, ignore_cleanup_errors=True) as name:
+        made = Path(name, "whole")
+        found = _make(model, side, made)
+        if not _is_whole(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):  # another process has just put its own there
+                made.rename(folder)
+    _prune(folder)
+    return found
+
+
+def _prune(newest: Path) -> None:
+    """Remove the networks that were used longest ago, and what killed processes left; others may do so too."""
+    found: list[tuple[float, int, Path]] = []
+    for path in newest.parent.iterdir():
+        with suppress(OSError):  # gone by now, or no folder
+            used = path.stat().st_mtime
+            if path.name.startswith(MAKING) and used < time.time() - ABANDONED_S:
+                shutil.rmtree(path, ignore_errors=True)
+            elif (path / SUMS).is_file():
+                found.append((used, sum(file.stat().st_size for file in path.iterdir()), path))
+    taken = 0
+    for _, size, path in sorted(found, reverse=True):
+        taken += size
+        if path != newest and taken > KEPT_BYTES:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _is_whole(folder: Path) -> bool:
@@ -86,36 +128,36 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _make(model: Model, side: int, folder: Path) -> openvino.Model:
-    """Convert into a folder, and read it back without leaving a file open."""
-    from rscd.inference.backends.conversion import convert, keep_in_fp32
+    """Convert into a folder, and read it back without leaving a file open.
+
+    Raises:
+        OSError: It cannot be written.
+        ConversionError: It cannot be converted.
+        ModelError: The checkpoint is not valid.
+    """
+    from rscd.inference.backends.conversion import FP32_LAYERS, convert, keep_in_fp32
 
     network = model.network  # what is wrong with the checkpoint is not about OpenVINO
-    assert network is not None
     try:
-        found = convert(model, side)
+        found = convert(network, model.contract, side)
+    except MemoryError:
+        raise
     except Exception as error:  # whatever a tracer and a converter make of what they do not know
         why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConversionError(f"the network cannot be converted for OpenVINO ({why[:200]})") from error
+    model.release()
     folder.mkdir()
-    openvino.save_model(found, folder / XML, compress_to_fp16=False)
-    keep_in_fp32(folder / XML, model.contract.encoder)
+    try:
+        openvino.save_model(found, folder / XML, compress_to_fp16=False)
+    except RuntimeError as error:  # its way to say that a file cannot be written
+        raise OSError(f"no room, or not writable ({str(error).strip().splitlines()[-1][:100]})") from error
+    marked = keep_in_fp32(folder / XML, model.contract.encoder)
+    if model.ours and model.contract.encoder in FP32_LAYERS and not marked:
+        raise ConversionError("the network as OpenVINO converts it names its layers otherwise than rscd knows")
     sums = {name: _sha256(folder / name) for name in (XML, BIN)}
     (folder / SUMS).write_text(json.dumps(sums), encoding="ascii")
     weights = openvino.Tensor(np.fromfile(folder / BIN, np.uint8))
     return openvino.Core().read_model((folder / XML).read_text(encoding="utf-8"), weights)
-
-
-def _place(made: Path, folder: Path) -> None:
-    """Put a finished network in its place, unless another process was faster; the oldest ones go."""
-    if not _is_whole(folder):
-        shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):  # another process has just placed its own
-            made.rename(folder)
-    taken = 0
-    for kept in sorted(folder.parent.glob("[0-9a-f]*"), key=lambda each: each.stat().st_mtime, reverse=True):
-        taken += sum(file.stat().st_size for file in kept.iterdir())
-        if kept != folder and taken > KEPT_BYTES:
-            shutil.rmtree(kept, ignore_errors=True)
 
 
 def _sha256(path: Path) -> str:

@@ -19,7 +19,7 @@ from rscd.core.errors import ModelError, UsageError
 from rscd.core.types import ByteArray, FloatArray
 from rscd.inference.backends.converted import ConversionError, converted, key_of, traced_side
 from rscd.inference.backends.protocol import OUT_OF_MEMORY
-from rscd.inference.device import cpu_has_bf16, cpu_threads
+from rscd.inference.device import cpu_bf16, cpu_threads
 from rscd.model.registry import Model
 from rscd.options.types import Precision
 
@@ -29,7 +29,7 @@ MOST_STREAMS = 4
 BF16_FIGURE, BF16_MOST = "bf16_p999", 0.03
 """Figure of a contract: by how much p differs in bf16 (99.9th percentile of the worst tile, as ``python -m
 tests.benchmarks precision`` measures it); and the most of it with which ``auto`` takes bf16."""
-COMPILED = 4
+COMPILED = 2
 """Compiled networks that a process holds for the next pair."""
 _LOCK = threading.Lock()
 _HELD: OrderedDict[tuple[object, ...], Any] = OrderedDict()
@@ -48,17 +48,17 @@ class OpenVinoBackend:
         ModelError: The checkpoint is not valid.
     """
 
-    name, device, version = "openvino", "cpu", openvino.__version__
+    name, device = "openvino", "cpu"
 
     def __init__(self, model: Model, precision: Precision, shape: Shape) -> None:
-        self._model, self.note = model, ""
+        self._model, self.note, self.version = model, "", openvino.__version__
         self.threads = cpu_threads()
         self.workers = min(MOST_STREAMS, self.threads)
         self.presence = model.contract.presence
         self.fp32_batches = 0
         self._local = threading.local()
         measured = model.contract.figures.get(BF16_FIGURE, 1.0) <= BF16_MOST
-        usual: Literal["fp32", "bf16"] = "bf16" if measured and cpu_has_bf16() else "fp32"
+        usual: Literal["fp32", "bf16"] = "bf16" if measured and cpu_bf16() else "fp32"
         self.precision = usual if precision == "auto" else precision
         try:
             self._request(shape, self.precision)
@@ -67,6 +67,8 @@ class OpenVinoBackend:
                 raise
             self.precision, self.note = "fp32", "this CPU does not take the network in bf16"
             self._request(shape, "fp32")
+        if self.precision == "bf16":  # sums are rounded differently
+            self.version += f", {cpu_bf16() or 'no bf16'}"
 
     def __call__(self, before: ByteArray, after: ByteArray) -> FloatArray:
         """Probabilities 0..1 of one batch.
@@ -134,7 +136,7 @@ def _compiled(model: Model, shape: Shape, precision: str, threads: int, streams:
         _ready()
         if key in _HELD:
             _HELD.move_to_end(key)
-            return _HELD[key], ""
+            return _HELD[key][0], ""
         network, note = converted(model, side)
         options = {
             "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
@@ -144,7 +146,8 @@ def _compiled(model: Model, shape: Shape, precision: str, threads: int, streams:
         }
         try:
             network.reshape({date: [*shape] for date in range(2)})
-            _HELD[key] = openvino.Core().compile_model(network, "CPU", options)
+            # the model too: a module's number, which is its key, is not given to another as long as it is there
+            _HELD[key] = openvino.Core().compile_model(network, "CPU", options), model.given
         except RuntimeError as error:
             if OUT_OF_MEMORY.search(str(error)):
                 raise MemoryError(str(error)) from error
@@ -152,4 +155,4 @@ def _compiled(model: Model, shape: Shape, precision: str, threads: int, streams:
             raise ConversionError(f"OpenVINO does not compile the network in {precision} ({why[:200]})") from error
         while len(_HELD) > COMPILED:
             _HELD.popitem(last=False)
-        return _HELD[key], note
+        return _HELD[key][0], note

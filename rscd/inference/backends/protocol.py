@@ -45,7 +45,7 @@ class Backend(Protocol):
 
         Raises:
             MemoryError: The device's memory does not hold it.
-            ModelError: The network gives NaN or Inf, in fp32 too.
+            ModelError: The network gives NaN, in fp32 too; in torch also for infinite logits.
             Interrupted: The device is gone.
         """
         ...

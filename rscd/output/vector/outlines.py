@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from rscd.core.types import LongArray
 from rscd.output.vector.blobs import header_size
 
 URI = "rscd:outlines"
@@ -28,6 +27,7 @@ def note_outlines(path: Path) -> None:
     """Note number and checksum of each outline of the layer ``changes``, as it is now."""
     with closing(sqlite3.connect(path)) as database, database:
         database.execute(_TABLE)
+        database.execute("DELETE FROM gpkg_metadata WHERE md_standard_uri = ?", (URI,))
         noted = np.array(_outlines(database, "geometry"), np.int64).reshape(-1, 2)
         text = base64.b64encode(zlib.compress(noted.astype(_NUMBERS).T.tobytes())).decode()
         database.execute(
@@ -38,29 +38,34 @@ def note_outlines(path: Path) -> None:
 
 
 def edited_outlines(database: sqlite3.Connection, geometry: str) -> tuple[frozenset[int], int]:
-    """Which polygons of the layer ``changes`` a person reshaped (fid), and how many were deleted.
+    """Which polygons of the layer ``changes`` are not as we drew them (rowid), and how many of ours are gone.
+
+    The first are those that a person reshaped, and what came of splitting and copying.
 
     Args:
         database: A GeoPackage of ours; one without the note says of none.
         geometry: Name of the layer's geometry column.
     """
-    noted = {fid: checksum for fid, checksum in _noted(database).tolist()}
-    now = dict(_outlines(database, geometry)) if noted else {}
-    reshaped = frozenset(fid for fid in noted.keys() & now.keys() if noted[fid] != now[fid])
-    return reshaped, len(noted.keys() - now.keys())
+    noted = _noted(database)
+    if noted is None:
+        return frozenset(), 0
+    now = dict(_outlines(database, geometry))
+    edited = frozenset(number for number, checksum in now.items() if noted.get(number) != checksum)
+    return edited, len(noted.keys() - now.keys())
 
 
 def _outlines(database: sqlite3.Connection, geometry: str) -> list[tuple[int, int]]:
     """Number and checksum of each polygon: of its WKB, without the header that each program writes its own way."""
-    rows = database.execute(f'SELECT fid, "{geometry}" FROM changes WHERE "{geometry}" NOT NULL')
-    return [(fid, zlib.crc32(memoryview(blob)[header_size(blob) :])) for fid, blob in rows]
+    rows = database.execute(f'SELECT rowid, "{geometry}" FROM changes WHERE "{geometry}" NOT NULL')
+    return [(number, zlib.crc32(memoryview(blob)[header_size(blob) :])) for number, blob in rows]
 
 
-def _noted(database: sqlite3.Connection) -> LongArray:
+def _noted(database: sqlite3.Connection) -> dict[int, int] | None:
+    """The note; None where there is none."""
     try:
         query = "SELECT metadata FROM gpkg_metadata WHERE md_standard_uri = ?"
         (text,) = database.execute(query, (URI,)).fetchone() or ("",)
-        raw = zlib.decompress(base64.b64decode(text)) if text else b""
+        raw = zlib.decompress(base64.b64decode(text))
+        return dict(np.frombuffer(raw, _NUMBERS).reshape(2, -1).T.tolist())
     except (sqlite3.Error, ValueError, zlib.error):  # no such table, or someone else's text
-        raw = b""
-    return np.frombuffer(raw[: len(raw) // 8 * 8], _NUMBERS).reshape(2, -1).T.astype(np.int64)
+        return None

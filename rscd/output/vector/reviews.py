@@ -53,7 +53,7 @@ class Carried:
     drawn: int = 0
     """Polygons that people drew or reshaped where nothing was found; they are in the layer ``changes``."""
     deleted: int = 0
-    """Polygons that people deleted: what is there now was found anew."""
+    """Polygons that people deleted, or merged into others: what is there now was found anew."""
 
     def __str__(self) -> str:
         parts = [f"{several(self.carried, 'review')} carried over"]
@@ -62,7 +62,9 @@ class Carried:
         if self.drawn:
             parts.append(f"{several(self.drawn, 'drawn polygon')} kept")
         if self.deleted:
-            parts.append(f"{several(self.deleted, 'deleted polygon')} may be back: reject instead of deleting")
+            parts.append(
+                f"{several(self.deleted, 'polygon')} that people deleted or merged may be back: reject instead"
+            )
         return "; ".join(parts)
 
     def __bool__(self) -> bool:
@@ -119,7 +121,7 @@ class Reviews:
 
     @cached_property
     def _edited(self) -> tuple[frozenset[int], int]:
-        """Polygons that a person reshaped, and how many were deleted."""
+        """Polygons that a person reshaped or copied, and how many are gone."""
         assert self._database is not None
         return edited_outlines(self._database, _geometry(self._database, LAYER))
 
@@ -224,7 +226,7 @@ def _read(
     drawn = '"mean_probability" IS NULL' if "mean_probability" in columns else "0"
     geometry = f'"{_geometry(database, layer)}"'
     if reshaped:
-        drawn += f" OR (fid IN ({', '.join(map(str, reshaped))}) AND coalesce(review, '') <> 'rejected')"
+        drawn += f" OR (rowid IN ({', '.join(map(str, reshaped))}) AND coalesce(review, '') <> 'rejected')"
     taken = [name for name in ("review", "id", "pair_id", "mean_probability", *added) if name in columns]
     listed = ", ".join(f'"{name}"' for name in taken)
     where = f"{geometry} NOT NULL AND ({touched} OR {drawn})"
@@ -369,6 +371,9 @@ def _write_before(new: sqlite3.Connection, kept: Sequence[_Review]) -> None:
     new.execute("INSERT INTO gpkg_geometry_columns VALUES (?, 'geometry', 'GEOMETRY', ?, 0, 0)", (BEFORE, number))
     for review in kept:
         values = {name: value for name, value in review.values.items() if value is not None}
+        if review.drawn:  # as drawn ones are known next time, those too that were ours until they were reshaped
+            values = {**values, "review": values.get("review") or "accepted"}
+            values.pop("mean_probability", None)
         _add_columns(new, BEFORE, values)
         _insert(new, BEFORE, values, blob_of(review.shape, number))
     new.execute(
