@@ -16,6 +16,8 @@ Seven stages, each from the best epoch of the one before, unless it says otherwi
 7. from that average, at a lower rate: tiles at 1 m again, zoom 0.6 to 1.4, 30 % pairs of images of a single date;
    800 steps.
 
+The embedded weights are the mean of those of stages 5, 6 and 7 (0.3, 0.4, 0.3), threshold and temperature chosen
+anew.
 Stages 1 to 3 took some three hours of one CPU core, stages 4 to 6 up to two hours each of two cores that had other
 work too, stage 7 half an hour.
 Weights were first averaged, and tiles first drawn by their area, in stage 3; rendered scenes are more varied
@@ -29,9 +31,14 @@ import os
 import sys
 from pathlib import Path
 
+import torch
+
 from rscd.model.checkpoint import load_checkpoint, save_checkpoint
 from rscd.options.training import TrainConfig
+from rscd.training.data.tiles import find_tiles
+from rscd.training.parallel import leads
 from rscd.training.run_state import state_path
+from rscd.training.validation import calibrate
 from rscd.workflows.train import train
 
 FOLDERS = ("1m_512_a", "1m_512_b", "0.5m_256", "0.5m_256_jittered", "0.5m_1024_jittered")
@@ -64,8 +71,8 @@ def main(data: Path, output: Path) -> None:
         "encoder_factor": 0.3,
         **common,
     }
-    names = (output.with_name(f"{output.stem}-stage{n}.safetensors") for n in range(1, 7))
-    first, second, third, fourth, fifth, sixth = names
+    names = (output.with_name(f"{output.stem}-stage{n}.safetensors") for n in range(1, 8))
+    first, second, third, fourth, fifth, sixth, seventh = names
     averaged = output.with_name(f"{output.stem}-averaged.safetensors")
     stages = (
         TrainConfig(output=first, epochs=2, seed=0, **early),
@@ -109,7 +116,7 @@ def main(data: Path, output: Path) -> None:
             | {"validation": (levir / "val" / "0.5m_1024",)},
         ),
         TrainConfig(
-            output=output,
+            output=seventh,
             epochs=4,
             seed=6,
             init=averaged,
@@ -119,16 +126,25 @@ def main(data: Path, output: Path) -> None:
     )
     for config in stages:
         if config.init == averaged:
-            average(fifth, sixth, averaged)
+            average({fifth: 0.5, sixth: 0.5}, averaged)
         if not config.output.exists() or state_path(config.output).exists():
             train(config, on_epoch=print)
+    if leads():
+        average({fifth: 0.3, sixth: 0.4, seventh: 0.3}, output)
+        calibrate(output, find_tiles(common["validation"], print), torch.device("cpu"), bf16=True)
 
 
-def average(one: Path, other: Path, output: Path) -> None:
-    """Write the mean of two checkpoints' weights, which lie close enough together for that."""
-    network, contract = load_checkpoint(one)
-    mine, theirs = network.state_dict(), load_checkpoint(other)[0].state_dict()
-    network.load_state_dict({k: (v + theirs[k]) / 2 if v.is_floating_point() else v for k, v in mine.items()})
+def average(shares: dict[Path, float], output: Path) -> None:
+    """Write a mean of checkpoints' weights, which lie close enough together for that, with the last one's contract."""
+    states = {path: load_checkpoint(path)[0].state_dict() for path in shares}
+    network, contract = load_checkpoint([*shares][-1])
+    mean = {
+        name: sum(share * states[path][name] for path, share in shares.items())
+        if tensor.is_floating_point()
+        else tensor
+        for name, tensor in network.state_dict().items()
+    }
+    network.load_state_dict(mean)
     save_checkpoint(output, network, contract)
 
 

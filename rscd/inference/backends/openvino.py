@@ -27,7 +27,7 @@ Shape = tuple[int, ...]
 MOST_STREAMS = 4
 """Calls side by side, at most: each holds its own layers in memory."""
 BF16_FIGURE, BF16_MOST = "bf16_p999", 0.03
-"""Figure of a contract: by how much p differs in bf16 (99.9th percentile of the worst tile, as ``python -m
+"""Figure of a contract: by how much p differs in bf16 (99.9th percentile over all validation pixels, as ``python -m
 tests.benchmarks precision`` measures it); and the most of it with which ``auto`` takes bf16."""
 COMPILED = 2
 """Compiled networks that a process holds for the next pair."""
