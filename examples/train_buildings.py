@@ -135,7 +135,7 @@ def main(data: Path, output: Path) -> None:
 
 
 def average(shares: dict[Path, float], output: Path) -> None:
-    """Write a mean of checkpoints' weights, which lie close enough together for that, with the last one's contract."""
+    """Write a mean of checkpoints' weights, which lie close enough for that, with the last one's contract."""
     states = {path: load_checkpoint(path)[0].state_dict() for path in shares}
     network, contract = load_checkpoint([*shares][-1])
     mean = {
