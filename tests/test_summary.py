@@ -120,6 +120,18 @@ def test_a_summary_of_nothing_is_valid(made, tmp_path):
     assert pyogrio.read_info(tmp_path / "s.gpkg", layer="pairs")["features"] == 1
 
 
+def test_the_tables_of_metadata_are_whole(made, tmp_path):
+    """With one of the two alone, QGIS reports an error for each layer that it opens."""
+    folder, entries = made
+    write_summary(tmp_path / "s.gpkg", folder, entries)
+    both = {"gpkg_metadata", "gpkg_metadata_reference"}
+    with closing(sqlite3.connect(tmp_path / "s.gpkg")) as database:
+        assert both <= {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+        query = "SELECT table_name FROM gpkg_extensions WHERE extension_name = 'gpkg_metadata'"
+        assert {name for (name,) in database.execute(query)} == both
+        assert database.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
 def test_a_pair_whose_file_cannot_be_read_fails_by_name_and_the_others_are_summed_up(made, tmp_path):
     _, entries = made
     folder, path = shutil.copytree(made[0], tmp_path / "archive"), tmp_path / "summary.gpkg"

@@ -15,18 +15,28 @@ from rscd.output.vector.blobs import header_size
 URI = "rscd:outlines"
 """What marks the note among the file's metadata; no layer refers to it, so that no program shows it."""
 _NUMBERS = "<u4"
-_TABLE = """
+# Tables as the GeoPackage encoding standard 1.3 gives them (15 and 16 there), and their extension.
+_TABLES = """
 CREATE TABLE IF NOT EXISTS gpkg_metadata (
     id INTEGER CONSTRAINT m_pk PRIMARY KEY ASC NOT NULL, md_scope TEXT NOT NULL DEFAULT 'dataset',
     md_standard_uri TEXT NOT NULL, mime_type TEXT NOT NULL DEFAULT 'text/xml', metadata TEXT NOT NULL DEFAULT '');
+CREATE TABLE IF NOT EXISTS gpkg_metadata_reference (
+    reference_scope TEXT NOT NULL, table_name TEXT, column_name TEXT, row_id_value INTEGER,
+    timestamp DATETIME NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now')),
+    md_file_id INTEGER NOT NULL, md_parent_id INTEGER,
+    CONSTRAINT crmr_mfi_fk FOREIGN KEY (md_file_id) REFERENCES gpkg_metadata(id),
+    CONSTRAINT crmr_mpi_fk FOREIGN KEY (md_parent_id) REFERENCES gpkg_metadata(id));
+INSERT INTO gpkg_extensions (table_name, extension_name, definition, scope)
+    SELECT name, 'gpkg_metadata', 'http://www.geopackage.org/spec121/#extension_metadata', 'read-write'
+    FROM sqlite_master WHERE name IN ('gpkg_metadata', 'gpkg_metadata_reference')
+    AND NOT EXISTS (SELECT 1 FROM gpkg_extensions WHERE extension_name = 'gpkg_metadata');
 """
-"""As the GeoPackage encoding standard 1.3 gives it (table 15 there)."""
 
 
 def note_outlines(path: Path) -> None:
     """Note number and checksum of each outline of the layer ``changes``, as it is now."""
     with closing(sqlite3.connect(path)) as database, database:
-        database.execute(_TABLE)
+        database.executescript(_TABLES)
         database.execute("DELETE FROM gpkg_metadata WHERE md_standard_uri = ?", (URI,))
         noted = np.array(_outlines(database, "geometry"), np.int64).reshape(-1, 2)
         text = base64.b64encode(zlib.compress(noted.astype(_NUMBERS).T.tobytes())).decode()
