@@ -222,10 +222,10 @@ class Rescaled:
 
     def __call__(self, before: ByteArray, after: ByteArray) -> FloatArray:
         """What the predictor says of window pairs (n, 3, H, W), all in px of the scene."""
-        side = before.shape[-1]
         import torch
         from torch.nn.functional import interpolate
 
+        side = before.shape[-1]
         p = self._predictor(self._shrink(before), self._shrink(after))
         maps = torch.from_numpy(p.reshape(len(p), -1, *p.shape[-2:]))
         back = interpolate(maps, size=(side, side), mode="bilinear", align_corners=False)

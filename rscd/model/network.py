@@ -164,6 +164,23 @@ class Logits(NamedTuple):
     presence: Tensor | None
     """(N, 2, H/4, W/4), before and after; swapped with the dates. None without the head."""
 
+    @classmethod
+    def of(cls, found: Logits | Tensor) -> Logits:
+        """What a network gave, in float32: a module of someone's own may give the logits of change alone."""
+        change, presence = found if isinstance(found, Logits) else (found, None)
+        return cls(change.float(), None if presence is None else presence.float())
+
+    def probabilities(self, temperature: float) -> Tensor:
+        """Probabilities (N, 1, H, W) of change, or (N, 3, H, W): also of presence before and after.
+
+        Args:
+            temperature: Divides the logits of change.
+        """
+        p = (self.change / temperature).sigmoid()[:, None]
+        if self.presence is None:
+            return p
+        return torch.cat([p, resize(self.presence.sigmoid(), p.shape[-2:])], dim=1)
+
 
 class ChangeNetwork(nn.Module):
     """Two image batches in, logits out; those of change are symmetric in time.

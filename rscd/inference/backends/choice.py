@@ -13,8 +13,8 @@ from rscd.model.registry import Model
 from rscd.options.types import BackendName, Precision
 
 
-def check_backend(name: BackendName, device: str) -> None:
-    """Refuse a backend that cannot run here, before anything is loaded.
+def check_backend(name: BackendName, device: str) -> str:
+    """The device, ``cpu`` or ``cuda:N``; a backend that cannot run there is refused before anything is loaded.
 
     Args:
         name: As asked for.
@@ -28,6 +28,7 @@ def check_backend(name: BackendName, device: str) -> None:
         raise UsageError(f"--backend openvino --device {device}", remedy="use --device cpu, or --backend torch")
     if name == "openvino" and not has_openvino():
         raise UsageError("--backend openvino: it is not installed", remedy="pip install openvino")
+    return found
 
 
 def has_openvino() -> bool:
@@ -51,8 +52,7 @@ def open_backend(
         UsageError: As ``check_backend``; or the network cannot be converted, and OpenVINO was asked for.
         ModelError: The model was refused.
     """
-    check_backend(name, device)
-    found, note = choose_device(device), ""
+    found, note = check_backend(name, device), ""
     if name == "openvino" or (name == "auto" and found == "cpu" and model.ours):
         try:
             return _openvino(model, precision, shape)

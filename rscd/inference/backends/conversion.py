@@ -13,7 +13,7 @@ from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
 from rscd.core.contract import Contract
 from rscd.model.fold import folded
-from rscd.model.network import Logits, resize
+from rscd.model.network import Logits
 
 _BLOCKS = ("0.", "1.", "2.expand", "2.depthwise", "3.")  # with 2.project OpenVINO 2026.4 does not compile it
 FP32_LAYERS = {"lite": ("encoder.stem.", *(f"encoder.blocks.{part}" for part in _BLOCKS))}
@@ -33,12 +33,7 @@ class Probabilities(torch.nn.Module):
 
     def forward(self, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
         """Take uint8 windows (n, bands, h, w)."""
-        found = self.network(before, after)
-        change, presence = found if isinstance(found, Logits) else (found, None)
-        p = (change.float() / self.temperature).sigmoid()[:, None]
-        if presence is None:
-            return p
-        return torch.cat([p, resize(presence.float().sigmoid(), p.shape[-2:])], dim=1)
+        return Logits.of(self.network(before, after)).probabilities(self.temperature)
 
 
 def convert(network: torch.nn.Module, contract: Contract, side: int) -> openvino.Model:

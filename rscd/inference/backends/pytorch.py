@@ -11,7 +11,7 @@ from rscd.core.errors import Interrupted, ModelError
 from rscd.core.types import ByteArray, FloatArray
 from rscd.inference.backends.protocol import OUT_OF_MEMORY
 from rscd.model.fold import folded
-from rscd.model.network import Logits, resize
+from rscd.model.network import Logits
 from rscd.options.types import Precision
 
 MOST_WORKERS = 4
@@ -88,17 +88,14 @@ class TorchBackend:
             logits = self._logits(pair, "fp32")
         if not _finite(logits):
             raise ModelError("gives NaN or Inf instead of probabilities", remedy="use another checkpoint")
-        p = (logits.change / self._temperature).sigmoid()
-        if logits.presence is not None:
-            p = torch.cat([p[:, None], resize(logits.presence.sigmoid(), p.shape[-2:])], dim=1)
-        found: FloatArray = p.cpu().numpy()
+        p = logits.probabilities(self._temperature)
+        found: FloatArray = (p if logits.presence is not None else p[:, 0]).cpu().numpy()
         return found
 
     def _logits(self, pair: tuple[torch.Tensor, ...], precision: Precision) -> Logits:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=precision == "bf16"):
             found: Logits | torch.Tensor = self.network(*pair)
-        change, presence = found if isinstance(found, Logits) else (found, None)
-        return Logits(change.float(), None if presence is None else presence.float())
+        return Logits.of(found)
 
     def _to_device(self, images: ByteArray) -> torch.Tensor:
         """Move a batch as it is: normalising is the network's."""
