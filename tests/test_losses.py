@@ -80,7 +80,7 @@ def test_sums_are_sums_and_other_names_are_refused():
         make_loss("hinge", NO_FLOOR)
 
 
-@pytest.mark.parametrize("name", ["cem", "bce", "focal", "ohem", "dice", "cem+dice"])
+@pytest.mark.parametrize("name", ["cem", "bce", "focal", "ohem", "dice", "edge", "cem+dice", "cem+edge"])
 @pytest.mark.parametrize("step", [0, 500])
 def test_ignored_pixels_count_nowhere(name, step):
     options = CemOptions(tau=0.2, floor=0, warmup_steps=100)
@@ -94,6 +94,27 @@ def test_ignored_pixels_count_nowhere(name, step):
     beside.backward()
     assert (logits.grad[0, 0, 8:] == 0).all()
     assert (logits.grad[0, 0, :8] != 0).any()
+
+
+def test_edge_judges_the_surroundings_of_edges_alone():
+    label = torch.zeros(1, 20, 20, dtype=torch.uint8)
+    label[:, 8:, :] = 1
+    label[:, :, 17:] = IGNORED
+    logits = torch.randn(1, 20, 20, requires_grad=True)
+    make_loss("edge", NO_FLOOR)(logits, label, 0).backward()
+    moved = logits.grad[0] != 0
+    assert moved[6:10, :17].all()
+    assert not moved[:6].any()
+    assert not moved[10:].any()
+    assert not moved[:, 17:].any()
+
+
+def test_edge_of_a_crop_without_change_adds_nothing():
+    label = torch.zeros(1, 20, 20, dtype=torch.uint8)
+    logits = torch.randn(1, 20, 20)
+    torch.testing.assert_close(
+        make_loss("cem+edge", NO_FLOOR)(logits, label, 0), make_loss("cem", NO_FLOOR)(logits, label, 0)
+    )
 
 
 def test_a_batch_without_a_judged_pixel_moves_nothing():

@@ -70,7 +70,7 @@ class LossOptions:
 
     _: KW_ONLY
     loss: Annotated[str, Option("weights")] = "cem+dice"
-    """A sum of cem, bce, focal, ohem and dice."""
+    """A sum of cem, bce, focal, ohem, dice, and edge: the pixels within 2 px of labels' edges once more."""
     tau: Annotated[float, Share, Option("weights")] = 0.2
     """CEM: unchanged pixels with p below this are masked, 0..1."""
     floor: Annotated[float, Share, Option("weights")] = 0.1

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from rscd.core.errors import UsageError
 from rscd.model.network import resize
-from rscd.training.data.tiles import CHANGED, IGNORED
+from rscd.training.data.tiles import CHANGED, IGNORED, UNCHANGED
 
 
 @dataclass(frozen=True)
@@ -85,16 +85,37 @@ def dice(logits: Tensor, changed: Tensor, step: int = 0) -> Tensor:
     return 1 - (2 * (p * changed).sum() + 1) / (p.sum() + changed.sum() + 1)
 
 
-NAMES = ("cem", "bce", "focal", "ohem", "dice")
+EDGE = 2
+"""Pixels at most this far from a label's edge count as its surroundings, px of the crop."""
+
+
+def edge(logits: Tensor, changed: Tensor, step: int = 0) -> Tensor:
+    """Cross-entropy and soft Dice around labels' edges: few pixels, which decide how sharp outlines are."""
+    return bce(logits, changed) + dice(logits, changed)
+
+
+def near_edges(label: Tensor, distance: int = EDGE) -> Tensor:
+    """Which pixels (bool, as ``label``, (N, H, W)) have both changed and unchanged ones within ``distance`` px."""
+    side = 2 * distance + 1
+
+    def widened(mask: Tensor) -> Tensor:
+        return F.max_pool2d(mask.float()[:, None], side, stride=1, padding=distance)[:, 0] > 0
+
+    return widened(label == CHANGED) & widened(label == UNCHANGED)
+
+
+NAMES = ("cem", "bce", "focal", "ohem", "dice", "edge")
 
 
 def make_loss(name: str, options: CemOptions) -> Loss:
     """Build a loss from a name or a sum of names, e.g. ``cem+dice``.
 
+    ``edge`` is given the pixels around labels' edges alone, the others all that are judged.
+
     Raises:
         UsageError: A name is not one of ``NAMES``.
     """
-    known: dict[str, Loss] = {"bce": bce, "focal": focal, "ohem": ohem, "dice": dice}
+    known: dict[str, Loss] = {"bce": bce, "focal": focal, "ohem": ohem, "dice": dice, "edge": edge}
     known["cem"] = lambda logits, changed, step: cem(logits, changed, step, options)
     parts = name.split("+")
     for part in parts:
@@ -102,10 +123,15 @@ def make_loss(name: str, options: CemOptions) -> Loss:
             raise UsageError(f"--loss {name!r}", remedy=f"use a sum of {', '.join(NAMES)}, e.g. cem+dice")
 
     def loss(logits: Tensor, label: Tensor, step: int) -> Tensor:
-        logits, changed = _judged(logits, label)
-        if not logits.numel():
-            return logits.sum()  # nothing to learn from, and a mean of nothing is not a number
-        return torch.stack([known[part](logits, changed, step) for part in parts]).sum()
+        judged = label != IGNORED
+        around = judged & near_edges(label) if "edge" in parts else judged
+        total = logits.sum() * 0  # where there is nothing to learn from: a mean of nothing is not a number
+        for part in parts:
+            counted = around if part == "edge" else judged
+            if counted.any():
+                changed = (label[counted] == CHANGED).to(logits.dtype)
+                total = total + known[part](logits[counted], changed, step)
+        return total
 
     return loss
 
@@ -132,11 +158,3 @@ def presence_loss(logits: Tensor, label: Tensor, built: Tensor | None) -> Tensor
     known = (built != IGNORED).to(full.dtype)
     of_known = -(torch.where(built == CHANGED, yes, no) * known).sum() / known.sum().clamp(min=1)
     return entropy + of_known
-
-
-def _judged(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits and truth (1.0 changed, 0.0 unchanged) of the pixels that are not ignored."""
-    judged = label != IGNORED
-    if not judged.all():
-        logits, label = logits[judged], label[judged]
-    return logits, (label == CHANGED).to(logits.dtype)
