@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from rscd.model.encoders.registry import normalisation
 from rscd.model.fold import folded
-from rscd.model.network import ChangeNetwork, normalisation
+from rscd.model.network import ChangeNetwork
 from rscd.model.registry import load_model
 
 

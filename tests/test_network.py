@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from rscd.model.encoders.lite import LiteEncoder, imagenet_state
-from rscd.model.network import ChangeNetwork, normalisation
+from rscd.model.encoders.registry import normalisation
+from rscd.model.network import ChangeNetwork
 
 
 def network(encoder, seed=0, width=16, **heads):
@@ -87,7 +88,7 @@ def test_imagenet_weights_fill_the_whole_lite_encoder():
 
 def test_encoder_parameters_are_the_pretrained_ones_alone():
     net = network("vit_t")
-    own = {id(p) for p in net.backbone.parameters()}
+    own = {id(p) for p in net.encoder.backbone.parameters()}
     names = {n.split(".")[1] for n, p in net.named_parameters() if id(p) in own}
     assert names == {"vit"}
     assert {n.split(".")[0] for n, p in net.named_parameters() if id(p) not in own} == {"encoder", "stfe", "msdf"}

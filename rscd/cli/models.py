@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from rscd.cli.command import Json
-from rscd.cli.console import exit_codes, print_json, print_table, say
+from rscd.cli.console import exit_codes, messages, print_json, print_table, say
+from rscd.core.paths import check_target
 
 app = typer.Typer(help="List, show, verify and import models.", no_args_is_help=True)
 
@@ -61,13 +63,29 @@ def verify(file: Annotated[str, typer.Argument(help="Checkpoint file, or name of
 
 @app.command("import")
 def import_model(
-    file: Annotated[Path, typer.Argument(help="Official sam_vit_b|l|h .pth file.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Official sam_vit_b|l|h .pth file; or a folder that the library transformers saved, or the id of "
+            "a model on the Hugging Face Hub: DINOv3, DINOv2, SAM 2, ConvNeXt V2, Swin V2.",
+        ),
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Checkpoint (.safetensors) to write.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
 ) -> None:
-    """Turn official SAM weights into a checkpoint to train from."""
+    """Turn pretrained weights of an image encoder into a checkpoint to train from."""
     with exit_codes():
-        from rscd.model.imported import import_sam
+        check_target(output, overwrite=overwrite)
+        if Path(source).suffix == ".pth":
+            from rscd.model.imported import import_sam
 
-        contract = import_sam(file, output)
+            contract = import_sam(Path(source), output)
+        else:
+            if not messages().file.isatty():
+                os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+            from rscd.model.hub import import_pretrained
+
+            contract = import_pretrained(source, output)
         say(f"{output}: {contract.encoder} encoder imported; its change head is untrained")
-        say(f"next: rscd train TILES --init {output} --encoder {contract.encoder} -o MODEL.safetensors")
+        say(f"licence: {contract.licence}")
+        say(f"next: rscd train TILES --init {output} -o MODEL.safetensors")

@@ -47,13 +47,15 @@ class Contract:
     version: str
     """Version of the weights."""
     encoder: str
-    """``lite`` or ``vit_t``, ``vit_b``, ``vit_l``, ``vit_h``."""
+    """``lite`` or ``vit_t``, ``vit_b``, ``vit_l``, ``vit_h``, or an architecture of the library transformers."""
     width: int
     """Channels of STFE and MSDF."""
     mean: tuple[float, ...]
     """Subtracted from each input band, on the 0..255 scale."""
     std: tuple[float, ...]
     """Divides each input band, on the 0..255 scale."""
+    encoder_settings: dict[str, Any] = field(default_factory=dict)
+    """That library's configuration of the architecture, and the version of it; empty for the others."""
     fine: int = 0
     """Channels of the fine scales at strides 2 and 1; 0 where there are none."""
     presence: bool = False

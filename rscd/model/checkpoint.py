@@ -15,8 +15,9 @@ from torch import Tensor
 from rscd.core.contract import Contract
 from rscd.core.errors import ModelError, OutputError
 from rscd.core.publish import publishing
+from rscd.model.encoders.registry import ENCODERS
 from rscd.model.header import KEY, REMEDY, read_contract, read_header
-from rscd.model.network import ENCODERS, ChangeNetwork
+from rscd.model.network import ChangeNetwork
 
 DTYPES = {True: ("F16", "BF16", "F32", "F64"), False: ("I64",)}
 """How a file may hold floating point tensors, and counters."""
@@ -65,13 +66,18 @@ def load_checkpoint(path: Path) -> tuple[ChangeNetwork, Contract]:
 
     Raises:
         ModelError: As ``read_contract``; also tensors that are cut, of other shapes, not finite, or whose hash
-            is not the contract's.
+            is not the contract's; and an encoder of a library that is not installed.
     """
     contract = read_contract(path)
     if contract.encoder not in ENCODERS:
         raise ModelError(f"unknown encoder {contract.encoder!r}", path=path, remedy=REMEDY)
-    network = build_network(contract)
-    _check_shapes(path, network, contract.encoder)
+    try:
+        with torch.device("meta"):
+            sketch = build_network(contract)
+        _check_shapes(path, sketch, contract)
+        network = build_network(contract)
+    except ModelError as error:
+        raise error if error.path else ModelError(error.problem, path=path, remedy=error.remedy) from error
     try:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
@@ -85,7 +91,7 @@ def load_checkpoint(path: Path) -> tuple[ChangeNetwork, Contract]:
     return network.eval(), contract
 
 
-def _check_shapes(path: Path, network: ChangeNetwork, encoder: str) -> None:
+def _check_shapes(path: Path, network: ChangeNetwork, contract: Contract) -> None:
     """Compare what the header says of the tensors with what the network takes.
 
     Raises:
@@ -103,10 +109,13 @@ def _check_shapes(path: Path, network: ChangeNetwork, encoder: str) -> None:
             wrong = f"{name} is {entry.get('dtype')} {entry.get('shape')}, and not {list(tensor.shape)}"
             break
     if wrong:
-        raise ModelError(f"tensors do not fit a {encoder} network: {wrong}", path=path, remedy=REMEDY)
+        made_with = contract.encoder_settings.get("transformers_version")
+        remedy = f"pip install transformers=={made_with}, with which it was made" if made_with else REMEDY
+        raise ModelError(f"tensors do not fit a {contract.encoder} network: {wrong}", path=path, remedy=remedy)
 
 
 def build_network(contract: Contract) -> ChangeNetwork:
     """A network of the contract's shape with fresh weights."""
     shape = contract.encoder, contract.width, contract.mean, contract.std
-    return ChangeNetwork(*shape, fine=contract.fine, presence=contract.presence)
+    settings = contract.encoder_settings
+    return ChangeNetwork(*shape, fine=contract.fine, presence=contract.presence, settings=settings)

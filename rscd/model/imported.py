@@ -12,7 +12,7 @@ from rscd.core.errors import ModelError, UsageError
 from rscd.model.catalog import SUFFIX
 from rscd.model.checkpoint import build_network, save_checkpoint
 from rscd.model.encoders import sam
-from rscd.model.network import normalisation
+from rscd.model.encoders.registry import normalisation
 
 
 def _check_archive(path: Path) -> None:

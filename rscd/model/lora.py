@@ -1,4 +1,7 @@
-"""Low-rank adaptation (LoRA, Hu et al. 2022) of a SAM encoder's attention, and its merging into plain weights."""
+"""Low-rank adaptation (LoRA, Hu et al. 2022) of an encoder's linear layers, and its merging into plain weights.
+
+The library peft does this too, and more; it would bring two more libraries to every training, for sixty lines.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from rscd.model.encoders.sam import SamEncoder
 from rscd.model.network import ChangeNetwork
 
 
@@ -37,23 +39,24 @@ class LowRankLinear(nn.Linear):
 
 
 def add_lora(network: ChangeNetwork, rank: int) -> None:
-    """Freeze the SAM encoder and give every block's joint query, key and value projection a low-rank part."""
-    assert isinstance(network.encoder, SamEncoder)
-    network.backbone.requires_grad_(False)
-    for block in network.encoder.vit.blocks:
-        block.attn.qkv = LowRankLinear(block.attn.qkv, rank)
+    """Freeze the encoder's backbone, and give its adaptable layers a low-rank part each."""
+    backbone = network.encoder.backbone
+    backbone.requires_grad_(False)
+    for name in [*network.encoder.adaptable_layers()]:
+        linear = backbone.get_submodule(name)
+        assert isinstance(linear, nn.Linear)
+        backbone.set_submodule(name, LowRankLinear(linear, rank))
 
 
 def merged(network: ChangeNetwork) -> ChangeNetwork:
     """A copy with plain weights: low-rank parts, if there are any, are added to what they adapt."""
     plain = copy.deepcopy(network)
-    if isinstance(plain.encoder, SamEncoder):
-        for block in plain.encoder.vit.blocks:
-            if isinstance(block.attn.qkv, LowRankLinear):
-                block.attn.qkv = block.attn.qkv.plain()
+    for name, module in list(plain.named_modules()):
+        if isinstance(module, LowRankLinear):
+            plain.set_submodule(name, module.plain())
     return plain
 
 
 def is_low_rank(name: str) -> bool:
     """Whether a parameter of this name belongs to a low-rank part."""
-    return name.endswith((".qkv.down", ".qkv.up"))
+    return name.endswith((".down", ".up"))

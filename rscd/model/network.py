@@ -15,12 +15,12 @@ and the last two heads are not in that abstract.
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from rscd.model.encoders import lite, sam
+from rscd.model.encoders.registry import make_encoder
 
 
 def conv_bn_relu(channels_in: int, channels_out: int, kernel: int) -> nn.Sequential:
@@ -146,16 +146,6 @@ class Presence(nn.Module):
         return logits
 
 
-ENCODERS = ("lite", *sam.SHAPES)
-
-
-def normalisation(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation, on the 0..255 scale, that the encoder's weights expect."""
-    if encoder == "lite":
-        return (lite.MEAN,) * 3, (lite.STD,) * 3
-    return sam.MEAN, sam.STD
-
-
 class Logits(NamedTuple):
     """What the network says of a batch."""
 
@@ -186,14 +176,16 @@ class ChangeNetwork(nn.Module):
     """Two image batches in, logits out; those of change are symmetric in time.
 
     Args:
-        encoder: One of ``ENCODERS``.
+        encoder: One of ``registry.ENCODERS``.
         width: Channels of STFE and MSDF.
         mean: Per input band, 0..255 scale.
         std: Likewise.
         fine: Channels of the fine scales; 0 leaves them out. The encoder must have a map at stride 2.
         presence: Whether each date is asked for what is there.
+        settings: The encoder's configuration, if it is one that comes with one.
 
     Raises:
+        ModelError: The encoder cannot be built of its configuration, or not here.
         ValueError: Fine scales of an encoder that has no map at stride 2.
     """
 
@@ -209,14 +201,15 @@ class ChangeNetwork(nn.Module):
         *,
         fine: int = 0,
         presence: bool = False,
+        settings: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if fine and encoder != "lite":
+        self.encoder = make_encoder(encoder, settings or {})
+        if fine and not self.encoder.fine_channels:
             raise ValueError(f"fine scales: the encoder {encoder} has no map at stride 2")
-        self.encoder = lite.LiteEncoder() if encoder == "lite" else sam.SamEncoder(encoder)
         self.stfe = nn.ModuleList(STFE(c, width) for c in self.encoder.channels)
         self.msdf = MSDF(width)
-        self.fine = FineScale(lite.LiteEncoder.fine_channels, width, fine) if fine else None
+        self.fine = FineScale(self.encoder.fine_channels, width, fine) if fine else None
         self.presence = Presence(width) if presence else None
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
@@ -225,11 +218,7 @@ class ChangeNetwork(nn.Module):
         """Read two batches (N, 3, H, W) on the 0..255 scale, H and W multiples of 32."""
         both = (torch.cat([before, after]).to(self.mean.dtype) - self.mean) / self.std
         both = both.contiguous(memory_format=torch.channels_last)
-        if self.fine is not None:
-            assert isinstance(self.encoder, lite.LiteEncoder)
-            found = self.encoder.all_scales(both)
-        else:
-            found = self.encoder(both)
+        found = self.encoder(both) if self.fine is None else self.encoder.all_scales(both)
         joined, dates = zip(*(stfe(m) for stfe, m in zip(self.stfe, found[-4:], strict=True)), strict=True)
         fused, coarse = self.msdf([*joined])
         change = resize(coarse.float(), before.shape[-2:])
@@ -239,9 +228,3 @@ class ChangeNetwork(nn.Module):
             return Logits(change[:, 0], None)
         present = self.presence([*dates]).float()
         return Logits(change[:, 0], torch.stack(present[:, 0].chunk(2), dim=1))
-
-    @property
-    def backbone(self) -> nn.Module:
-        """The encoder proper, whose weights come from elsewhere: without the pyramid that is made of its taps."""
-        module = self.encoder if isinstance(self.encoder, lite.LiteEncoder) else self.encoder.vit
-        return cast(nn.Module, module)

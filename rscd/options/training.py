@@ -46,8 +46,8 @@ class NetworkOptions:
     """Network: its encoder and its heads, and what of them learns."""
 
     _: KW_ONLY
-    encoder: Annotated[Encoder, Option("weights")] = "lite"
-    """``lite``, or SAM's image encoder by its size."""
+    encoder: Annotated[Encoder | None, Option("weights")] = None
+    """``lite``, or SAM's image encoder by its size; default: the starting model's, else ``lite``."""
     init: Annotated[Path | None, Option("weights", resolved=True, model=True)] = None
     """Checkpoint to start from, or the name of an embedded model."""
     fine: Annotated[int | None, Option("weights")] = None
@@ -57,11 +57,11 @@ class NetworkOptions:
     """Whether the network gives for each date the probability that the class is there; default: as the starting
     model, else if ``--simulated`` or ``--one-date`` teach it."""
     tune: Annotated[Tune, Option("weights")] = "full"
-    """What of the encoder learns: ``full``, ``lora`` (SAM encoders: low-rank parts of attention), ``frozen``."""
+    """What of the encoder learns: ``full``, ``lora`` (low-rank parts; not of ``lite``), ``frozen``."""
     lora_rank: Annotated[int, AtLeast1, Option("weights")] = 8
     """Rank of the low-rank parts."""
     checkpointing: Annotated[bool, Option()] = False
-    """SAM encoders: keep each block's input alone and compute the rest again: less memory, a third more time."""
+    """Transformers: keep each block's input alone and compute the rest again: less memory, a third more time."""
 
 
 @options
@@ -124,7 +124,7 @@ class StepOptions:
     layer_decay: Annotated[
         float, within(lambda v: 0 < v <= 1, "use a factor above 0, up to 1"), Option("weights")
     ] = 1.0
-    """SAM encoders: the rate of a block is this times that of the block above it."""
+    """The rate of a block of the encoder is this times that of the block above it."""
     ema: Annotated[float, within(lambda v: 0 <= v < 1, "use a share from 0, below 1"), Option("weights")] = 0.998
     """Decay a step of the moving average of weights, which is what is validated and written; 0 takes the last."""
     seed: Annotated[int, AtLeast0, Option("weights")] = 0
@@ -176,7 +176,7 @@ class TrainConfig(LabelledConfig, NetworkOptions, LossOptions, CropOptions, Step
     """Replace an existing output, and begin anew where the state of another run lies beside it."""
 
     def __post_init__(self) -> None:
-        if self.fine and (self.encoder != "lite" or not 0 <= self.fine <= 256):
+        if self.fine and (self.encoder not in (None, "lite") or not 0 <= self.fine <= 256):
             raise UsageError(f"--fine {self.fine}", remedy="use 0 to 256 channels; none with SAM's encoders")
         if not 0 <= self.one_date_share <= 1 - self.simulated:
             remedy = "use a share from 0, at most what --simulated leaves"

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from rscd.core.errors import DataError, UsageError
 from rscd.inference.device import cpu_bf16
-from rscd.model.encoders.sam import SamEncoder
 from rscd.model.lora import add_lora, is_low_rank
 from rscd.model.network import ChangeNetwork
 from rscd.options.training import TrainConfig
@@ -30,17 +29,20 @@ def prepare_tuning(network: ChangeNetwork, config: TrainConfig) -> None:
     """Freeze or adapt the encoder as ``--tune`` says, and switch on checkpointing.
 
     Raises:
-        UsageError: Low-rank adaptation or checkpointing of an encoder that is not SAM's.
+        UsageError: Low-rank adaptation or checkpointing of an encoder that does not offer it.
     """
-    sam = isinstance(network.encoder, SamEncoder)
-    for option, asked in (("--tune lora", config.tune == "lora"), ("--checkpointing", config.checkpointing)):
-        if asked and not sam:
-            remedy = f"leave it out: the {config.encoder} encoder is not one of SAM's"
-            raise UsageError(option, remedy=remedy)
-    if isinstance(network.encoder, SamEncoder):
-        network.encoder.checkpointing = config.checkpointing
+    encoder = network.encoder
+    asked = (
+        ("--tune lora", config.tune == "lora", bool(encoder.adaptable)),
+        ("--checkpointing", config.checkpointing, encoder.can_checkpoint),
+    )
+    for option, wanted, possible in asked:
+        if wanted and not possible:
+            raise UsageError(option, remedy=f"leave it out: the encoder {encoder.name} does not offer it")
+    if config.checkpointing:
+        encoder.checkpointing(on=True)
     if config.tune == "frozen":
-        network.backbone.requires_grad_(False)
+        network.encoder.backbone.requires_grad_(False)
     if config.tune == "lora":
         add_lora(network, config.lora_rank)
 
@@ -49,36 +51,24 @@ def training_mode(network: ChangeNetwork, config: TrainConfig) -> None:
     """Switch to training, except for what is frozen: its batch norm keeps its statistics."""
     network.train()
     if config.tune == "frozen":
-        network.backbone.eval()
+        network.encoder.backbone.eval()
 
 
 def make_optimiser(network: ChangeNetwork, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW over what learns; each group knows its ``peak`` rate, which ``set_rates`` scales."""
     groups: dict[float, list[nn.Parameter]] = defaultdict(list)
-    own = {id(p) for p in network.backbone.parameters()}
+    heights = network.encoder.heights()
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
-            adapted = id(parameter) not in own or is_low_rank(name)
-            groups[1.0 if adapted else _encoder_factor(name, network, config)].append(parameter)
+            height = heights.get(id(parameter))
+            own = height is None or is_low_rank(name)
+            groups[1.0 if own else config.encoder_factor * config.layer_decay ** (height or 0)].append(parameter)
     made: list[dict[str, Any]] = [
         {"params": params, "lr": config.rate * factor, "peak": config.rate * factor}
         for factor, params in groups.items()
     ]
     fused = next(network.parameters()).is_cuda  # one kernel for all parameters
     return torch.optim.AdamW(made, weight_decay=WEIGHT_DECAY, fused=fused)
-
-
-def _encoder_factor(name: str, network: ChangeNetwork, config: TrainConfig) -> float:
-    """The encoder's share of the rate, times ``layer_decay`` for each block between a parameter and the neck."""
-    if not isinstance(network.encoder, SamEncoder):
-        return config.encoder_factor
-    depth = network.encoder.shape.depth
-    parts = name.split(".")
-    if "blocks" in parts:
-        below = depth - int(parts[parts.index("blocks") + 1])
-    else:
-        below = 0 if "neck" in parts else depth + 1
-    return float(config.encoder_factor * config.layer_decay**below)
 
 
 def set_rates(optimiser: torch.optim.Optimizer, step: int, steps: int) -> None:
@@ -113,7 +103,7 @@ class Learner:
 
     Attributes:
         network: What learns.
-        average: The moving average of its weights: what is validated and written.
+        average: The moving average of its weights: what is validated and written. What does not learn is shared.
         micro_batch: Crops that are forwarded at once; halved when memory runs out.
         bf16: Whether products are taken in bfloat16.
 
@@ -136,7 +126,8 @@ class Learner:
         prepare_tuning(network, config)
         network.to(group.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         group.copy_leader(network.state_dict().values())
-        self.network, self.average = network, copy.deepcopy(network)
+        frozen = [parameter for parameter in network.parameters() if not parameter.requires_grad]
+        self.network, self.average = network, copy.deepcopy(network, {id(p): p for p in frozen})
         self.optimiser = make_optimiser(network, config)
         share = config.batch_size // group.size
         self.micro_batch = min(config.micro_batch or share, share)
@@ -200,7 +191,7 @@ class Learner:
     @torch.no_grad()
     def _blend_into_average(self, decay: float) -> None:
         """Move the average towards the network by 1 - decay, batch norm's statistics too."""
-        kept, new = (list(module.state_dict().values()) for module in (self.average, self.network))
+        kept, new = ([tensor for _, tensor in _moving(module)] for module in (self.average, self.network))
         floating = [tensor.is_floating_point() for tensor in kept]
         torch._foreach_lerp_(list(compress(kept, floating)), list(compress(new, floating)), 1 - decay)
         for count, value in zip(kept, new, strict=True):
@@ -208,7 +199,7 @@ class Learner:
                 count.copy_(value)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that a resumed run needs, by name: weights, their average, the optimiser's moments."""
+        """All that a resumed run needs beside what it starts from: weights that learn, their average, moments."""
         return {name: tensor.detach() for name, tensor in self._stored()}
 
     @torch.no_grad()
@@ -226,7 +217,7 @@ class Learner:
 
     def _stored(self) -> Iterator[tuple[str, Tensor]]:
         for prefix, module in (("network", self.network), ("average", self.average)):
-            for name, tensor in module.state_dict().items():
+            for name, tensor in _moving(module):
                 yield f"{prefix}.{name}", tensor
         for name, parameter in self._learning():
             for key, tensor in self.optimiser.state.get(parameter, {}).items():
@@ -234,3 +225,11 @@ class Learner:
 
     def _learning(self) -> list[tuple[str, torch.nn.Parameter]]:
         return [(n, p) for n, p in self.network.named_parameters() if p.requires_grad]
+
+
+def _moving(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """What of a network's state training moves: parameters that learn, and statistics."""
+    still = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+    for name, tensor in network.state_dict().items():
+        if name not in still:
+            yield name, tensor

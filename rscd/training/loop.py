@@ -79,11 +79,11 @@ class Run:
         tiles, self.held_out = labelled_tiles(config)
         config = with_pixel_sizes(config, tiles)
         self.config, self.group, self.listener = config, group, listener
-        self.identity = run_identity(config, tiles, self.held_out)
         self.judged_by, self.said_little = math.inf, False
         self.steps_an_epoch = max(1, config.crops // config.batch_size)
         self.steps = config.epochs * self.steps_an_epoch
         network, self.start = start_network(config)
+        self.identity = run_identity(config, self.start, tiles, self.held_out)
         self.learner = Learner(network, config, group, self.steps, listener.notice)
         self.progress = Progress(micro_batch=self.learner.micro_batch)
         self._resume()

@@ -29,12 +29,15 @@ from rscd.training.data.tiles import Tile
 from rscd.training.validation import Verdict
 
 
-def run_identity(config: TrainConfig, tiles: Sequence[Tile], held_out: Sequence[Tile]) -> dict[str, Any]:
+def run_identity(
+    config: TrainConfig, start: Contract, tiles: Sequence[Tile], held_out: Sequence[Tile]
+) -> dict[str, Any]:
     """What shapes the weights, JSON-ready: two runs with equal values may go on from each other's state."""
     options = {name: getattr(config, name) for name in names(TrainConfig, changes=("weights",), resolved=False)}
     return {
         **{name: list(value) if isinstance(value, tuple) else value for name, value in options.items()},
         "init": config.init.name if config.init else None,
+        "init_sha256": start.sha256 if config.init else None,
         "one_date": [[path.name, path.stat().st_size] for pair in OneDate(config.one_date).files for path in pair],
         "data_sha256": data_sha256(tiles),
         "validation_sha256": data_sha256(held_out),

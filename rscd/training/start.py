@@ -9,7 +9,8 @@ from rscd.core.contract import Contract
 from rscd.core.errors import UsageError
 from rscd.model.catalog import find_model
 from rscd.model.checkpoint import build_network, load_checkpoint
-from rscd.model.network import ChangeNetwork, normalisation
+from rscd.model.encoders.registry import normalisation
+from rscd.model.network import ChangeNetwork
 from rscd.options.training import TrainConfig
 
 WIDTH = 64
@@ -28,21 +29,21 @@ def check_output(config: TrainConfig) -> None:
         raise UsageError("output is the checkpoint to start from", path=config.output, remedy="name another file")
 
 
-def starting_model(init: Path, encoder: str) -> tuple[ChangeNetwork, Contract]:
+def starting_model(init: Path, encoder: str | None) -> tuple[ChangeNetwork, Contract]:
     """The model that training starts from, as it is.
 
     Args:
         init: Checkpoint, or name of an embedded model.
-        encoder: The encoder that is asked for.
+        encoder: The encoder that is asked for, if one is.
 
     Raises:
         ModelError: It cannot be used.
         UsageError: It holds another encoder.
     """
     network, contract = load_checkpoint(find_model(str(init)))
-    if contract.encoder != encoder:
+    if encoder is not None and contract.encoder != encoder:
         problem = f"holds a {contract.encoder} network, not {encoder}"
-        raise UsageError(problem, path=init, remedy=f"add --encoder {contract.encoder}")
+        raise UsageError(problem, path=init, remedy="leave --encoder out")
     return network, contract
 
 
@@ -55,19 +56,20 @@ def start_network(config: TrainConfig) -> tuple[ChangeNetwork, Contract]:
     """
     if config.init is not None:
         return _grown(*starting_model(config.init, config.encoder), config)
-    mean, std = normalisation(config.encoder)
+    encoder = config.encoder or "lite"
+    mean, std = normalisation(encoder)
     contract = Contract(
         name=config.name,
         version="1",
-        encoder=config.encoder,
+        encoder=encoder,
         width=WIDTH,
         mean=mean,
         std=std,
-        fine=config.fine if config.fine is not None else FINE * (config.encoder == "lite"),
+        fine=config.fine if config.fine is not None else FINE * (encoder == "lite"),
         presence=_teaches_presence(config) if config.presence is None else config.presence,
     )
     network = build_network(contract)
-    if config.encoder == "lite":
+    if encoder == "lite":
         _load_imagenet(network)
     return network, contract
 
@@ -85,6 +87,9 @@ def _grown(network: ChangeNetwork, contract: Contract, config: TrainConfig) -> t
     if fine and contract.fine and fine != contract.fine:
         remedy = f"leave --fine out, or give {contract.fine}"
         raise UsageError(f"--fine {fine}: the starting model has {contract.fine} channels", remedy=remedy)
+    if fine and not network.encoder.fine_channels:
+        remedy = f"leave it out: the encoder {contract.encoder} has no map at stride 2"
+        raise UsageError(f"--fine {fine}", remedy=remedy)
     contract = replace(contract, fine=fine, presence=presence)
     grown = build_network(contract)
     own = grown.state_dict()

@@ -4,11 +4,12 @@ import argparse
 import json
 from pathlib import Path
 
-from tests.benchmarks import accuracy, archive, guards, memory, precision, speed, train
+from tests.benchmarks import accuracy, archive, encoders, guards, memory, precision, speed, train
 
 BENCHMARKS = {
     "accuracy": accuracy.run,
     "archive": archive.run,
+    "encoders": encoders.run,
     "guards": guards.run,
     "memory": memory.run,
     "precision": precision.run,
@@ -29,7 +30,7 @@ def main() -> None:
     parser.add_argument(
         "--train", nargs="*", type=train.option, default=[], help="train: e.g. encoder=vit_b crop=448"
     )
-    parser.add_argument("--rows", help="speed: rows of its table, such as 1,3,4; default: all of the device")
+    parser.add_argument("--rows", help="speed: rows of its table, such as 1,3,4; encoders: names; default: all")
     parser.add_argument("--device", help="speed: cpu, the default, or cuda")
     options = parser.parse_args()
     names = ("model", "side", "rows", "device")

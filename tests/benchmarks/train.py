@@ -17,7 +17,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from rscd.inference.device import choose_device, gpu_memory_mb
-from rscd.model.network import ChangeNetwork, normalisation
+from rscd.model.encoders.registry import normalisation
+from rscd.model.network import ChangeNetwork
 from rscd.options.training import TrainConfig
 from rscd.training.data.batches import Batch
 from rscd.training.learner import Learner

@@ -25,8 +25,8 @@ from rscd.core.contract import Contract
 from rscd.core.errors import RscdError
 from rscd.core.types import Window
 from rscd.model.checkpoint import build_network, save_checkpoint
+from rscd.model.encoders.registry import normalisation
 from rscd.model.header import KEY
-from rscd.model.network import normalisation
 from rscd.model.registry import load_model
 from rscd.options.pair import PairConfig
 from rscd.scene.pair import open_pair

@@ -19,9 +19,9 @@ from rscd.cli.app import app
 from rscd.core.contract import Contract
 from rscd.core.errors import ModelError
 from rscd.model.checkpoint import build_network, load_checkpoint, save_checkpoint
+from rscd.model.encoders.registry import normalisation
 from rscd.model.header import KEY
 from rscd.model.imported import import_sam
-from rscd.model.network import normalisation
 
 MEAN, STD = normalisation("lite")
 CONTRACT = Contract("t", "1", "lite", 8, MEAN, STD, trained_on="a test")

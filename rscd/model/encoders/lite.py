@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rscd.model.encoders.encoder import Encoder
+
 
 class _Depthwise(torch.autograd.Function):
     @staticmethod
@@ -111,9 +113,10 @@ class InvertedResidual(nn.Module):
         return out
 
 
-class LiteEncoder(nn.Module):
-    """Images (N, 3, H, W), H and W multiples of 32 -> four maps at strides 4, 8, 16 and 32."""
+class LiteEncoder(Encoder):
+    """EfficientNet-Lite0 without its classifier."""
 
+    name = "lite"
     channels = (24, 40, 112, 320)
     fine_channels = 16
 
@@ -141,6 +144,10 @@ class LiteEncoder(nn.Module):
             if i in (FINE_TAP, *TAPS):
                 maps.append(x)
         return maps
+
+    def stack(self) -> list[nn.Module]:
+        """The inverted residuals."""
+        return [*self.blocks]
 
     def load_imagenet(self, state: Mapping[str, Tensor]) -> None:
         """Load the published weights (keys ``_conv_stem.weight``, ``_blocks.N._expand_conv.weight`` ...).

@@ -13,13 +13,14 @@ import sys
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from rscd.model.encoders.attention import transform
+from rscd.model.encoders.encoder import Encoder, upsampling
 
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
@@ -89,26 +90,38 @@ def image_encoder(shape: VitShape) -> Any:  # noqa: ANN401 - the package has no 
     )
 
 
-class SamEncoder(nn.Module):
-    """Images (N, 3, H, W), H and W multiples of 32 -> four maps at strides 4, 8, 16 and 32.
+class SamEncoder(Encoder):
+    """SAM's image encoder, from taps to a pyramid.
 
-    The four global-attention blocks are tapped; the last tap goes through SAM's neck. A plain ViT has one
-    resolution, so the taps become a pyramid as in ViTDet (Li et al. 2022): up by 4, up by 2, as it is, pooled.
+    The four global-attention blocks are tapped; the last tap goes through SAM's neck. They are brought up by 4, up
+    by 2, left as they are, and pooled.
     """
+
+    adaptable = ("qkv",)
+    can_checkpoint = True
 
     def __init__(self, variant: str) -> None:
         super().__init__()
         shape = SHAPES[variant]
-        self.shape = shape
-        self.checkpointing = False
-        """Training: keep each block's input alone, and compute the rest again for the gradients."""
+        self.name, self.shape = variant, shape
+        self._checkpointing = False
         self.vit = image_encoder(shape)
         w = shape.width
         self.channels = (w // 4, w // 2, w, 256)
-        self.up4 = nn.Sequential(
-            nn.ConvTranspose2d(w, w // 2, 2, 2), nn.GELU(), nn.ConvTranspose2d(w // 2, w // 4, 2, 2)
-        )
-        self.up2 = nn.ConvTranspose2d(w, w // 2, 2, 2)
+        self.up4, self.up2 = upsampling(w)
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The official encoder."""
+        return cast(nn.Module, self.vit)
+
+    def stack(self) -> list[nn.Module]:
+        """Its transformer blocks."""
+        return [*self.vit.blocks]
+
+    def checkpointing(self, *, on: bool) -> None:
+        """Keep each block's input alone while training."""
+        self._checkpointing = on
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Return the maps at strides 4, 8, 16, 32 with ``channels`` channels."""
@@ -127,7 +140,7 @@ class SamEncoder(nn.Module):
         get_rel_pos = sam_modeling().image_encoder.get_rel_pos
         found = []
         for i, block in enumerate(self.vit.blocks):
-            if self.checkpointing and self.training:
+            if self._checkpointing and self.training:
                 x = checkpoint(transform, block, x, get_rel_pos, use_reentrant=False)
             else:
                 x = transform(block, x, get_rel_pos)

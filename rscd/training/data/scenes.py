@@ -14,7 +14,10 @@ import numpy as np
 from rscd.core.contract import Contract
 from rscd.core.grid import gsd_m
 from rscd.core.types import BoolArray, ByteArray, Window
-from rscd.model.network import normalisation
+from rscd.model.catalog import find_model
+from rscd.model.encoders.registry import normalisation
+from rscd.model.header import read_contract
+from rscd.options.training import TrainConfig
 from rscd.scene.files import fingerprint
 from rscd.scene.pair import Pair, open_pair
 from rscd.scene.prepare import prepare
@@ -125,19 +128,35 @@ def _read(tile: PairTile) -> Triple:
     return fill_invalid(to_bytes(before), shown), fill_invalid(to_bytes(after), shown), label
 
 
-def pair_tiles(source: PairSource, encoder: str, *, whole: bool) -> list[PairTile]:
+Scaling = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and standard deviation of a network's input, 0..255."""
+
+
+def input_scaling(config: TrainConfig) -> Scaling:
+    """That of the model that training starts from, else that of the encoder.
+
+    Raises:
+        ModelError: The starting model cannot be used.
+    """
+    if config.init is not None:
+        contract = read_contract(find_model(str(config.init)))
+        return contract.mean, contract.std
+    return normalisation(config.encoder or "lite")
+
+
+def pair_tiles(source: PairSource, scaling: Scaling, *, whole: bool) -> list[PairTile]:
     """Cut a pair into blocks; those without a pixel to judge are left out.
 
     Args:
         source: The pair.
-        encoder: Whose input scaling other than 8-bit pixels are brought to.
+        scaling: What other than 8-bit pixels are brought to.
         whole: The scene stays on one side of the split; else each block is on its own, and shares no pixel.
 
     Raises:
         DataError: The pair or its labels cannot be used.
     """
-    mean, std = normalisation(encoder)
-    contract = Contract(name="training", version="1", encoder=encoder, width=64, mean=mean, std=std)
+    mean, std = scaling
+    contract = Contract(name="training", version="1", encoder="none", width=64, mean=mean, std=std)
     config = replace(source.config, force_gsd=True)  # a new model may have any pixel size
     with open_pair(config) as opened:
         pair = prepare(opened, contract, config).pair

@@ -138,7 +138,7 @@ def _tiles(config: TrainConfig, found: Sources, on_bad: OnBad) -> tuple[list[Til
         listed = find_part(folder, "train", on_bad)
         tiles += find_tiles([folder], on_bad) if listed is None else listed
         held_out += [] if config.validation else find_part(folder, "val", on_bad) or []
-    tiles += _blocks(found, config.encoder, on_bad, whole=len(found.pairs) >= MANY_SCENES)
+    tiles += _blocks(found, config, on_bad, whole=len(found.pairs) >= MANY_SCENES)
     split = "the data's own list or folder val" if held_out else ""
     if config.validation:
         split = ", ".join(map(str, config.validation))
@@ -157,16 +157,16 @@ def _given(config: TrainConfig, on_bad: OnBad) -> list[Tile]:
     for folder in found.folders:
         listed = find_part(folder, "val", on_bad)
         tiles += find_tiles([folder], on_bad) if listed is None else listed
-    return tiles + _blocks(found, config.encoder, on_bad, whole=True)
+    return tiles + _blocks(found, config, on_bad, whole=True)
 
 
-def _blocks(found: Sources, encoder: str, on_bad: OnBad, *, whole: bool) -> list[Tile]:
+def _blocks(found: Sources, config: TrainConfig, on_bad: OnBad, *, whole: bool) -> list[Tile]:
     tiles: list[Tile] = []
     for source in found.pairs:
-        from rscd.training.data.scenes import pair_tiles
+        from rscd.training.data.scenes import input_scaling, pair_tiles
 
         try:
-            tiles += pair_tiles(source, encoder, whole=whole)
+            tiles += pair_tiles(source, input_scaling(config), whole=whole)
         except DataError as error:
             on_bad(error)
     return tiles

@@ -1,0 +1,217 @@
+"""Encoders saved by the library ``transformers``, from a folder or the Hugging Face Hub, turned into checkpoints.
+
+Weights are read from safetensors alone, and no code that comes with them is run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rscd.core.contract import Contract
+from rscd.core.errors import ModelError, UsageError, several
+from rscd.model.catalog import SUFFIX
+from rscd.model.checkpoint import build_network, save_checkpoint
+from rscd.model.encoders.pretrained import (
+    FAMILIES,
+    NOT_KEPT,
+    SAM2,
+    PretrainedEncoder,
+    backbone_class,
+    configuration,
+    library,
+)
+
+FILES = (
+    *("config.json", "preprocessor_config.json", "README.md"),
+    *("model.safetensors", "model.safetensors.index.json", "model-*.safetensors"),
+)
+"""What is fetched from the Hub."""
+SAM2_TYPES = ("sam2", "sam2_video", "sam2_vision_model", "sam2_hiera_det_model")
+"""``model_type`` of configurations that hold SAM 2's image encoder."""
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Mean and standard deviation that the library's image processors have where a model says nothing, 0..1."""
+FRESH_NORMS = "hidden_states_norms."
+"""Parameters that the library's backbones add, and that no pretrained model has: factors 1, summands 0."""
+
+
+def import_pretrained(source: str, target: Path, *, width: int = 64, seed: int = 0) -> Contract:
+    """Turn an encoder that the library saved into a checkpoint to train from.
+
+    STFE, MSDF and the pyramid get fresh, seeded weights, so the result is for ``rscd train --init``, and ``detect``
+    refuses it. The licence is that of the model card beside the weights.
+
+    Args:
+        source: A folder with ``config.json`` and ``model.safetensors`` (or its shards), else an id of the Hub.
+        target: The checkpoint, replaced whole.
+        width: Channels of STFE and MSDF.
+        seed: Of the fresh weights.
+
+    Raises:
+        ModelError: There is no such model, or not one that rscd takes; the library is not installed.
+        UsageError: The target has another suffix.
+        OutputError: The checkpoint cannot be written.
+    """
+    if target.suffix != SUFFIX:
+        raise UsageError(f"-o {target}", remedy=f"name the checkpoint with the suffix {SUFFIX}")
+    library()
+    folder = Path(source) if Path(source).is_dir() else _fetched(source)
+    family, settings = _settings(folder)
+    config = configuration(family, settings)
+    state = _weights(folder, family, config)
+    mean, std = _scaling(folder)
+    kept = {name: value for name, value in config.to_dict().items() if name not in NOT_KEPT and name[0] != "_"}
+    contract = Contract(
+        name=Path(source).name,
+        version="1",
+        encoder=family,
+        encoder_settings=json.loads(json.dumps(kept)) | {"transformers_version": library().__version__},
+        width=width,
+        mean=mean,
+        std=std,
+        licence=_licence(folder, source),
+    )
+    torch.manual_seed(seed)
+    network = build_network(contract)
+    assert isinstance(network.encoder, PretrainedEncoder)
+    network.encoder.model.load_state_dict(state)
+    return save_checkpoint(target, network, contract)
+
+
+def _fetched(name: str) -> Path:
+    """A model of the Hub, in the cache of its own library, which asks the network only for what is not there.
+
+    Raises:
+        ModelError: There is none of this name, or it cannot be had.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=[*FILES]))
+    except Exception as error:  # of several libraries, and without a class in common
+        remedy = (
+            "check its name and the network; where its terms must be accepted first, do so on its page and log in "
+            "with hf auth login; or give a folder on disk with config.json and model.safetensors"
+        )
+        problem = f"neither a folder nor a model that can be fetched ({_first_line(error)})"
+        raise ModelError(problem, path=name, remedy=remedy) from error
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+        if not isinstance(found, dict):
+            raise ValueError("no JSON object")
+    except (OSError, ValueError, RecursionError) as error:
+        remedy = "give a folder that the library's save_pretrained wrote, or an official sam_vit_*.pth"
+        problem = "there is none" if isinstance(error, FileNotFoundError) else f"cannot be read: {error}"
+        raise ModelError(problem, path=path, remedy=remedy) from error
+    return found
+
+
+def _settings(folder: Path) -> tuple[str, dict[str, Any]]:
+    """Family, and configuration of the image encoder, of a model in a folder."""
+    found = _json(folder / "config.json")
+    kind = found.get("model_type")
+    if kind in SAM2_TYPES:
+        for part in ("vision_config", "backbone_config"):
+            found = found[part] if isinstance(found.get(part), dict) else found
+        return SAM2, found
+    if kind not in FAMILIES:
+        remedy = f"use one of {', '.join(FAMILIES)}; or SAM's official .pth files"
+        raise ModelError(f"model_type {kind!r} is no image encoder that rscd knows", path=folder, remedy=remedy)
+    return str(kind), found
+
+
+def _weights(folder: Path, family: str, config: Any) -> dict[str, torch.Tensor]:  # noqa: ANN401
+    """The tensors of the backbone, float32, by the names that the library has for them now.
+
+    Raises:
+        ModelError: There are none in safetensors, some are missing, or they have other shapes.
+    """
+    names = ("model.safetensors", "model.safetensors.index.json")
+    if not any((folder / name).is_file() for name in names):
+        pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt*"))
+        problem = "holds weights as a pickle, which rscd does not open" if pickled else "holds no model.safetensors"
+        remedy = "save it with the library's save_pretrained, which writes safetensors"
+        raise ModelError(problem, path=folder, remedy=remedy)
+    options: dict[str, Any] = {"use_safetensors": True, "local_files_only": True, "dtype": torch.float32}
+    if family == SAM2:
+        options["key_mapping"] = {r"^(vision_encoder\.)?backbone\.": ""}
+    try:
+        with _silent():
+            found = backbone_class(family, config).from_pretrained
+            model, said = found(folder, config=config, output_loading_info=True, **options)
+    except Exception as error:  # whatever the library makes of files that are not its own
+        raise ModelError(
+            f"cannot be read: {_first_line(error)}", path=folder, remedy="fetch or save it again"
+        ) from error
+    missing = [name for name in said["missing_keys"] if not name.startswith(FRESH_NORMS)]
+    if missing:
+        problem = f"its weights lack {several(len(missing), 'tensor')} of {family}, {sorted(missing)[0]} among them"
+        raise ModelError(problem, path=folder, remedy="fetch or save it again")
+    state: dict[str, torch.Tensor] = model.state_dict()
+    return state
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep the library from printing its report on what a model has beside its image encoder."""
+    logging = library().utils.logging
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        logging.enable_progress_bar()
+
+
+def _scaling(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of the model's input on the 0..255 scale, as its image processor has them."""
+    path = folder / "preprocessor_config.json"
+    said = _json(path) if path.is_file() else {}
+    if said.get("do_normalize") is False:
+        return (0.0,) * 3, (255.0,) * 3
+    found = said.get("image_mean", IMAGENET[0]), said.get("image_std", IMAGENET[1])
+    try:
+        mean, std = (tuple(round(255 * float(value), 4) for value in values) for values in found)
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            raise ValueError("not three means, and three deviations above 0")
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"unreadable: {error}", path=path, remedy="fetch or save it again") from error
+    return mean, std
+
+
+def _licence(folder: Path, source: str) -> str:
+    """Terms in the head of the model card, and where they are from."""
+    said = _card(folder / "README.md")
+    name = said.get("license_name") or said.get("license")
+    if not name:
+        return f"not stated beside the imported weights ({source})"
+    link = f", {said['license_link']}" if said.get("license_link") else ""
+    return f"{name}{link} (that of the imported weights, {source})"
+
+
+def _card(path: Path) -> dict[str, str]:
+    """Plain settings in the YAML that heads a model card."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return {}
+    if not lines or lines[0].strip() != "---":
+        return {}
+    pairs = (line.partition(":") for line in takewhile(lambda line: line.strip() != "---", lines[1:]))
+    return {name.strip(): value.strip().strip("\"'") for name, _, value in pairs if value.strip()}
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__
