@@ -95,7 +95,7 @@ def summary(written: Written, threshold: float, report: Path | None = None) -> l
         ("threshold", f"p >= {threshold:.4g}, at least {written.min_area_m2:.3g} m2"),
         ("written", str(written.geopackage)),
     ]
-    rows += [("", str(path)) for path in (written.probability, report) if path is not None]
+    rows += [("", str(path)) for path in (written.probability, report, written.project) if path is not None]
     rows += [("reviews", str(written.reviews))] * bool(written.reviews)
     if bad := written.read_errors:
         rows += [("unreadable", f"{several(len(bad), 'block')} of the inputs, masked: not observable")]

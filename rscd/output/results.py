@@ -110,6 +110,8 @@ class Written:
     """What at least one date does not show, geodesic km2."""
     min_area_m2: float
     """Components smaller than this were dropped, m2."""
+    project: Path | None = None
+    """The QGIS project, if one was asked for."""
     outside_aoi_km2: float = 0.0
     """What lies outside the area of interest, geodesic km2."""
     directions: Mapping[str, int] = field(default_factory=dict)
