@@ -109,7 +109,7 @@ class Project:
         ET.SubElement(qgis, "title").text = self._title
         ET.SubElement(qgis, "projectCrs").append(_crs(self.grid.crs))
         tree = ET.SubElement(qgis, "layer-tree-group")
-        tree.append(_group("Changes", found))
+        tree.append(_group("Result", found))
         tree.append(_group("Images", images, exclusive=True))
         qgis.append(self._canvas())
         listed = ET.SubElement(qgis, "projectlayers")
