@@ -174,6 +174,7 @@ class Outputs:
             outside_aoi_km2=extent.outside_aoi_m2 / 1e6,
             min_area_m2=min_area,
             directions=dict(report.statistics.directions),
+            directions_m2=dict(report.statistics.directions_m2),
             read_errors=tuple(read_errors),
         )
 

@@ -116,6 +116,8 @@ class Written:
     """What lies outside the area of interest, geodesic km2."""
     directions: Mapping[str, int] = field(default_factory=dict)
     """How many polygons appeared, vanished, were replaced or are unclear; empty without a presence head."""
+    directions_m2: Mapping[str, float] = field(default_factory=dict)
+    """Their area, geodesic m2."""
     reviews: Carried = NONE
     """What became of the reviews in the file that was replaced."""
     read_errors: tuple[str, ...] = ()
