@@ -8,10 +8,12 @@ import pystac
 import pytest
 import rasterio
 import shapely
-from conftest import utm_grid, write_image, write_pair
+from conftest import Pointwise, utm_grid, write_image, write_pair
+from test_attributes import CONTRACT
 from test_batch import OPTIONS, rscd
 from test_formats import run
 
+from rscd import DetectConfig, detect
 from rscd.core.errors import UsageError
 from rscd.jobs.catalogue import check_catalogue, write_catalogue
 from rscd.jobs.ledger import Entry
@@ -24,6 +26,7 @@ LINES = ("one", 0, 0), ("two", 0, 128), ("three", 128, 0)
 
 def schema_errors(document):
     """What STAC's own schemas, as pystac brings them, say against an item or collection."""
+    pytest.importorskip("jsonschema", reason="pystac[validation] is not installed")
     from jsonschema import Draft7Validator
     from pystac.validation.local_validator import get_local_schema_cache
     from referencing import Registry, Resource
@@ -176,11 +179,6 @@ def test_a_pair_across_the_antimeridian(tmp_path):
     for name in "ab":
         with rasterio.open(folder / "in" / f"{name}.tif") as dataset:
             paths.append(write_image(folder / f"{name}.tif", dataset.read(), grid, nodata=0, **place))
-    from conftest import Pointwise
-    from test_attributes import CONTRACT
-
-    from rscd import DetectConfig, detect
-
     config = DetectConfig(*paths, folder / "changes.gpkg", device="cpu", threshold=0.9, overwrite=True)
     detect(config, model=(Pointwise(), CONTRACT))
     entry = Entry("fiji", "a", "b", "done", "2026-01-02T03:04:05+00:00", 1.0, 2, 1.0, 1.0, 0.0, "", "f")

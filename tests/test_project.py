@@ -255,3 +255,14 @@ def test_an_address_is_given_as_gdal_names_it(tmp_path):
     finally:
         server.shutdown()
         server.server_close()
+
+
+@needs_qgis
+def test_names_that_need_care(tmp_path):
+    """Letters beyond ASCII, spaces and signs that mean something in XML and in addresses."""
+    folder = tmp_path / "Größe & 100% #1 <é>"
+    folder.mkdir()
+    run(folder / "ä b#c.gpkg", probability=folder / "p&q.tif", project=folder / "ß.qgz", title="A < B & Ü {}")
+    found = in_qgis(folder / "ß.qgz", DESCRIBE)
+    assert not found["messages"] and [valid for *_, valid in found["layers"]] == 5 * [True]
+    assert found["title"] == "A < B & Ü {}"
