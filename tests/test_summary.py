@@ -126,6 +126,17 @@ def test_directions_are_counted_pair_by_pair(made, tmp_path):
     assert "vanished, 1 change" in page and "1 appeared (400 m²), 1 vanished (400 m²), 1 replaced" in page
 
 
+def test_pairs_of_a_version_without_directions_are_summed_up(made, tmp_path):
+    folder, entries = shutil.copytree(made[0], tmp_path / "archive"), made[1][:2]
+    for name in ("west", "east"):
+        with closing(open_geopackage(folder / name / "changes.gpkg")) as database, database:
+            database.execute("ALTER TABLE changes DROP COLUMN direction")
+    assert not write_summary(tmp_path / "s.gpkg", folder, entries).unreadable
+    pairs = pyogrio.read_dataframe(tmp_path / "s.gpkg", layer="pairs")
+    assert list(pairs.polygons) == [2, 2] and pairs.appeared.isna().all()
+    write_index(tmp_path / "index.html", folder, entries, tmp_path / "s.gpkg")
+
+
 def test_reviews_in_a_summary_stay_though_the_pair_is_run_anew(made, tmp_path):
     folder, entries = made
     path = tmp_path / "summary.gpkg"

@@ -23,10 +23,21 @@ def directions_by_pair(path: Path) -> dict[str, Directions]:
     return _counted(path, "pair_id")
 
 
+def as_columns(found: Directions | None) -> dict[str, float]:
+    """Number and area as the layer ``pairs`` has them, two columns a direction; nothing where none is known."""
+    if found is None:
+        return {}
+    counted = {way: found.get(way, (0, 0.0)) for way in DIRECTIONS}
+    return {way: n for way, (n, _) in counted.items()} | {f"{way}_m2": area for way, (_, area) in counted.items()}
+
+
 def _counted(path: Path, by: str) -> dict[str, Directions]:
     sql = f"SELECT {by}, direction, count(*), total(area_m2) FROM changes WHERE direction IS NOT NULL GROUP BY 1, 2"
     with closing(sqlite3.connect(path)) as database:
-        rows = database.execute(sql).fetchall()
+        there = {name for _, name, *_ in database.execute("PRAGMA table_info(changes)")}
+        rows = (
+            database.execute(sql).fetchall() if "direction" in there else []
+        )  # an older version has no such column
     found: dict[str, dict[str, tuple[int, float]]] = {}
     for way in DIRECTIONS:
         for pair, _, count, area in (row for row in rows if row[1] == way):

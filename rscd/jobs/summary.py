@@ -24,7 +24,7 @@ from pyogrio.errors import DataLayerError, DataSourceError
 
 from rscd.core.errors import OutputError, RscdError
 from rscd.core.publish import Publication
-from rscd.jobs.directions import Directions, directions_by_pair
+from rscd.jobs.directions import Directions, as_columns, directions_by_pair
 from rscd.jobs.job import CHANGES, REPORT
 from rscd.jobs.ledger import Entry
 from rscd.output.vector.features import BATCH_FEATURES, FeatureStream
@@ -230,20 +230,12 @@ def _pairs(
             "report": f"{entry.id}/{REPORT}" if (folder / entry.id / REPORT).is_file() else "",
             "polygons": entry.polygons,
             **{name: getattr(entry, name) for name in _PAIRS.names[8:16]},
-            **_by_direction(ways.get(entry.id)),
+            **as_columns(ways.get(entry.id)),
             "geometry": shape,
         }
         for entry, shape in zip(entries, outlines, strict=True)
     ]
     return pa.Table.from_pylist(rows, schema=_PAIRS)
-
-
-def _by_direction(found: Directions | None) -> dict[str, float]:
-    """Changes of a pair and their area, a column a direction; nothing where no change has one."""
-    if found is None:
-        return {}
-    counted = {way: found.get(way, (0, 0.0)) for way in DIRECTIONS}
-    return {way: n for way, (n, _) in counted.items()} | {f"{way}_m2": area for way, (_, area) in counted.items()}
 
 
 def _observed(path: Path, source: str, target: str) -> bytes | None:
