@@ -25,15 +25,12 @@ WIDE = 1200
 """Width of the pictures, px."""
 IN_QGIS = """
 import os
-from qgis.core import QgsProject, QgsRasterLayer, QgsVectorLayer
+from qgis.core import QgsProject
 from qgis.PyQt.QtCore import QTimer
 from qgis.utils import iface
-folder, picture = {folder!r}, {picture!r}
-project = QgsProject.instance()
-after = QgsRasterLayer(folder + "/after.tif", "after")
-changes = QgsVectorLayer(folder + "/changes.gpkg|layername=changes", "changes")
-extent = QgsVectorLayer(folder + "/changes.gpkg|layername=extent", "extent")
-project.addMapLayers([changes, extent, after])
+picture = {picture!r}
+QgsProject.instance().read({project!r})
+(changes,) = QgsProject.instance().mapLayersByName("Changes")
 iface.setActiveLayer(changes)
 place = changes.extent()
 place.scale(0.5)
@@ -94,12 +91,12 @@ def report(page: Path) -> None:
 
 
 def qgis(demo: Path, folder: Path) -> None:
-    """QGIS Desktop with the styled layers over the after image."""
+    """QGIS Desktop with the project of the demo."""
     if shutil.which("qgis") is None or shutil.which("xvfb-run") is None:
         print("qgis.png left out: no QGIS, or no Xvfb")  # noqa: T201
         return
     script, shot = folder / "in_qgis.py", folder / "qgis.png"
-    script.write_text(IN_QGIS.format(folder=str(demo), picture=str(shot)))
+    script.write_text(IN_QGIS.format(project=str(demo / "demo.qgz"), picture=str(shot)))
     command = ["xvfb-run", "-a", "-s", "-screen 0 1400x900x24", "qgis", "--nologo", "--noversioncheck"]
     command += ["--noplugins", "--profiles-path", str(folder / "profile"), "--code", str(script)]
     subprocess.run(command, timeout=180, capture_output=True)

@@ -276,6 +276,8 @@ def test_polygons_say_what_appeared_vanished_and_was_replaced(tmp_path):
     result = detect(config, model=model)
     changes = pyogrio.read_dataframe(config.output, layer="changes").set_index("direction")
     assert dict(result.written.directions) == {"appeared": 1, "vanished": 1, "replaced": 1}
+    assert result.written.directions_m2 == pytest.approx(changes.area_m2.to_dict())
+    assert result.written.directions_m2["vanished"] == pytest.approx(400, rel=1e-2)
     assert changes.presence_after["appeared"] > 0.9 > 0.1 > changes.presence_before["appeared"]
     assert changes.presence_before["vanished"] > 0.9 > 0.1 > changes.presence_after["vanished"]
     assert min(changes.presence_before["replaced"], changes.presence_after["replaced"]) > 0.7

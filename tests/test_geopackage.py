@@ -33,7 +33,7 @@ from rscd.options.detect import DetectConfig
 from rscd.output.vector.features import BATCH_FEATURES, FeatureStream
 from rscd.output.vector.formats import suffixes
 from rscd.output.vector.geopackage import ObservedExtent, write_geopackage, write_layer
-from rscd.output.vector.style import DRAWN, SHOWN, STEPS, changes_qml, extent_qml
+from rscd.output.vector.style import DRAWN, HATCHED, SHOWN, STEPS, changes_qml, extent_qml
 from rscd.vectorize.attributes import REVIEW_STATES, columns
 from rscd.vectorize.tracer import FEATURE_SCHEMA, PolygonTracer
 from rscd.workflows.detect import detect
@@ -239,17 +239,21 @@ def test_the_style_fills_by_mean_probability_without_gaps() -> None:
     assert qgis.tag == "qgis" and qgis.get("labelsEnabled") == "0"
     assert renderer is not None and renderer.get("attr") == SHOWN and '"mean_probability"' in SHOWN
     ranges = [(float(r.get("lower", "")), float(r.get("upper", ""))) for r in renderer.iter("range")]
+    hatched = [label for label in (r.get("label") or "" for r in renderer.iter("range")) if "hatched" in label]
+    assert [label.removeprefix("hatched: ") for label in hatched] == list(HATCHED), "the legend explains it"
+    explained = [ranges.pop() for _ in hatched]
+    assert all(upper < DRAWN[0] for _, upper in explained), "no polygon is in such a class"
     assert ranges.pop() == DRAWN[:2]
     assert ranges[0][0] == 0 and ranges[-1][1] == 1
     assert all(one[1] == two[0] for one, two in pairwise(ranges))
     symbols = renderer.findall("symbols/symbol")
     assert [s.get("name") for s in symbols] == [r.get("symbol") for r in renderer.iter("range")]
-    assert len(symbols) == len(STEPS) + 1
+    assert len(symbols) == len(STEPS) + 1 + len(HATCHED)
 
 
 def test_the_style_outlines_by_review_state() -> None:
     qgis = ET.fromstring(changes_qml())
-    for layer in qgis.iter("layer"):
+    for layer in list(qgis.iter("layer"))[: len(STEPS) + 1]:
         defined = {
             option.get("name"): {part.get("name"): part.get("value") for part in option}
             for option in layer.findall("data_defined_properties/Option/Option[@name='properties']/Option")

@@ -69,6 +69,7 @@ def test_the_resolved_manifest_reads_back(tmp_path):
         (HEAD + "a,b.tif,,,\n", ["line 2", "no value for after"]),
         (HEAD + "a,b.tif,c.tif,,1.5\n", ["line 2", "threshold '1.5'"]),
         (HEAD + "a,b.tif,c.tif,,nan\n", ["line 2", "threshold 'nan'"]),
+        ("id,before,after,after_date\na,b.tif,c.tif,May 2019\n", ["line 2", "date 'May 2019'", "2024-05-31"]),
         (HEAD + "..,b.tif,c.tif,,\n", ["line 2", "'..'", "cannot name a folder"]),
         (HEAD + "a/b,b.tif,c.tif,,\n", ["line 2", "cannot name a folder"]),
         (HEAD + "a,b\x1b.tif,c.tif,,\n", ["line 2", "control"]),

@@ -119,6 +119,17 @@ answer({
     assert found["columns"][0] == "review"
 
 
+def test_the_legend_explains_the_hatching(dropped):
+    code = """
+changes = layer("changes")
+items = changes.renderer().legendSymbolItems()
+answer([[item.label(), item.symbol().symbolLayer(0).properties()["style"]] for item in items])
+"""
+    found = dict(in_qgis(dropped, code))
+    assert found["hatched: vanished"] == "b_diagonal" and found["hatched: replaced"] == "diagonal_x"
+    assert found["p 0.85 - 1.00"] == "solid"
+
+
 def test_the_probability_raster_has_a_ramp_and_a_legend_of_p(dropped):
     code = """
 raster = QgsRasterLayer(path, "p")

@@ -201,6 +201,8 @@ def test_the_digest_counts_all_and_keeps_the_largest(monkeypatch: pytest.MonkeyP
     assert digest.areas.sum() == 42
     assert digest.probabilities[10] == 42
     assert digest.directions == {"appeared": 12, "vanished": 6, "unclear": 6}
+    for way in digest.directions:
+        assert digest.directions_m2[way] == areas[:, [k for k, one in enumerate(WAYS) if one == way]].sum()
     largest = digest.largest()
     if not drawn:
         assert largest is None

@@ -104,3 +104,40 @@ def test_the_asset_is_chosen_by_its_key(tmp_path):
     assert read_manifest(path, asset="thumb").pairs[0].before == tmp_path / "x.png"
     with pytest.raises(DataError, match="no asset 'C'"):
         read_manifest(path, asset="C")
+
+
+def pair_item(name, **properties):
+    made = item(name, "2021-01-01T00:00:00Z")
+    made["properties"] |= properties
+    return made | {
+        "assets": {date: {"href": f"img/{name}_{date}.tif", "type": TIFF} for date in ("before", "after")}
+    }
+
+
+def test_an_item_of_two_images_is_a_pair_beside_others(tmp_path):
+    path = collection(
+        tmp_path,
+        pair_item("two"),
+        item("early", "2020-01-01T00:00:00Z", west=12.0),
+        item("late", "2022-01-01T00:00:00Z", west=12.0),
+    )
+    found = read_manifest(path).pairs
+    assert [(p.id, p.before.name, p.after.name) for p in found] == [
+        ("two", "two_before.tif", "two_after.tif"),
+        ("early__late", "early.tif", "late.tif"),
+    ]
+    with pytest.raises(DataError, match="no two of its 1 items"):
+        read_manifest(collection(tmp_path, pair_item("two")), asset="before")
+
+
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        (pair_item("two"), "one id"),
+        (pair_item("x", **{"rscd:before_datetime": "May 2019"}), "item 2, 'x': cannot be read as a pair"),
+        (pair_item("x") | {"assets": {"before": {"href": "../b.tif"}, "after": {"href": "a.tif"}}}, "leads out"),
+    ],
+)
+def test_a_pair_that_cannot_be_used_is_named(tmp_path, second, words):
+    with pytest.raises(DataError, match=words):
+        read_manifest(collection(tmp_path, pair_item("two"), second))

@@ -14,13 +14,14 @@ import shapely
 from affine import Affine
 from conftest import Pointwise, write_image
 from rasterio.crs import CRS
+from test_detect import Telling, three_directions
 
 from rscd import DetectConfig, detect
 from rscd.core.contract import Contract
 from rscd.core.errors import DataError, OutputError
 from rscd.core.grid import grid_of
 from rscd.core.types import Window
-from rscd.jobs.index import index_html
+from rscd.jobs.index import index_html, write_index
 from rscd.jobs.ledger import Entry
 from rscd.jobs.summary import write_summary
 from rscd.options.training import TrainConfig
@@ -99,6 +100,41 @@ def test_a_pair_with_near_infrared_keeps_its_columns_beside_one_without(made, tm
     assert list(found.pair_id) == ["west", "west", "nir", "nir"]
     assert found.before_nir.isna().tolist() == found.ndvi_change.isna().tolist() == [True, True, False, False]
     assert (found.before_nir[2:] > 120).all() and found.before_red.notna().all()
+
+
+def test_directions_are_counted_pair_by_pair(made, tmp_path):
+    """One of each in a pair whose model tells them; none known of the others."""
+    folder, entries = made
+    shutil.copytree(folder / "west", tmp_path / "west")
+    (tmp_path / "told").mkdir()
+    dates = (write_image(tmp_path / f"{n}.tif", p) for n, p in zip("ab", three_directions(), strict=True))
+    config = DetectConfig(
+        *dates, output=tmp_path / "told" / "changes.gpkg", threshold=0.55, report=tmp_path / "r.html"
+    )
+    result = detect(config, model=(Telling(), STAND_IN[1]))
+    report = (tmp_path / "r.html").read_text()
+    for words in ("1 appeared (400 m²)", "vanished, 1 place<"):
+        assert words in report
+    both = [entries[0], entry("told", polygons=result.written.polygons, changed_m2=result.written.changed_m2)]
+    write_summary(tmp_path / "s.gpkg", tmp_path, both)
+    pairs = pyogrio.read_dataframe(tmp_path / "s.gpkg", layer="pairs").set_index("pair_id")
+    assert pairs.loc["told", ["appeared", "vanished", "replaced", "unclear"]].tolist() == [1, 1, 1, 0]
+    assert pairs.loc["told", "vanished_m2"] == pytest.approx(400, rel=1e-2)
+    assert pairs.loc["west", ["appeared", "appeared_m2"]].isna().all()
+    write_index(tmp_path / "index.html", tmp_path, both, tmp_path / "s.gpkg")
+    page = (tmp_path / "index.html").read_text()
+    assert "vanished, 1 change" in page and "1 appeared (400 m²), 1 vanished (400 m²), 1 replaced" in page
+
+
+def test_pairs_of_a_version_without_directions_are_summed_up(made, tmp_path):
+    folder, entries = shutil.copytree(made[0], tmp_path / "archive"), made[1][:2]
+    for name in ("west", "east"):
+        with closing(open_geopackage(folder / name / "changes.gpkg")) as database, database:
+            database.execute("ALTER TABLE changes DROP COLUMN direction")
+    assert not write_summary(tmp_path / "s.gpkg", folder, entries).unreadable
+    pairs = pyogrio.read_dataframe(tmp_path / "s.gpkg", layer="pairs")
+    assert list(pairs.polygons) == [2, 2] and pairs.appeared.isna().all()
+    write_index(tmp_path / "index.html", folder, entries, tmp_path / "s.gpkg")
 
 
 def test_reviews_in_a_summary_stay_though_the_pair_is_run_anew(made, tmp_path):

@@ -124,6 +124,7 @@ def result_rows(result: BatchResult) -> list[tuple[str, str]]:
         *([("reviews", f"in {result.summary.name}: {result.reviews}")] if result.reviews else []),
         ("written", str(result.summary)),
         ("", str(result.index)),
+        *([("", str(result.catalogue))] if result.catalogue is not None else []),
     ]
 
 

@@ -40,6 +40,7 @@ def demo(
             output=output / "changes.gpkg",
             probability=output / "probability.tif",
             report=output / "report.html",
+            project=output / "demo.qgz",
             model=model,
             device=device,
             overwrite=True,
@@ -73,7 +74,7 @@ def _tell(report: dict[str, Any], output: Path) -> None:
             ),
             ("look at", f"{output / 'quicklook.png'} (before | after | changes)"),
             ("forward", f"{output / 'report.html'}, a page to swipe between the dates"),
-            ("in QGIS", f"{output / 'changes.gpkg'} over {output / 'after.tif'}"),
+            ("in QGIS", f"{output / 'demo.qgz'}: both dates, changes, map themes before and after"),
         ],
     )
 

@@ -84,18 +84,24 @@ def cost_rows(result: Result) -> list[tuple[str, str]]:
     ]
 
 
+def _directions(written: Written) -> str:
+    """How many polygons appeared, vanished, and so on, and their area."""
+    ways = written.directions.items()
+    return ", ".join(f"{n:,} {way} ({written.directions_m2.get(way, 0.0):,.0f} m2)" for way, n in ways)
+
+
 def summary(written: Written, threshold: float, report: Path | None = None) -> list[tuple[str, str]]:
     """Rows of the closing table that detect and polygons share."""
     rows = [
         ("changes", f"{several(written.polygons, 'polygon')}, {written.changed_m2:,.0f} m2"),
-        *([("", ", ".join(f"{n:,} {way}" for way, n in written.directions.items()))] if written.directions else []),
+        *([("", _directions(written))] if written.directions else []),
         ("observed", f"{written.observed_km2:.4f} km2"),
         ("not observable", f"{written.not_observable_km2:.4f} km2"),
         *([("outside the AOI", f"{written.outside_aoi_km2:.4f} km2")] if written.outside_aoi_km2 else []),
         ("threshold", f"p >= {threshold:.4g}, at least {written.min_area_m2:.3g} m2"),
         ("written", str(written.geopackage)),
     ]
-    rows += [("", str(path)) for path in (written.probability, report) if path is not None]
+    rows += [("", str(path)) for path in (written.probability, report, written.project) if path is not None]
     rows += [("reviews", str(written.reviews))] * bool(written.reviews)
     if bad := written.read_errors:
         rows += [("unreadable", f"{several(len(bad), 'block')} of the inputs, masked: not observable")]

@@ -32,7 +32,8 @@ def refuse_early(config: Config) -> None:
     if isinstance(config, DetectConfig | PolygonsConfig):
         check_vector_name(config.output)
     if isinstance(config, DetectConfig):
-        Targets(config.output, config.probability, config.report).check(config.inputs, overwrite=config.overwrite)
+        targets = Targets(config.output, config.probability, config.report, config.project)
+        targets.check(config.inputs, overwrite=config.overwrite)
     if isinstance(config, PolygonsConfig):
         Targets(config.output).check([config.probability], overwrite=config.overwrite)
 

@@ -65,12 +65,15 @@ class Targets:
     """Probability raster, if any."""
     report: Path | None = None
     """Report page, if any."""
+    project: Path | None = None
+    """QGIS project, if any."""
 
     @property
     def paths(self) -> tuple[Path, ...]:
         """All of them."""
         raster = (self.probability, legend_of(self.probability)) if self.probability is not None else ()
-        return (self.vector, *siblings(self.vector), *raster, *([self.report] if self.report is not None else []))
+        pages = (path for path in (self.report, self.project) if path is not None)
+        return (self.vector, *siblings(self.vector), *raster, *pages)
 
     def check(self, inputs: Iterable[Path], *, overwrite: bool) -> None:
         """Refuse what could not be published in the end.

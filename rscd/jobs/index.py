@@ -15,11 +15,13 @@ import shapely
 from rscd.core.errors import several
 from rscd.core.publish import publishing, writing
 from rscd.core.version import VERSION
+from rscd.jobs.directions import Directions, directions_by_pair
 from rscd.jobs.job import CHANGES, PROBABILITY, REPORT
 from rscd.jobs.ledger import Entry
 from rscd.output.report.page import render
 from rscd.output.report.statistics import nice_m2
 from rscd.scene.metadata import WGS84
+from rscd.vectorize.attributes import DIRECTIONS
 
 WIDE, LEAST, EDGE = 1000.0, 60.0, 12.0
 """Longer side of the overview map, its shorter side at least, and the room around the outlines, in its units."""
@@ -37,7 +39,7 @@ def write_index(path: Path, folder: Path, entries: Sequence[Entry], summary: Pat
     Raises:
         OutputError: It cannot be written.
     """
-    page = index_html(folder, entries, _places(summary))
+    page = index_html(folder, entries, _places(summary), directions_by_pair(summary))
     with writing(path), publishing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
@@ -49,14 +51,21 @@ def _places(summary: Path) -> dict[str, Any]:
     return dict(zip(known["pair_id"], known.geometry, strict=True))
 
 
-def index_html(folder: Path, entries: Sequence[Entry], places: Mapping[str, Any] | None = None) -> str:
+def index_html(
+    folder: Path,
+    entries: Sequence[Entry],
+    places: Mapping[str, Any] | None = None,
+    ways: Mapping[str, Directions] | None = None,
+) -> str:
     """The page as text.
 
     Args:
         folder: The archive's.
         entries: The pairs.
         places: Pair -> its outline in longitude and latitude (shapely), for the overview map.
+        ways: Pair -> how many of its changes appeared, vanished, ..., where its model says so.
     """
+    ways = ways or {}
     done = [entry for entry in entries if entry.state == "done"]
     wrong = [entry for entry in entries if entry.state == "failed"]
     polygons = sum(entry.polygons for entry in done)
@@ -65,10 +74,10 @@ def index_html(folder: Path, entries: Sequence[Entry], places: Mapping[str, Any]
         title=f"{several(polygons, 'change')} in {several(len(done), 'pair')}",
         kicker=folder.absolute().name,
         lead=_lead(len(entries), len(done), len(wrong)),
-        cards=_cards(done, wrong, len(entries)),
+        cards=_cards(done, wrong, len(entries), ways),
         overview=overview(folder, entries, places or {}),
         failed=wrong,
-        rows=[_row(folder, entry) for entry in entries if entry.state != "failed"],
+        rows=[_row(folder, entry, ways) for entry in entries if entry.state != "failed"],
         footer=f"rscd {VERSION} · {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
     )
 
@@ -82,11 +91,18 @@ def _lead(pairs: int, done: int, wrong: int) -> str:
     )
 
 
-def _cards(done: Sequence[Entry], wrong: Sequence[Entry], pairs: int) -> list[tuple[str, str]]:
+def _cards(
+    done: Sequence[Entry], wrong: Sequence[Entry], pairs: int, ways: Mapping[str, Directions]
+) -> list[tuple[str, str]]:
+    told = []
+    for way in DIRECTIONS[:2] if ways else ():
+        counts, areas = zip(*(found.get(way, (0, 0.0)) for found in ways.values()), strict=True)
+        told.append((nice_m2(sum(areas)), f"{way}, {several(sum(counts), 'change')}"))
     return [
         (f"{len(done):,} of {pairs:,}", "pairs done"),
         (f"{len(wrong):,}", "failed"),
         (nice_m2(sum(entry.changed_m2 for entry in done)), "changed area"),
+        *told,
         (nice_m2(1e6 * sum(entry.observed_km2 for entry in done)), "seen by both dates"),
         (nice_m2(1e6 * sum(entry.not_observable_km2 for entry in done)), "not observable"),
     ]
@@ -121,7 +137,7 @@ def _path(shape: Any) -> str:  # noqa: ANN401 - shapely has no types
     return "".join(f"M{line}Z" for line in lines)
 
 
-def _row(folder: Path, entry: Entry) -> dict[str, Any]:
+def _row(folder: Path, entry: Entry, ways: Mapping[str, Directions]) -> dict[str, Any]:
     """A row of the table; one without cells is of a pair that has not run yet."""
     if entry.state != "done":
         return {"id": entry.id, "cells": ()}
@@ -133,6 +149,7 @@ def _row(folder: Path, entry: Entry) -> dict[str, Any]:
         entry.model,
         ", ".join(quality),
         f"{entry.polygons:,}",
+        ", ".join(f"{n:,} {way} ({nice_m2(area)})" for way, (n, area) in ways.get(entry.id, {}).items()),
         nice_m2(entry.changed_m2),
         nice_m2(1e6 * entry.observed_km2),
         nice_m2(1e6 * entry.not_observable_km2),

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import re
 from pathlib import Path
 
 from rscd.core.errors import DataError
 from rscd.core.paths import MANIFEST, require_file
 from rscd.core.publish import publishing
-from rscd.jobs.pairs import Manifest, Root, checked
+from rscd.jobs.pairs import Manifest, Root, address, checked
 from rscd.jobs.tables import OPTIONAL, REQUIRED, SUFFIXES, feature_rows, read_json, table_rows
 
 
@@ -56,10 +55,6 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
         writer = csv.writer(file)
         writer.writerow((*REQUIRED, *OPTIONAL))
         for pair in manifest.pairs:
-            files = (_address(path) for path in (pair.before, pair.after, pair.aoi))
-            writer.writerow([pair.id, *files, pair.threshold, pair.model])
-
-
-def _address(path: Path | None) -> str:
-    """A path as text; an address gets its double slash back."""
-    return "" if path is None else re.sub(r"^(https?|s3):/+", r"\1://", str(path), flags=re.IGNORECASE)
+            files = (address(path) for path in (pair.before, pair.after, pair.aoi))
+            dates = (date and date.isoformat() for date in pair.dates)
+            writer.writerow([pair.id, *files, pair.threshold, pair.model, *dates])

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
@@ -88,6 +89,8 @@ class ManifestPair:
     """Its threshold, 0..1."""
     model: str = ""
     """Name of an embedded model, or path of a checkpoint; empty: the one of all pairs."""
+    dates: tuple[datetime | None, datetime | None] = (None, None)
+    """When the images were taken, UTC, where the manifest says so."""
 
     @property
     def problem(self) -> str:
@@ -163,7 +166,24 @@ def _pair(row: Row, root: Root) -> ManifestPair:
         root.resolve(values["aoi"], local=True) if values["aoi"] else None,
         _threshold(values["threshold"]) if values["threshold"] else None,
         values["model"],
+        (_date(values["before_date"]), _date(values["after_date"])),
     )
+
+
+def _date(text: str) -> datetime | None:
+    """A day or a time, in UTC where it names no zone; None where there is none."""
+    if not text:
+        return None
+    try:
+        date = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise DataError(f"date {text!r}", remedy="write it as 2024-05-31 or 2024-05-31T10:20:30Z") from error
+    return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
+
+
+def address(path: Path | None) -> str:
+    """A path as text; an address gets its double slash back."""
+    return "" if path is None else re.sub(r"^(https?|s3):/+", r"\1://", str(path), flags=re.IGNORECASE)
 
 
 def _threshold(text: str) -> float:
@@ -173,10 +193,20 @@ def _threshold(text: str) -> float:
     raise DataError(f"threshold {text!r}", remedy="use a probability above 0, at most 1")
 
 
-def named(found: Iterable[tuple[str, Path, Path]]) -> tuple[ManifestPair, ...]:
-    """Pairs with safe ids that differ, made of their names."""
-    taken: set[str] = set()
-    pairs = []
+def named(found: Iterable[tuple[str, Path, Path]], known: Sequence[ManifestPair] = ()) -> tuple[ManifestPair, ...]:
+    """Pairs with safe ids that differ, made of their names.
+
+    Args:
+        found: Name, and both dates.
+        known: Pairs that have an id.
+
+    Raises:
+        DataError: Two of them have the same.
+    """
+    pairs = list(known)
+    taken = {folded(pair.id) for pair in pairs}
+    if len(taken) < len(pairs):
+        raise DataError("two pairs have one id", remedy="give each its own")
     for name, before, after in found:
         first = unique = safe_id(name)
         number = 1

@@ -1,13 +1,14 @@
 """STAC on disk as a manifest: the images of an ItemCollection or static catalog, paired by footprint and date.
 
-Each image is paired with the next later one of its place. Links are followed only to files below the manifest's
+Each image is paired with the next later one of its place. An item with the assets ``before`` and ``after``, as the
+catalogue of an archive has them, is a pair by itself. Links are followed only to files below the manifest's
 folder; nothing is fetched.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from shapely.errors import GEOSException
 
 from rscd.core.errors import DataError, UsageError
 from rscd.jobs.folders import Image, match
-from rscd.jobs.pairs import Manifest, Root, named
+from rscd.jobs.pairs import Manifest, ManifestPair, Root, named, safe_id
 from rscd.jobs.tables import read_json
 from rscd.scene.metadata import Footprint
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from pystac import Asset, Item
 
 
+DATES = "before", "after"
+"""Assets of an item that is a pair."""
 USUAL_KEYS = ("visual", "image", "data")
 """Assets that are taken where none is named, the first that there is."""
 MOST_DOCUMENTS = 1_000_000
@@ -43,20 +46,24 @@ def stac_pairs(path: Path, content: dict[str, Any], root: Root, asset: str | Non
         DataError: An item cannot be used, or nothing matches.
         UsageError: The extra ``stac`` is not installed.
     """
-    images = []
+    images, pairs = [], []
     for place, number, item in _items(path, content, root):
         try:
-            images.append(_image(item, place.parent, root, asset))
+            if asset is None and set(DATES) <= item.assets.keys():
+                pairs.append(_pair(item, place.parent, root))
+            else:
+                images.append(_image(item, place.parent, root, asset))
         except DataError as error:
             where = f"item {item.id!r}" if place != path else f"item {number}, {item.id!r}"
             raise DataError(f"{where}: {error.problem}", path=place, remedy=error.remedy) from error
     found = [(f"{before.name}__{after.name}", before.path, after.path) for before, after in match(images, images)]
-    if not found:
+    if not found and not pairs:
         remedy = "give items of one place (half of the smaller one shared) and of two dates"
         raise DataError(f"no two of its {len(images)} items are dates of one place", path=path, remedy=remedy)
     used = {image for _, *both in found for image in both}
     alone = [image.name for image in images if image.path not in used]
-    return Manifest(named(found), (f"{len(alone)} items without a partner, e.g. {alone[0]}",) if alone else ())
+    made = named(found, pairs)
+    return Manifest(made, (f"{len(alone)} items without a partner, e.g. {alone[0]}",) if alone else ())
 
 
 def _items(path: Path, content: dict[str, Any], root: Root) -> Iterator[tuple[Path, int, Item]]:
@@ -129,6 +136,22 @@ def _image(item: Item, base: Path, root: Root, key: str | None) -> Image:
         root.resolve(_asset(item, key).href, base),
         Footprint(shapely.make_valid(outline), date if date.tzinfo else date.replace(tzinfo=UTC)),
     )
+
+
+def _pair(item: Item, base: Path, root: Root) -> ManifestPair:
+    """The pair that an item of an archive's catalogue is."""
+    before, after = (root.resolve(item.assets[role].href, base) for role in DATES)
+    own = item.properties.get("rscd:pair") or {}
+    area = item.assets.get("aoi")
+    known = [item.properties.get(f"rscd:{role}_datetime") for role in DATES]
+    try:
+        start, end = (datetime.fromisoformat(text).astimezone(UTC) if text else None for text in known)
+        threshold = float(own["threshold"]) if "threshold" in own else None
+        model = str(own.get("model", ""))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"cannot be read as a pair: {error}", remedy="mend the catalog") from error
+    aoi = root.resolve(area.href, base, local=True) if area is not None else None
+    return ManifestPair(safe_id(item.id), before, after, aoi, threshold, model, (start, end))
 
 
 def _asset(item: Item, key: str | None) -> Asset:

@@ -7,7 +7,7 @@ carried over, as it is in a pair's own file.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -24,6 +24,7 @@ from pyogrio.errors import DataLayerError, DataSourceError
 
 from rscd.core.errors import OutputError, RscdError
 from rscd.core.publish import Publication
+from rscd.jobs.directions import Directions, as_columns, directions_by_pair
 from rscd.jobs.job import CHANGES, REPORT
 from rscd.jobs.ledger import Entry
 from rscd.output.vector.features import BATCH_FEATURES, FeatureStream
@@ -32,7 +33,7 @@ from rscd.output.vector.outlines import note_outlines
 from rscd.output.vector.reviews import Carried, reviews_of
 from rscd.output.vector.style import changes_qml, pairs_qml
 from rscd.scene.metadata import WGS84, read_footprint
-from rscd.vectorize.attributes import GEOMETRY_METADATA, REVIEW_STATES, columns
+from rscd.vectorize.attributes import DIRECTIONS, GEOMETRY_METADATA, REVIEW_STATES, columns
 from rscd.vectorize.tracer import FEATURE_SCHEMA
 
 READERS = 8
@@ -48,6 +49,8 @@ _PAIRS = pa.schema(
         *((name, pa.float64()) for name in ("changed_m2", "observed_km2", "not_observable_km2", "seconds")),
         *((name, pa.string()) for name in ("verdict", "model")),
         *((name, pa.float64()) for name in ("valid_share", "shift_px")),
+        *((way, pa.int64()) for way in DIRECTIONS),
+        *((f"{way}_m2", pa.float64()) for way in DIRECTIONS),
         pa.field("geometry", pa.binary(), metadata=GEOMETRY_METADATA),
     ]
 )
@@ -111,7 +114,8 @@ def _write(path: Path, folder: Path, entries: Sequence[Entry], *, discard_review
             changes = FeatureStream(_changes(folder, done, systems, crs, schema), schema)
             with changes.reader() as stream:
                 write_layer(temporary, "changes", "Polygon", crs, stream)
-            write_layer(temporary, "pairs", "MultiPolygon", crs, _pairs(folder, entries, systems, crs))
+            ways = directions_by_pair(temporary)
+            write_layer(temporary, "pairs", "MultiPolygon", crs, _pairs(folder, entries, systems, crs, ways))
             look = changes_qml(columns(bands_of(schema.names)), REVIEW_STATES)
             add_styles(temporary, {"changes": look, "pairs": pairs_qml()})
             note_outlines(temporary)
@@ -203,7 +207,9 @@ def _transformer(source: str, target: str) -> pyproj.Transformer:
     return pyproj.Transformer.from_crs(source, target, always_xy=True)
 
 
-def _pairs(folder: Path, entries: Sequence[Entry], systems: dict[str, str], crs: str) -> pa.Table:
+def _pairs(
+    folder: Path, entries: Sequence[Entry], systems: dict[str, str], crs: str, ways: Mapping[str, Directions]
+) -> pa.Table:
     """All pairs: where each was observed, or of one that is not done, where its before image lies."""
 
     def outline(entry: Entry) -> bytes | None:
@@ -224,6 +230,7 @@ def _pairs(folder: Path, entries: Sequence[Entry], systems: dict[str, str], crs:
             "report": f"{entry.id}/{REPORT}" if (folder / entry.id / REPORT).is_file() else "",
             "polygons": entry.polygons,
             **{name: getattr(entry, name) for name in _PAIRS.names[8:16]},
+            **as_columns(ways.get(entry.id)),
             "geometry": shape,
         }
         for entry, shape in zip(entries, outlines, strict=True)

@@ -16,7 +16,7 @@ from rscd.core.errors import DataError
 from rscd.scene.aoi import refuse_views
 
 REQUIRED = ("id", "before", "after")
-OPTIONAL = ("aoi", "threshold", "model")
+OPTIONAL = ("aoi", "threshold", "model", "before_date", "after_date")
 SUFFIXES = (".csv", ".geojson", ".json", ".gpkg", ".parquet")
 """What a manifest may be called."""
 SQLITE = b"SQLite format 3\0"

@@ -20,8 +20,10 @@ class BatchConfig:
     detect: DetectConfig
     """Options that all pairs share. Its paths are replaced by each pair's; an output that is None stays out."""
     manifest: Annotated[Path | None, Option(argument=True)] = None
-    """CSV, GeoParquet, GeoJSON or GPKG (id,before,after[,aoi,threshold,model]), STAC ItemCollection or static
-    catalog."""
+    """CSV, GeoParquet, GeoJSON or GPKG (id,before,after[,aoi,threshold,model,before_date,after_date]), STAC
+    ItemCollection or static catalog."""
+    stac: Annotated[Path | None, Option()] = None
+    """Folder of a static STAC catalogue of the pairs that are done, written or updated (extra ``stac``)."""
     before_dir: Annotated[Path | None, Option()] = None
     """In place of a manifest: folder of the earlier images."""
     after_dir: Annotated[Path | None, Option()] = None

@@ -6,6 +6,7 @@ from dataclasses import KW_ONLY
 from pathlib import Path
 from typing import Annotated
 
+from rscd.core.errors import UsageError
 from rscd.options.declare import Option, options
 from rscd.options.pair import PairConfig
 from rscd.options.types import (
@@ -84,6 +85,8 @@ class DetectConfig(OutputOptions, PolygonOptions, ForwardOptions, PairConfig):
     report: Annotated[Path | None, Option(of_pair=True)] = None
     """Report page (HTML) to write."""
     _: KW_ONLY
+    project: Annotated[Path | None, Option(of_pair=True)] = None
+    """QGIS project (.qgz) to write: both images, changes and their extent, ready to be reviewed."""
     model: Annotated[str | None, Option("strips", resolved=True, model=True)] = None
     """Name of an embedded model, or a checkpoint file; default: the embedded one whose pixel sizes fit."""
     batch_size: Annotated[
@@ -106,6 +109,11 @@ class DetectConfig(OutputOptions, PolygonOptions, ForwardOptions, PairConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_overlap(self.window, self.overlap)
+        if self.project is not None and self.project.suffix.lower() != ".qgz":
+            raise UsageError("--project writes .qgz", path=self.project, remedy="give it a name that ends in .qgz")
+        if self.project is not None and self.output.suffix.lower() == ".parquet":
+            problem = "--project shows the vector file, and many builds of QGIS cannot read .parquet"
+            raise UsageError(problem, path=self.output, remedy="use .gpkg, .fgb or .geojson")
 
     @property
     def inputs(self) -> tuple[Path, ...]:

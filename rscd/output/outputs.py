@@ -18,12 +18,13 @@ from rscd.core.telemetry import Stopwatch
 from rscd.core.types import Grid, StripRecord
 from rscd.options.detect import DetectConfig
 from rscd.output.probability import ProbabilityRaster
+from rscd.output.project import Project
 from rscd.output.report.page import Report
 from rscd.output.results import Written
 from rscd.output.vector.features import FeatureStream
 from rscd.output.vector.formats import check_vector_name
 from rscd.output.vector.geopackage import ObservedExtent, Outside, vector_writing
-from rscd.output.vector.reviews import check_reviews, reviews_of
+from rscd.output.vector.reviews import BEFORE, check_reviews, reviews_of
 from rscd.output.vector.style import probability_qml
 from rscd.output.vector.writer import write_vectors
 from rscd.vectorize.attributes import Attributes
@@ -52,6 +53,8 @@ class Outputs:
     """Probability raster to write, if any."""
     report: Path | None = None
     """Report page that the caller will write, if any."""
+    project: Path | None = None
+    """QGIS project that the caller will make, if any."""
     min_area_m2: float | None = None
     """Smallest polygon, m2; None leaves it to the model's minimum mapping unit."""
     simplify_m: float = 0.0
@@ -65,7 +68,7 @@ class Outputs:
     def of(cls, config: DetectConfig) -> Outputs:
         """Those of a run of ``detect``."""
         shaping = config.min_area_m2, config.simplify_m, config.fill_holes_m2, config.regularize
-        return cls(config.output, config.probability, config.report, *shaping)
+        return cls(config.output, config.probability, config.report, config.project, *shaping)
 
     def check(self, inputs: Iterable[Path], *, overwrite: bool, discard_reviews: bool = False) -> None:
         """Refuse, before any work, what could not be published in the end; see ``Targets.check``.
@@ -75,7 +78,8 @@ class Outputs:
             OutputError: An output cannot be written, or another program has it open.
         """
         check_vector_name(self.geopackage)
-        Targets(self.geopackage, self.probability, self.report).check(inputs, overwrite=overwrite)
+        targets = Targets(self.geopackage, self.probability, self.report, self.project)
+        targets.check(inputs, overwrite=overwrite)
         check_reviews(self.geopackage, discard=discard_reviews)
         if self.regularize:
             from rscd.vectorize.regularize import check_regularizer
@@ -162,6 +166,7 @@ class Outputs:
         return Written(
             geopackage=self.geopackage,
             probability=self.probability,
+            project=self.project,
             polygons=changes.features,
             changed_m2=report.statistics.area_m2,
             observed_km2=extent.observed_m2 / 1e6,
@@ -169,11 +174,25 @@ class Outputs:
             outside_aoi_km2=extent.outside_aoi_m2 / 1e6,
             min_area_m2=min_area,
             directions=dict(report.statistics.directions),
+            directions_m2=dict(report.statistics.directions_m2),
             read_errors=tuple(read_errors),
         )
 
-    def publish(self, written: Written, publication: Publication, *, discard_reviews: bool = False) -> Written:
+    def publish(
+        self,
+        written: Written,
+        publication: Publication,
+        *,
+        discard_reviews: bool = False,
+        project: Project | None = None,
+    ) -> Written:
         """Put all outputs in place, the reviews of the file that is replaced carried over.
+
+        Args:
+            written: What ``write`` returned.
+            publication: Puts them in place.
+            discard_reviews: Drop the reviews.
+            project: Written here, for its layers are known only once reviews are carried over.
 
         Raises:
             OutputError: A file cannot be put in place, or another program has the old GeoPackage open.
@@ -181,7 +200,10 @@ class Outputs:
         """
         with reviews_of(self.geopackage, discard=discard_reviews) as reviews:
             with vector_writing(self.geopackage):
-                carried = reviews.carry_into(publication.beside(self.geopackage))
+                temporary = publication.beside(self.geopackage)
+                carried = reviews.carry_into(temporary)
+            if project is not None:
+                project.write(publication, [BEFORE] if carried.kept else [])
             publication.publish()
         return dataclasses.replace(written, reviews=carried)
 

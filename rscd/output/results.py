@@ -110,10 +110,14 @@ class Written:
     """What at least one date does not show, geodesic km2."""
     min_area_m2: float
     """Components smaller than this were dropped, m2."""
+    project: Path | None = None
+    """The QGIS project, if one was asked for."""
     outside_aoi_km2: float = 0.0
     """What lies outside the area of interest, geodesic km2."""
     directions: Mapping[str, int] = field(default_factory=dict)
     """How many polygons appeared, vanished, were replaced or are unclear; empty without a presence head."""
+    directions_m2: Mapping[str, float] = field(default_factory=dict)
+    """Their area, geodesic m2."""
     reviews: Carried = NONE
     """What became of the reviews in the file that was replaced."""
     read_errors: tuple[str, ...] = ()

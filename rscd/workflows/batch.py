@@ -13,6 +13,7 @@ from typing import Any
 from rscd.core.errors import Interrupted, ModelError, OutputError, UsageError, several
 from rscd.core.paths import check_target
 from rscd.inference.predictor import choose_window
+from rscd.jobs.catalogue import check_catalogue, write_catalogue
 from rscd.jobs.folders import folder_pairs
 from rscd.jobs.index import write_index
 from rscd.jobs.job import PairJob, PairOutcome, failed, is_current, job_of
@@ -72,6 +73,8 @@ class BatchResult:
     """All pairs, with verdict, model and quality."""
     reviews: Carried = NONE
     """What became of the reviews in the summary that was replaced."""
+    catalogue: Path | None = None
+    """Collection of the STAC catalogue, if one was asked for."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,8 @@ def batch(
     summary, index = config.output / SUMMARY, config.output / INDEX
     for target in (summary, index):
         check_target(target, overwrite=True)
+    if config.stac is not None:
+        check_catalogue(config.stac, config.output, [job.id for job in jobs])
     check_reviews(summary, discard=config.detect.discard_reviews)
     with Ledger(config.output) as ledger:
         cut = ledger.expect(jobs)
@@ -149,12 +154,17 @@ def batch(
             ledger.fail(name, why)
         entries = ledger.entries()
         write_index(index, config.output, entries, summary)
+        catalogue = (
+            write_catalogue(config.stac, config.output, entries, manifest.pairs)
+            if config.stac is not None
+            else None
+        )
     wrong = tuple(entry for entry in entries if entry.state == "failed")
     done = sum(entry.state == "done" for entry in entries)
     left = len(entries) - done - len(wrong)
     taken = perf_counter() - started
     return BatchResult(
-        len(entries), len(chosen), done, wrong, left, summary, index, taken, tuple(entries), made.reviews
+        len(entries), len(chosen), done, wrong, left, summary, index, taken, tuple(entries), made.reviews, catalogue
     )
 
 

@@ -25,6 +25,7 @@ from rscd.model.choice import with_model
 from rscd.model.registry import Model
 from rscd.options.detect import DetectConfig
 from rscd.output.outputs import About, Outputs
+from rscd.output.project import Project
 from rscd.output.provenance import origin_of, provenance, shown_path
 from rscd.output.report.page import Report
 from rscd.output.results import Facts, PairFacts, Result
@@ -115,17 +116,19 @@ def detect(
         minimum = smallest if config.min_area_m2 is None else config.min_area_m2
         origin = origin_of(config, seen, (config.probability or config.output).parent)
         told = {"model": asdict(contract), "threshold": asked, "min_area_m2": minimum} | origin
+        attributes = Attributes.of(pair, contract.bands, prepared.residuals_px)
         with closing(prefetched(watch.each("strips", records))) as stream:
             written = outputs.write(
                 reported(stream, on_strip, pair.grid),
                 areas,
                 About(facts, smallest, told),
                 publication,
-                attributes=Attributes.of(pair, contract.bands, prepared.residuals_px),
+                attributes=attributes,
                 report=report,
                 watch=watch,
                 outside=pair.outside_aoi if pair.aoi is not None else None,
             )
+        dates = config.dates or prepared.inspection.days
         cost, found = telemetry(watch, gpu_memory_mb(backend.device)), PairFacts.of(prepared)
         shown = Facts(
             written,
@@ -135,11 +138,16 @@ def detect(
             f"{backend.precision} in {backend.name}",
             found,
             title=config.title,
-            dates=config.dates or prepared.inspection.days,
+            dates=dates,
         )
         report.write(shown, publication)
         interrupt()
-        written = outputs.publish(written, publication, discard_reviews=config.discard_reviews)
+        project = (
+            Project(config.project, config, pair.grid, (pair.before, pair.after), attributes, dates)
+            if config.project is not None
+            else None
+        )
+        written = outputs.publish(written, publication, discard_reviews=config.discard_reviews, project=project)
         journal.close(keep=config.keep_journal)
     return Result(
         written=written,

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from rscd.core.errors import several
 from rscd.options.declare import declared
 from rscd.options.detect import DetectConfig
 from rscd.output.report.statistics import AREA_BINS, AREA_STEPS, PROBABILITY_BINS, PolygonStatistics, nice_m2
@@ -132,17 +133,22 @@ def lead(statistics: PolygonStatistics, facts: Facts, seen: float) -> str:
 
 
 def directions(statistics: PolygonStatistics) -> str:
-    """How many polygons appeared, vanished, were replaced or are unclear: ``12 appeared, 3 vanished``."""
-    return ", ".join(f"{statistics.directions[way]:,} {way}" for way in DIRECTIONS if statistics.directions[way])
+    """How many polygons appeared, vanished, were replaced or are unclear: ``12 appeared (0.8 ha), ...``."""
+    ways = [way for way in DIRECTIONS if statistics.directions[way]]
+    return ", ".join(
+        f"{statistics.directions[way]:,} {way} ({nice_m2(statistics.directions_m2[way])})" for way in ways
+    )
 
 
 def cards(statistics: PolygonStatistics, facts: Facts) -> list[tuple[str, str]]:
     """The headline numbers."""
     outside = facts.written.outside_aoi_km2
+    told = [(way, statistics.directions_m2[way]) for way in DIRECTIONS[:2] if statistics.directions]
     mean = f"{statistics.weighted_p / statistics.area_m2:.0%}" if statistics.area_m2 else "-"
     return [
         (f"{statistics.polygons:,}", "changed places"),
         (nice_m2(statistics.area_m2), "changed area"),
+        *((nice_m2(area), f"{way}, {several(statistics.directions[way], 'place')}") for way, area in told),
         (mean, "mean probability, by area"),
         (nice_m2(facts.written.observed_km2 * 1e6), "seen by both dates"),
         (nice_m2(facts.written.not_observable_km2 * 1e6), "not observable"),

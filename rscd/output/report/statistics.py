@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,6 +42,8 @@ class PolygonStatistics:
     """How many touch the grid's border."""
     directions: Counter[str] = field(default_factory=Counter)
     """How many appeared, vanished, were replaced, or are unclear; empty without a presence head."""
+    directions_m2: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """Their area, m2."""
     areas: LongArray = field(default_factory=lambda: np.zeros(len(AREA_BINS) - 1, dtype=np.int64))
     """Counts in ``AREA_BINS``."""
     probabilities: LongArray = field(default_factory=lambda: np.zeros(len(PROBABILITY_BINS) - 1, dtype=np.int64))
@@ -59,7 +61,10 @@ class PolygonStatistics:
         self.area_m2 += float(area.sum())
         self.weighted_p += float((area * p).sum())
         self.on_edge += int(features["touches_edge"].to_numpy(zero_copy_only=False).sum())
-        self.directions.update(way for way in features["direction"].to_pylist() if way)
+        for way, size in zip(features["direction"].to_pylist(), area.tolist(), strict=True):
+            if way:
+                self.directions[way] += 1
+                self.directions_m2[way] += size
         self.areas += np.histogram(np.clip(area, AREA_BINS[0], AREA_BINS[-1]), AREA_BINS)[0]
         self.probabilities += np.histogram(p, PROBABILITY_BINS)[0]
         large = np.flatnonzero(area > self._least_m2)

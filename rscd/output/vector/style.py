@@ -43,6 +43,8 @@ OUTLINE_BY_REVIEW = {
 """Property of an outline in QGIS -> expression."""
 HATCHED = {"vanished": "b_diagonal", "replaced": "diagonal_x"}
 """``direction`` -> hatching of a polygon, in place of a fill."""
+HATCHED_IN_LEGEND = -9.0
+"""Lower bound of classes that no polygon is in: they explain the hatching in the legend."""
 STATES = {"done": "60,150,90", "failed": "200,30,50", "pending": "140,140,140"}
 """Colour of each state of an archive's pair as red,green,blue (0..255)."""
 
@@ -75,6 +77,7 @@ def changes_qml(columns: Sequence[Column] = (), answers: Mapping[str, str] | Non
     """QML (QGIS 3) of the layer ``changes``: its look, its form and the order of its columns.
 
     Polygons are filled semi-transparently by ``mean_probability``, those that people drew by a class of their own.
+    What vanished or was replaced is hatched, and the legend says so.
     They are listed by ``id``; ``review`` comes first in the form, and what was measured cannot be edited.
 
     Args:
@@ -90,11 +93,14 @@ def changes_qml(columns: Sequence[Column] = (), answers: Mapping[str, str] | Non
     ranges, symbols = ET.SubElement(renderer, "ranges"), ET.SubElement(renderer, "symbols")
     for number, (lower, upper, colour) in enumerate((*STEPS, DRAWN)):
         name = str(number)
-        label = f"{lower:.2f} - {upper:.2f}" if lower >= 0 else "drawn by hand"
-        bounds = {"lower": f"{lower:.6f}", "upper": f"{upper:.6f}"}
-        ET.SubElement(ranges, "range", {**bounds, "symbol": name, "label": label, "render": "true"})
+        label = f"p {lower:.2f} - {upper:.2f}" if lower >= 0 else "drawn by hand"
+        _add_class(ranges, lower, upper, name, label)
         symbols.append(_fill_symbol(name, f"{colour},{_FILL_ALPHA}", _OUTLINE))
         symbols[-1][0].append(_by_direction_too())
+    for number, (way, pattern) in enumerate(HATCHED.items()):
+        name, lower = way, HATCHED_IN_LEGEND + number
+        _add_class(ranges, lower, lower + 0.5, name, f"hatched: {way}")
+        symbols.append(_fill_symbol(name, f"{STEPS[-1][2]},255", _OUTLINE, fill=pattern))
     if columns:
         _add_form(qgis, columns, answers or {})
     return _text(qgis)
@@ -114,6 +120,11 @@ def probability_qml() -> str:
         colour = {"color": f"#{red:02x}{green:02x}{blue:02x}", "alpha": str(alpha)}
         ET.SubElement(items, "item", {"value": f"{value:g}", "label": f"p = {value:g}", **colour})
     return _text(qgis)
+
+
+def _add_class(ranges: ET.Element, lower: float, upper: float, symbol: str, label: str) -> None:
+    bounds = {"lower": f"{lower:.6f}", "upper": f"{upper:.6f}"}
+    ET.SubElement(ranges, "range", {**bounds, "symbol": symbol, "label": label, "render": "true"})
 
 
 def _qgis(categories: str) -> ET.Element:

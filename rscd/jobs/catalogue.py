@@ -1,0 +1,329 @@
+"""A static STAC catalogue of an archive: a collection, and an item for each pair that is done.
+
+Only what differs is written, each file as a whole: a nightly run leaves the items of other pairs as they are, and a
+reader never finds half a file. ``rscd batch`` reads it back as a manifest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyogrio
+import pyproj
+import shapely
+
+from rscd.core.errors import DataError, OutputError, UsageError
+from rscd.core.publish import publishing, writing
+from rscd.core.version import VERSION
+from rscd.jobs.directions import directions_of
+from rscd.jobs.job import CHANGES, PROBABILITY, REPORT
+from rscd.jobs.ledger import Entry
+from rscd.jobs.lonlat import outline_and_box
+from rscd.jobs.pairs import ManifestPair, address, safe_id
+from rscd.scene.files import gdal_name
+from rscd.scene.metadata import read_footprint
+
+if TYPE_CHECKING:
+    import pystac
+
+COLLECTION, PROVENANCE = "collection.json", "provenance.json"
+"""Names of the catalogue's files; an item is in ID/ID.json."""
+MARK = "rscd:archive"
+"""Field of a collection that says it is ours."""
+PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
+PROCESSING = "https://stac-extensions.github.io/processing/v1.1.0/schema.json"
+COG = "image/tiff; application=geotiff; profile=cloud-optimized"
+GEOTIFF = "image/tiff; application=geotiff"
+FILES = {
+    "vector": (CHANGES, "Polygons of change", "application/geopackage+sqlite3", ["data"]),
+    "raster": (PROBABILITY, "Probability of change", COG, ["data"]),
+    "report": (REPORT, "Report page", "text/html", ["overview"]),
+}
+"""Asset -> file of a pair, title, media type, roles."""
+DATES = "before", "after"
+DESCRIPTION = (
+    "Maps of change between two images, an item a pair. start_datetime and end_datetime are when the images were "
+    "taken; where that is not known, datetime is when the map was made."
+)
+
+
+def check_catalogue(folder: Path, archive: Path, pairs: Iterable[str]) -> None:
+    """Refuse, before any work, a folder that could not become the archive's catalogue.
+
+    Args:
+        folder: The catalogue's.
+        archive: The archive's.
+        pairs: Names of its pairs' folders.
+
+    Raises:
+        UsageError: It holds something else, or the extra ``stac`` is not installed.
+        OutputError: It cannot be made.
+    """
+    _pystac()
+    real = Path(os.path.realpath(folder))
+    for other in (archive, *(archive / pair for pair in pairs)):
+        inside = Path(os.path.realpath(other))
+        if real == inside or (other != archive and inside in real.parents):
+            raise UsageError(f"is {other}, or lies in it", path=folder, remedy="name another folder with --stac")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError("is no folder", path=folder, remedy="name another one with --stac")
+    if folder.is_dir() and any(folder.iterdir()) and MARK not in (_read(folder / COLLECTION) or {}):
+        problem = "holds files, and is no catalogue of rscd's"
+        raise UsageError(problem, path=folder, remedy="name an empty folder with --stac")
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        remedy = "name a folder whose parent exists and is writable"
+        raise OutputError(f"cannot be made: {error}", path=folder, remedy=remedy) from error
+
+
+def write_catalogue(folder: Path, archive: Path, entries: Sequence[Entry], pairs: Sequence[ManifestPair]) -> Path:
+    """Write or update the catalogue; returns its collection.
+
+    Pairs of this manifest that are not done have no item. Items of other pairs stay as long as their map is there.
+
+    Args:
+        folder: As checked by ``check_catalogue``.
+        archive: The archive's, with a folder a pair.
+        entries: The pairs of this manifest.
+        pairs: Likewise, as the manifest has them.
+
+    Raises:
+        OutputError: A file cannot be written.
+    """
+    name, asked = safe_id(archive.absolute().name), {pair.id: pair for pair in pairs}
+    collection = folder / COLLECTION
+    if not collection.exists():  # first of all: a run that dies leaves a folder that is known as ours
+        _put(collection, _collection(name, {}))
+    items: dict[str, dict[str, Any]] = dict(_others(folder, {entry.id for entry in entries}))
+    for entry in entries:
+        if entry.state == "done":
+            place = folder / entry.id
+            with writing(place):
+                place.mkdir(exist_ok=True)
+            known = _provenance(archive / entry.id / CHANGES)
+            _put(place / PROVENANCE, known)
+            items[entry.id] = _item(name, place, archive / entry.id, entry, asked[entry.id], known)
+            _put(place / f"{entry.id}.json", items[entry.id])
+    _put(collection, _collection(name, items))
+    for place in _places(folder):
+        if place.name not in items:
+            with writing(place):
+                _remove(place)
+    return collection
+
+
+def _others(folder: Path, listed: set[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Items of pairs that this manifest does not list, and whose map is still there."""
+    for place in _places(folder):
+        item = _read(place / f"{place.name}.json")
+        if item is not None and place.name not in listed:
+            with suppress(KeyError, TypeError):
+                if (place / item["assets"]["vector"]["href"]).is_file():
+                    yield place.name, item
+
+
+def _places(folder: Path) -> list[Path]:
+    """Folders of items."""
+    return sorted(path for path in folder.iterdir() if (path / f"{path.name}.json").is_file())
+
+
+def _remove(place: Path) -> None:
+    """Take an item away, its own file first; what else lies there stays."""
+    (place / f"{place.name}.json").unlink()
+    (place / PROVENANCE).unlink(missing_ok=True)
+    with suppress(OSError):
+        place.rmdir()
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """A JSON object; None where there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _put(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON, unless the file holds just that."""
+    text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
+    with writing(path):
+        if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != text:
+            with publishing(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+
+
+def _provenance(vector: Path) -> dict[str, Any]:
+    """What a GeoPackage says of the run that made it."""
+    metadata = pyogrio.read_info(vector, layer="changes")["layer_metadata"] or {}
+    return {name: json.loads(value) for name, value in metadata.items()}
+
+
+def _item(
+    collection: str, place: Path, folder: Path, entry: Entry, pair: ManifestPair, known: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The item of a pair.
+
+    Args:
+        collection: Id of the collection.
+        place: The item's folder.
+        folder: The pair's folder.
+        entry: What the ledger knows of it.
+        pair: As the manifest has it.
+        known: Its provenance.
+    """
+    info = pyogrio.read_info(folder / CHANGES, layer="extent")
+    _, table = pyogrio.read_arrow(folder / CHANGES, layer="extent", columns=[])
+    shapes = [s for s in shapely.from_wkb(table["geometry"].to_numpy()) if s is not None and not s.is_empty]
+    outline, box = outline_and_box(shapes[0], info["crs"])
+    dates = [_taken(role, pair, known) for role in DATES]
+    item = _pystac().Item(
+        id=entry.id,
+        geometry=json.loads(shapely.to_geojson(outline)),
+        bbox=list(box),
+        **_when(dates, entry),
+        properties=_properties(entry, pair, dates, known, folder) | _projection(info["crs"], shapes[0].bounds),
+        stac_extensions=[PROJECTION, PROCESSING],
+        collection=collection,
+    )
+    for key, asset in _assets(place, folder, pair):
+        item.add_asset(key, asset)
+    links = [_link(rel, f"../{COLLECTION}") for rel in ("root", "parent", "collection")]
+    return {**item.to_dict(include_self_link=False, transform_hrefs=False), "links": links}
+
+
+def _when(dates: Sequence[datetime | None], entry: Entry) -> dict[str, Any]:
+    """STAC's times: from one image to the other; where a date is not known, when the map was made."""
+    known = sorted(date for date in dates if date is not None)
+    if len(known) == len(dates):
+        return {"datetime": None, "start_datetime": known[0], "end_datetime": known[-1]}
+    return {"datetime": datetime.fromisoformat(entry.ended)}
+
+
+def _taken(role: str, pair: ManifestPair, known: Mapping[str, Any]) -> datetime | None:
+    """When an image was taken: as the manifest says, else by its tag or name; None if nothing says so."""
+    path, date = getattr(pair, role), pair.dates[DATES.index(role)]
+    if date is not None:
+        return date
+    with suppress(DataError):
+        return read_footprint(path, remote=gdal_name(path) is not None).date
+    with suppress(KeyError, ValueError):  # the image is gone since
+        return datetime.fromisoformat(known["pair"][role]["taken"]).replace(tzinfo=UTC)
+    return None
+
+
+def _properties(
+    entry: Entry, pair: ManifestPair, dates: Sequence[datetime | None], known: Mapping[str, Any], folder: Path
+) -> dict[str, Any]:
+    model, found = known.get("model", {}), known.get("pair", {})
+    own = {name: value for name, value in (("threshold", pair.threshold), ("model", pair.model)) if value}
+    days = {f"rscd:{role}_datetime": date and _stamp(date) for role, date in zip(DATES, dates, strict=True)}
+    ways = directions_of(folder / CHANGES)
+    return {
+        "updated": _stamp(datetime.fromisoformat(entry.ended)),
+        **({"gsd": round(found["gsd_m"], 4)} if found.get("gsd_m") else {}),
+        "license": "other",
+        "processing:software": {str(name): str(version) for name, version in known.get("versions", {}).items()},
+        "processing:lineage": f"change between two images, by the model {entry.model or model.get('name', '')}",
+        "rscd:model": entry.model,
+        "rscd:model_sha256": model.get("sha256", ""),
+        "rscd:model_licence": model.get("licence", ""),
+        "rscd:verdict": entry.verdict,
+        "rscd:changes": entry.polygons,
+        "rscd:changed_m2": round(entry.changed_m2, 2),
+        "rscd:directions": {way: {"changes": n, "area_m2": round(area, 2)} for way, (n, area) in ways.items()},
+        "rscd:observed_km2": entry.observed_km2,
+        "rscd:not_observable_km2": entry.not_observable_km2,
+        **days,
+        **({"rscd:pair": own} if own else {}),
+    }
+
+
+def _projection(crs: str, bounds: Sequence[float]) -> dict[str, Any]:
+    system = pyproj.CRS.from_user_input(crs)
+    epsg = system.to_epsg()
+    named: dict[str, Any] = (
+        {"proj:code": f"EPSG:{epsg}"} if epsg else {"proj:code": None, "proj:wkt2": system.to_wkt()}
+    )
+    return named | {"proj:bbox": list(bounds)}
+
+
+def _assets(place: Path, folder: Path, pair: ManifestPair) -> Iterator[tuple[str, pystac.Asset]]:
+    """What there is of a pair: its outputs, its provenance, and what it was made of."""
+    asset = _pystac().Asset
+    for key, (name, title, kind, roles) in FILES.items():
+        if (folder / name).is_file():
+            more = {"data_type": "uint8", "nodata": 255} if key == "raster" else {}
+            yield (
+                key,
+                asset(_relative(folder / name, place), title, media_type=kind, roles=roles, extra_fields=more),
+            )
+    yield "provenance", asset(f"./{PROVENANCE}", "Provenance", media_type="application/json", roles=["metadata"])
+    for role in DATES:
+        href = _relative(getattr(pair, role), place)
+        yield role, asset(href, f"Image {role}", media_type=GEOTIFF, roles=["source"])
+    if pair.aoi is not None:
+        yield "aoi", asset(_relative(pair.aoi, place), "Area of interest", roles=["source"])
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """A file as seen from a folder; an address as it is."""
+    if gdal_name(path) is not None:
+        return address(path)
+    with suppress(ValueError):  # another drive of Windows
+        return Path(os.path.relpath(path.absolute(), folder.absolute())).as_posix()
+    return path.absolute().as_posix()
+
+
+def _collection(name: str, items: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The collection of all items."""
+    stac, listed = _pystac(), sorted(items)
+    boxes = [items[one]["bbox"] for one in listed] or [[-180.0, -90.0, 180.0, 90.0]]
+    around = any(west > east for west, _, east, _ in boxes)
+    west, east = (-180.0, 180.0) if around else (min(b[0] for b in boxes), max(b[2] for b in boxes))
+    times = [items[one]["properties"] for one in listed]
+    starts = [t.get("start_datetime") or t["datetime"] for t in times]
+    ends = [t.get("end_datetime") or t["datetime"] for t in times]
+    interval = [_time(min(starts, default=None)), _time(max(ends, default=None))]
+    collection = stac.Collection(
+        id=name,
+        title=f"Changes in {name}",
+        description=DESCRIPTION,
+        extent=stac.Extent(
+            stac.SpatialExtent([[west, min(b[1] for b in boxes), east, max(b[3] for b in boxes)]]),
+            stac.TemporalExtent([interval]),
+        ),
+        license="other",
+        extra_fields={MARK: VERSION},
+    )
+    links = [_link("root", f"./{COLLECTION}"), *(_link("item", f"./{one}/{one}.json", one) for one in listed)]
+    return {**collection.to_dict(include_self_link=False, transform_hrefs=False), "links": links}
+
+
+def _link(rel: str, href: str, title: str = "") -> dict[str, str]:
+    kind = "application/geo+json" if rel == "item" else "application/json"
+    return {"rel": rel, "href": href, "type": kind} | ({"title": title} if title else {})
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+def _stamp(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _pystac() -> Any:  # noqa: ANN401 - a module
+    try:
+        import pystac
+    except ImportError as error:
+        remedy = "install it: pip install '.[stac]' in rscd's folder"
+        raise UsageError("--stac needs pystac", remedy=remedy) from error
+    return pystac
