@@ -1,7 +1,7 @@
 """What an encoder costs: s a window and peak memory of a whole network, each in a fresh process.
 
-Weights are random: neither figure depends on them. One window at a time; peak memory is beyond that of the libraries
-(with OpenVINO, of a run whose network had been converted before).
+Weights are random: neither figure depends on them. One window at a time; peak memory is beyond the libraries'
+(with OpenVINO of a run whose network had been converted before).
 """
 
 from __future__ import annotations
