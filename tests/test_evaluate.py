@@ -1,8 +1,11 @@
+import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import rasterio
+import torch
 from conftest import Pointwise, pointwise_probability, utm_grid, write_image, write_polygons
 from PIL import Image
 from typer.testing import CliRunner
@@ -11,6 +14,7 @@ from rscd import DetectConfig, detect
 from rscd.cli.app import app
 from rscd.core.contract import Contract
 from rscd.core.errors import DataError, UsageError
+from rscd.model.network import Logits
 from rscd.options.training import EvaluateConfig
 from rscd.workflows.evaluate import evaluate
 
@@ -53,6 +57,36 @@ def test_pixel_counts_through_the_tiler_agree_with_scikit_learn(noise):
     assert total.pixels == sum(s.pixels for s in told.scenes)
     for count in ("tp", "fp", "fn", "tn", "objects_there", "objects_found", "objects_matched"):
         assert getattr(total, count) == sum(getattr(s, count) for s in told.scenes)
+
+
+class Shown(torch.nn.Module):
+    """Changed is what differs; there is what is bright."""
+
+    presence = True
+
+    def forward(self, before, after):
+        change = ((after[:, 0].float() - before[:, 0].float()).abs() - 40) / 4
+        there = torch.stack([before[:, 1], after[:, 1]], dim=1).float()
+        return Logits(change, torch.nn.functional.avg_pool2d(there, 4) / 8 - 15)
+
+
+def test_found_objects_are_counted_by_direction(tmp_path):
+    pixels = np.zeros((2, 3, 160, 160), np.uint8)
+    for row, (before, after) in {10: (0, 250), 50: (0, 250), 90: (250, 0), 130: (250, 240)}.items():
+        for date, value in enumerate((before, after)):
+            pixels[date, :, row : row + 20, 30:70] = value
+    pixels[1, 0, 130:150, 30:70] = 100  # replaced: bright on both dates, in another colour
+    paths = [write_image(tmp_path / f"{name}.tif", image) for name, image in zip("ab", pixels, strict=True)]
+    label = write_image(
+        tmp_path / "label.tif", (pixels[0] != pixels[1]).any(axis=0, keepdims=True).astype(np.uint8)
+    )
+    model = Shown().eval(), replace(STAND_IN[1], presence=True)
+    for pictures in (None, tmp_path / "pictures"):
+        told = evaluate(EvaluateConfig((), pair=(*paths, label), align="off", output=pictures), model=model)
+        assert told.total.directions == {"appeared": 2, "replaced": 1, "vanished": 1}
+    table = list(csv.DictReader((tmp_path / "pictures" / "scenes.csv").read_text().splitlines()))
+    assert [table[-1][way] for way in ("appeared", "replaced", "vanished")] == ["2", "1", "1"]
+    assert evaluate(EvaluateConfig((), pair=(*paths, label), align="off"), model=STAND_IN).total.directions == {}
 
 
 def scene(folder, **options):

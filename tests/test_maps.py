@@ -18,7 +18,7 @@ STAND_IN = Pointwise(), CONTRACT
 def test_a_tile_is_mapped_as_a_whole_would_be(height, width):
     before, after = np.random.default_rng(4).integers(0, 255, (2, 3, height, width), dtype=np.uint8)
     mapper = Mapper(Predictor(TorchBackend(Pointwise()), batch_size=3), CONTRACT, 96, 32, 150)
-    values = mapper.of_tile(before, after, 0.5)
+    values = mapper.of_tile(before, after, 0.5).values
     assert values.shape == (height, width)
     assert np.abs(values - pointwise_probability(before, after) * 254).max() <= 1
     assert mapper.predictor.batch_size == 3

@@ -43,6 +43,9 @@ def evaluate(config: EvaluateConfig, as_json: Json = False, quiet: Quiet = False
             f"edge F1: of pixels within 2 px of the label's edges; objects: 4-connected, IoU >= 0.5, below "
             f"{least} px left out on both sides"
         )
+        if evaluation.total.directions:
+            ways = ", ".join(f"{count} {way}" for way, count in evaluation.total.directions.items())
+            say(f"found objects: {ways}")
 
 
 HEADER = ("", "Mpx", "P", "R", "F1", "IoU", "OA", "ECE", "edge F1", "objects", "found", "P", "R", "F1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -23,8 +24,8 @@ from rscd.training.data.sources import PARTS, find_sources
 from rscd.training.data.survey import raise_refused
 from rscd.training.data.tiles import CHANGED, IGNORED, FolderTile, PairSource, find_part, find_tiles, has_layout
 from rscd.training.evaluation.figures import write_pictures
-from rscd.training.evaluation.maps import Mapper
-from rscd.training.evaluation.metrics import ObjectCounts, match_objects
+from rscd.training.evaluation.maps import Map, Mapper
+from rscd.training.evaluation.metrics import ObjectCounts, directions, match_objects
 from rscd.training.evaluation.scores import Counts, Evaluation, SceneScore, score_of
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ class Case:
 
     name: str
     """Its path."""
-    values: ByteArray
-    """Probability values (rows, columns)."""
+    map: Map
+    """What the model says of it."""
     label: ByteArray
     """UNCHANGED, CHANGED and IGNORED."""
     least_px: int
@@ -67,15 +68,20 @@ def evaluate(
     mapper = _mapper(config, Model.named(config.model) if model is None else Model.of(model))
     tiles, pairs = _find(config)
     total, scenes, objects, least = Counts(), list[SceneScore](), ObjectCounts(), set[int]()
+    ways = Counter[str]()
     for case in _cases(config, mapper, tiles, pairs):
-        judged = (case.label != IGNORED) & (case.values != NOT_OBSERVABLE)
+        values, presence = case.map
+        judged = (case.label != IGNORED) & (values != NOT_OBSERVABLE)
         changed = judged & (case.label == CHANGED)
         own = Counts()
-        own.add(case.values, judged, changed)
-        matched = match_objects(changed, judged & is_changed(case.values, mapper.threshold), case.least_px)
-        scenes.append(score_of(case.name, own, matched, mapper.threshold))
+        own.add(values, judged, changed)
+        found = judged & is_changed(values, mapper.threshold)
+        matched = match_objects(changed, found, case.least_px)
+        way = Counter[str]() if presence is None else directions(found, presence, case.least_px)
+        scenes.append(score_of(case.name, own, matched, way, mapper.threshold))
         total.merge(own)
         objects += matched
+        ways += way
         least.add(case.least_px)
         progress(len(scenes), len(tiles) + len(pairs))
     evaluation = Evaluation(
@@ -83,7 +89,7 @@ def evaluate(
         threshold=mapper.contract.threshold if config.threshold is None else config.threshold,
         minimum_px=(min(least), max(least)),
         average_precision=round(total.everywhere.average_precision(), 4),
-        total=score_of("all", total, objects, mapper.threshold),
+        total=score_of("all", total, objects, ways, mapper.threshold),
         scenes=tuple(scenes),
     )
     if config.output is not None:

@@ -57,7 +57,7 @@ def single_dates(folder: Path, model: Model) -> dict[str, float | int]:
         masks.append(np.asarray(Image.open(label).convert("L"))[:SIDE, :SIDE] > 127)
     counts = np.zeros(3, int)
     for i, j in combinations(range(len(chosen)), 2):
-        found, changed = mapper.of_tile(images[i], images[j], 0.5) >= threshold, masks[i] ^ masks[j]
+        found, changed = mapper.of_tile(images[i], images[j], 0.5).values >= threshold, masks[i] ^ masks[j]
         counts += (found & changed).sum(), (found & ~changed).sum(), (~found & changed).sum()
     return {"images": len(chosen), "exclusive or of single dates, pixel F1": scores(*map(int, counts)).f1}
 

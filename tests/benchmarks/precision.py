@@ -39,7 +39,7 @@ def run(folder: Path | None = None, model: str = "buildings") -> dict[str, float
         maps = []
         for tile in tiles:
             before, after, label = tile.read()
-            values = mapper.of_tile(before, after, 1.0 if before.shape[1] == 512 else 0.5)
+            values = mapper.of_tile(before, after, 1.0 if before.shape[1] == 512 else 0.5).values
             found, changed = values >= threshold, label == CHANGED
             counts += (found & changed).sum(), (found & ~changed).sum(), (~found & changed).sum()
             maps.append(values)

@@ -21,7 +21,7 @@ from rscd.training.data.tiles import CHANGED, IGNORED, Triple
 from rscd.training.evaluation.metrics import PixelCounts
 
 if TYPE_CHECKING:
-    from rscd.training.evaluation.scores import Evaluation
+    from rscd.training.evaluation.scores import Evaluation, SceneScore
 
 
 SHOWN = 12
@@ -94,10 +94,10 @@ def write_pictures(folder: Path, counts: PixelCounts, evaluation: Evaluation) ->
     Raises:
         OutputError: One could not be written.
     """
-    table = io.StringIO()
-    writer = csv.DictWriter(table, list(asdict(evaluation.total)), lineterminator="\n")
+    table, rows = io.StringIO(), [_row(scene) for scene in (*evaluation.scenes, evaluation.total)]
+    writer = csv.DictWriter(table, rows[-1], restval=0, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(asdict(scene) for scene in (*evaluation.scenes, evaluation.total))
+    writer.writerows(rows)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, figure in (
@@ -111,6 +111,13 @@ def write_pictures(folder: Path, counts: PixelCounts, evaluation: Evaluation) ->
     except OSError as error:
         remedy = "see that it can be written and has room, then run again"
         raise OutputError(f"could not be written ({error})", path=folder, remedy=remedy) from error
+
+
+def _row(scene: SceneScore) -> dict[str, Any]:
+    """The figures, with a column for each direction that was found."""
+    figures = asdict(scene)
+    ways: dict[str, int] = figures.pop("directions")
+    return figures | ways
 
 
 def precision_recall(counts: PixelCounts, evaluation: Evaluation) -> Figure:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyproj
@@ -25,6 +26,15 @@ FLAT = pyproj.CRS.from_user_input("+proj=aeqd +lat_0=0 +lon_0=0 +datum=WGS84 +un
 """Where a tile without a place lies: around a point where a metre is a metre."""
 
 
+class Map(NamedTuple):
+    """What a model says of a tile or a pair."""
+
+    values: ByteArray
+    """Probability values of change (rows, columns); 255 is not observable."""
+    presence: ByteArray | None
+    """Likewise of presence before and after (2, rows, columns); None without a presence head."""
+
+
 @dataclass(frozen=True)
 class Mapper:
     """A model with the windows and the threshold that ``detect`` would use."""
@@ -40,8 +50,8 @@ class Mapper:
     threshold: int
     """Smallest probability value (1..254) that counts as changed."""
 
-    def of_tile(self, before: ByteArray, after: ByteArray, gsd_m: float) -> ByteArray:
-        """Probability values (rows, columns) of a tile's images (3, rows, columns) of pixels of ``gsd_m`` m.
+    def of_tile(self, before: ByteArray, after: ByteArray, gsd_m: float) -> Map:
+        """Map a tile's images (3, rows, columns) of pixels of ``gsd_m`` m.
 
         Raises:
             DataError: The model does not take such pixels.
@@ -52,8 +62,8 @@ class Mapper:
         plan = WindowPlan.over(*grid.shape, *self._sides(factor))
         return self._values(windows_in_memory(before, after, plan), plan, grid, factor)
 
-    def of_pair(self, prepared: Prepared) -> ByteArray:
-        """Probability values (rows, columns) of a pair's common grid; 255 is not observable.
+    def of_pair(self, prepared: Prepared) -> Map:
+        """Map a pair's common grid.
 
         Raises:
             DataError: The model does not take such pixels, or a block cannot be decoded.
@@ -76,15 +86,12 @@ class Mapper:
     def _sides(self, factor: float) -> tuple[int, int]:
         return window_on_grid(self.window, self.overlap, factor)
 
-    def _values(self, windows: Iterable[WindowInput], plan: WindowPlan, grid: Grid, factor: float) -> ByteArray:
+    def _values(self, windows: Iterable[WindowInput], plan: WindowPlan, grid: Grid, factor: float) -> Map:
         # a batch never spans two rows of windows and is padded: a large one would be mostly padding on small tiles
         predictor = copy.copy(self.predictor)
         predictor.batch_size = min(predictor.batch_size, plan.cols.count)
-        records = strip_records(
-            windows,
-            plan,
-            ForwardPass.of(predictor, self.window, factor),
-            threshold=self.threshold,
-            areas=PixelAreas(grid),
-        )
-        return np.concatenate([record.probability for record in records])
+        forward = ForwardPass.of(predictor, self.window, factor)
+        records = [*strip_records(windows, plan, forward, threshold=self.threshold, areas=PixelAreas(grid))]
+        presence = [record.presence for record in records if record.presence is not None]
+        values = np.concatenate([record.probability for record in records])
+        return Map(values, np.concatenate(presence, axis=1) if presence else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -58,6 +59,8 @@ class SceneScore:
     """Of objects."""
     object_f1: float
     """Of objects."""
+    directions: dict[str, int]
+    """Objects of the map by ``direction``; empty where the model has no presence head."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,9 @@ class Counts:
             mine.merge(theirs)
 
 
-def score_of(name: str, found: Counts, objects: ObjectCounts, threshold: int) -> SceneScore:
+def score_of(
+    name: str, found: Counts, objects: ObjectCounts, directions: Mapping[str, int], threshold: int
+) -> SceneScore:
     """The figures of counted pixels and matched objects at a threshold (1..254)."""
     counts, things = found.everywhere, objects.scores
     pixels, near = counts.confusion(threshold / P_SCALE), [c.at(threshold / P_SCALE).f1 for c in found.near]
@@ -124,4 +129,5 @@ def score_of(name: str, found: Counts, objects: ObjectCounts, threshold: int) ->
         object_precision=round(things.precision, 4),
         object_recall=round(things.recall, 4),
         object_f1=round(things.f1, 4),
+        directions=dict(sorted(directions.items())),
     )
