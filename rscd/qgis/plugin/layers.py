@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from qgis.core import QgsProcessingLayerPostProcessorInterface, QgsProviderRegistry, QgsVectorLayer
 
@@ -87,9 +87,13 @@ class BelowOthers(QgsProcessingLayerPostProcessorInterface):
         above: Sources of the layers that belong above it.
     """
 
+    kept: ClassVar[list[BelowOthers]] = []
+    """All that were made: QGIS holds none of them, and the algorithm is gone when they are used."""
+
     def __init__(self, above: list[str]) -> None:
         super().__init__()
         self.above = above
+        self.kept.append(self)
 
     def postProcessLayer(self, layer: Any, context: Any, feedback: Any) -> None:  # noqa: ANN401 - QGIS's
         """Put it directly below the lowest of them."""

@@ -30,7 +30,6 @@ class Algorithm(QgsProcessingAlgorithm):
     def __init__(self) -> None:
         super().__init__()
         self.made: list[Option] = []
-        self.processors: list[Any] = []
 
     def options(self) -> list[Option]:
         """Its parameters in their order, new ones each time."""
@@ -148,8 +147,7 @@ class Algorithm(QgsProcessingAlgorithm):
             details = QgsProcessingContext.LayerDetails(name, asked.project, asked.outputName)
             details.forceName = True
             if above:
-                self.processors.append(BelowOthers(list(above)))
-                details.setPostProcessor(self.processors[-1])
+                details.setPostProcessor(BelowOthers(list(above)))
             if hasattr(details, "layerSortKey"):
                 details.layerSortKey = -rank
             above.append(source)
