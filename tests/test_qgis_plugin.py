@@ -202,24 +202,30 @@ context = QgsProcessingContext()
 context.setProject(project)
 after = QgsRasterLayer(folder + "/after.tif", "after")
 project.addMapLayer(after)
-values = dict(PROBABILITY=folder + "/p.tif", THRESHOLD=0.3, OUTPUT=folder + "/loaded.gpkg")
-processing.runAndLoadResults("rscd:polygons", values, feedback=Log(), context=context)
+dates = dict(BEFORE=folder + "/before.tif", AFTER=folder + "/after.tif")
+values = dict(dates, OUTPUT=folder + "/loaded.gpkg", PROBABILITY=folder + "/loaded.tif")
+processing.runAndLoadResults("rscd:detect", values, feedback=Log(), context=context)
 tree = [node.name() for node in project.layerTreeRoot().findLayers()]
 layers = {layer.name(): layer for layer in project.mapLayers().values()}
-dates = dict(BEFORE=folder + "/before.tif", AFTER=folder + "/after.tif")
 found = processing.run("rscd:inspect", dates, feedback=Log())
 outline = layers["extent"].renderer().symbol().symbolLayer(0).properties()["style"]
-answer([tree, layers["changes"].renderer().type(), outline, found])
+ramp = next(layer for name, layer in layers.items() if layer.source().endswith("loaded.tif")).renderer().type()
+values = dict(PROBABILITY=folder + "/p.tif", THRESHOLD=0.9, OUTPUT=folder + "/stricter.gpkg")
+stricter = processing.run("rscd:polygons", values, feedback=Log())["OUTPUT"]
+fewer = QgsVectorLayer(stricter, "stricter").featureCount() <= layers["changes"].featureCount()
+answer([tree, layers["changes"].renderer().type(), outline, ramp, fewer, found])
 """
-    tree, renderer, extent, found = in_qgis(profile, pair, code)
-    assert tree == ["changes", "extent", "after"]
+    tree, renderer, extent, ramp, fewer, found = in_qgis(profile, pair, code)
+    assert [name for name in tree if name in ("changes", "extent", "after")] == ["changes", "extent", "after"]
+    assert ramp == "singlebandpseudocolor", "the style beside the raster"
+    assert fewer
     assert renderer == "graduatedSymbol", "the style in the GeoPackage"
     assert extent == "no", "an outline, not a fill"
     assert found["VERDICT"] == "fit"
     assert found["OVERLAP"] == 1
 
 
-def test_batch_and_training_on_reviews(profile, pair, mapped, tmp_path):
+def test_batch_and_training_on_reviews(profile, pair, mapped, tiny_tiles, tmp_path):
     shutil.copytree(pair, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.rscd"))
     (tmp_path / "pairs.csv").write_text("id,before,after\na,before.tif,after.tif\nb,before.tif,elsewhere.tif\n")
     code = """
@@ -233,12 +239,12 @@ answers = {fid: {column: "accepted" if number % 2 else "rejected"} for number, f
 reviewed.dataProvider().changeAttributeValues(answers)
 QgsProject.instance().addMapLayer(reviewed)
 options = dict(EPOCHS=1, CROPS=4, CROP=64, BATCH_SIZE=2, OUTPUT=folder + "/mine.safetensors")
-options["REVIEWS"] = [reviewed.id()]
+options.update(REVIEWS=[reviewed.id()], VALIDATION=sys.argv[3])
 training = Log()
 model = processing.run("rscd:train", options, feedback=training)["OUTPUT"]
 answer([done, log.errors, model, training.bar[-1], training.lines])
 """
-    done, errors, model, bar, lines = in_qgis(profile, tmp_path, code)
+    done, errors, model, bar, lines = in_qgis(profile, tmp_path, code, str(tiny_tiles))
     assert done["FAILED"] == 1
     assert pyogrio.read_info(done["SUMMARY"], layer="changes")["features"] > 3
     assert any(line.startswith("b: ") and "does not overlap" in line for line in errors)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -80,23 +81,24 @@ def _local_file(layer: Any, provider: str, remedy: str) -> dict[str, Any]:  # no
     return parts
 
 
-class BelowOthers(QgsProcessingLayerPostProcessorInterface):
-    """Moves a layer that was just loaded below those of its output that belong above it.
+class Styled(QgsProcessingLayerPostProcessorInterface):
+    """Gives a layer that was just loaded the style of its file, and its place below others of its output.
 
     Args:
         above: Sources of the layers that belong above it.
     """
 
-    kept: ClassVar[list[BelowOthers]] = []
+    kept: ClassVar[list[Styled]] = []
     """All that were made: QGIS holds none of them, and the algorithm is gone when they are used."""
 
-    def __init__(self, above: list[str]) -> None:
+    def __init__(self, above: Sequence[str] = ()) -> None:
         super().__init__()
         self.above = above
         self.kept.append(self)
 
     def postProcessLayer(self, layer: Any, context: Any, feedback: Any) -> None:  # noqa: ANN401 - QGIS's
-        """Put it directly below the lowest of them."""
+        """Load the style, which Processing leaves out, and move the layer."""
+        layer.loadDefaultStyle()
         project = context.project()
         root = project.layerTreeRoot()
         node = root.findLayer(layer.id())

@@ -8,7 +8,7 @@ from typing import Any
 from qgis.core import QgsProcessingAlgorithm, QgsProcessingContext, QgsProcessingException
 
 from .. import program, settings
-from ..layers import BelowOthers, LayerError, vector_layers
+from ..layers import LayerError, Styled, vector_layers
 from ..parameters import Option
 
 RAN = "What was finished is kept: run it again with the same inputs and outputs, and it continues."
@@ -130,6 +130,13 @@ class Algorithm(QgsProcessingAlgorithm):
             note = f", {event['note']}" if event.get("note") else ""
             feedback.setProgressText(f"{event['stage']}: {done:,.10g} of {total:,.10g} {event['unit']}{note}")
 
+    def load_styled(self, path: str, context: Any) -> None:  # noqa: ANN401
+        """Give a raster output the style that lies beside it, if it is to be loaded."""
+        pending = dict(context.layersToLoadOnCompletion())
+        if path in pending:
+            pending[path].setPostProcessor(Styled())
+            context.setLayersToLoadOnCompletion(pending)
+
     def load_all(self, path: str, context: Any, layers: list[tuple[str, str]] | None = None) -> None:  # noqa: ANN401
         """Load all layers of a vector output with their styles, where QGIS would load the first alone.
 
@@ -146,8 +153,7 @@ class Algorithm(QgsProcessingAlgorithm):
         for rank, (name, source) in enumerate(vector_layers(path) if layers is None else layers):
             details = QgsProcessingContext.LayerDetails(name, asked.project, asked.outputName)
             details.forceName = True
-            if above:
-                details.setPostProcessor(BelowOthers(list(above)))
+            details.setPostProcessor(Styled(list(above)))
             if hasattr(details, "layerSortKey"):
                 details.layerSortKey = -rank
             above.append(source)

@@ -126,4 +126,5 @@ class DetectAlgorithm(Algorithm):
             words += ["--report", results["REPORT"]]
         self.run_program(words, feedback)
         self.load_all(results["OUTPUT"], context)
+        self.load_styled(results.get("PROBABILITY", ""), context)
         return results
