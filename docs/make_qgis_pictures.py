@@ -25,6 +25,7 @@ from qgis.PyQt.QtWidgets import QDockWidget
 from qgis.utils import iface, plugins
 folder, pictures = {folder!r}, {pictures!r}
 project, window, plugin = QgsProject.instance(), iface.mainWindow(), plugins["rscd_qgis"]
+kept = {{}}
 
 def safely(step, then, wait_ms):
     def run():
@@ -54,25 +55,27 @@ def review():
     dock = plugin.dock
     dock.form.order.setCurrentText("probability, lowest first")
     dock.step(1)
-    for answer in ("accepted", "rejected", "accepted", "accepted", "unsure", "accepted") * 4:
+    for answer in ("accepted", "rejected", "accepted", "accepted", "unsure", "accepted") * 2:
         dock.answer(answer)
     iface.mapCanvas().zoomByFactor(1.6)
     iface.messageBar().clearWidgets()
 
 def shoot_review():
     window.grab().save(pictures + "/qgis-review.png")
-    global dialog
     layers = {{layer.name(): layer.id() for layer in project.mapLayers().values()}}
     values = dict(BEFORE=layers["before"], AFTER=layers["after"], OUTPUT=folder + "/map.gpkg", THRESHOLD=0.5)
-    dialog = plugin.open_dialog("rscd:detect", values)
-    dialog.resize(1000, 800)
+    kept["dialog"] = plugin.open_dialog("rscd:detect", values)
+    kept["dialog"].resize(1000, 800)
 
 def shoot_detect():
-    dialog.grab().save(pictures + "/qgis-detect.png")
-    dialog.close()
-    plugin.train(plugin.dock.changes.layer)
+    kept["dialog"].grab().save(pictures + "/qgis-detect.png")
+    kept["dialog"].close()
+    values = {{"REVIEWS": [plugin.dock.changes.layer.id()]}}
+    kept["dialog"] = plugin.open_dialog("rscd:train", values)
+    kept["dialog"].resize(1000, 800)
 
 def end():
+    kept["dialog"].grab().save(pictures + "/qgis-train.png")
     os._exit(0)  # without the question whether to save the project
 
 last = safely(shoot_detect, end, 1500)
@@ -98,8 +101,8 @@ def main() -> None:
         script.write_text(IN_QGIS.format(folder=str(folder / "demo"), pictures=str(folder)))
         command = ["xvfb-run", "-a", "-s", "-screen 0 1400x900x24", "qgis", "--nologo", "--noversioncheck"]
         command += ["--profiles-path", str(folder / "qgis"), "--code", str(script)]
-        subprocess.run(command, timeout=240, check=True)
-        for picture in ("qgis-review", "qgis-detect"):
+        subprocess.run(command, timeout=150, check=True)
+        for picture in ("qgis-review", "qgis-detect", "qgis-train"):
             image = Image.open(folder / f"{picture}.png").convert("RGB")
             image.thumbnail((1200, 1200))
             image.quantize(COLOURS).save(PICTURES / f"{picture}.png", optimize=True)

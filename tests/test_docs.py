@@ -35,7 +35,9 @@ def test_every_option_that_the_docs_name_exists():
     rscd = [sys.executable, "-m", "rscd"]
     commands = ("detect", "inspect", "polygons", "batch", "train", "evaluate", "demo", "qgis install")
     help_text = "".join(
-        subprocess.run([*rscd, *command.split(), "--help"], capture_output=True, text=True, env={"COLUMNS": "300"}).stdout
+        subprocess.run(
+            [*rscd, *command.split(), "--help"], capture_output=True, text=True, env={"COLUMNS": "300"}
+        ).stdout
         for command in commands
     )
     known = set(re.findall(r"--[a-z][a-z-]+", help_text)) | {"--install-completion", "--version"}

@@ -135,6 +135,11 @@ dock.toggle()
 told["toggled"] = [seen()]
 dock.toggle()
 told["toggled"].append(seen())
+polygons = lambda: project.layerTreeRoot().findLayer(layer.id()).isVisible()
+QTest.keyClick(dock.form, Qt.Key.Key_H)
+told["hidden, and shown again"] = [polygons()]
+QTest.keyClick(dock.form, Qt.Key.Key_H)
+told["hidden, and shown again"].append(polygons())
 asked = []
 dock.train_requested.connect(asked.append)
 dock.form.train.click()
@@ -156,6 +161,7 @@ answer(told)
     assert told["by the table"] == "accepted"
     assert told["dates"] == ["before", "after"]
     assert told["toggled"] == [[False, True], [True, False]]
+    assert told["hidden, and shown again"] == [False, True]
     assert told["to train on"] is True
     assert told["without a layer"] == [True, False, False]
     with closing(sqlite3.connect(mapped)) as database:

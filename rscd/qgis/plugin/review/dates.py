@@ -1,4 +1,4 @@
-"""The two dates behind the changes: which layers they are, and which of them is seen."""
+"""The two dates behind the changes: which layers they are, and what of them is seen."""
 
 from __future__ import annotations
 
@@ -19,16 +19,15 @@ def guess(project: Any) -> dict[str, Any]:  # noqa: ANN401 - a QgsProject
     return found
 
 
-def show(project: Any, shown: Any, hidden: Any) -> None:  # noqa: ANN401 - QgsMapLayer
-    """Make one of the two visible, and the other not."""
-    root = project.layerTreeRoot()
-    for layer, visible in ((shown, True), (hidden, False)):
-        node = root.findLayer(layer.id()) if layer is not None else None
-        if node is not None and (visible or layer is not shown):
-            if visible:
-                node.setItemVisibilityCheckedParentRecursive(True)
-            else:
-                node.setItemVisibilityChecked(False)
+def show(project: Any, layer: Any, visible: bool) -> None:  # noqa: ANN401 - a QgsMapLayer or None
+    """Make a layer visible, with the groups that it is in, or not."""
+    node = project.layerTreeRoot().findLayer(layer.id()) if layer is not None else None
+    if node is None:
+        return
+    if visible:
+        node.setItemVisibilityCheckedParentRecursive(True)
+    else:
+        node.setItemVisibilityChecked(False)
 
 
 def is_seen(project: Any, layer: Any) -> bool:  # noqa: ANN401

@@ -56,10 +56,16 @@ class ReviewDock(QgsDockWidget):
             button.clicked.connect(lambda _checked=False, value=value: self.answer(value))
         form.order.currentTextChanged.connect(self.sort)
         form.toggle.clicked.connect(self.toggle)
+        form.polygons.toggled.connect(self.show_polygons)
         form.train.clicked.connect(self._train)
         self.visibilityChanged.connect(self._shown_or_hidden)
         self.project.layersWillBeRemoved.connect(self._removed)
-        keys: dict[str, Any] = {"N": partial(self.step, 1), "P": partial(self.step, -1), "B": self.toggle}
+        keys: dict[str, Any] = {
+            "N": partial(self.step, 1),
+            "P": partial(self.step, -1),
+            "B": self.toggle,
+            "H": self.form.polygons.click,
+        }
         keys.update({key: partial(self.answer, value) for key, value in KEYS.items()})
         homes = self, self.canvas
         self.shortcuts = [self._shortcut(key, called, home) for key, called in keys.items() for home in homes]
@@ -132,8 +138,14 @@ class ReviewDock(QgsDockWidget):
             self._show("Choose the layers of both dates first.")
             return
         shown, hidden = (after, before) if dates.is_seen(self.project, before) else (before, after)
-        dates.show(self.project, shown, hidden)
+        dates.show(self.project, shown, True)
+        dates.show(self.project, hidden, False)
         self.form.seen.setText(f"The map shows {shown.name()}.")
+
+    def show_polygons(self, visible: bool) -> None:
+        """Show the polygons, or what they cover; the outline of the current one stays."""
+        if self.changes is not None:
+            dates.show(self.project, self.changes.layer, visible)
 
     def _zoom(self, fid: int) -> None:
         assert self.changes is not None

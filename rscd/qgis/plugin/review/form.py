@@ -50,6 +50,8 @@ class Form(QWidget):
             box.setFilters(RASTER_LAYERS)
             box.setAllowEmptyLayer(True)
         self.toggle = QPushButton("Show the other date (B)")
+        self.polygons = QCheckBox("Show the polygons (H)")
+        self.polygons.setChecked(True)
         self.train = QPushButton("Train on these reviews...")
         self._arrange()
 
@@ -75,7 +77,7 @@ class Form(QWidget):
         for date, box in self.dates.items():
             form.addRow(date.capitalize(), box)
         column.addLayout(form)
-        for widget in (self.toggle, self.seen, self.train):
+        for widget in (self.toggle, self.seen, self.polygons, self.train):
             column.addWidget(widget)
         column.addStretch()
 
