@@ -240,15 +240,17 @@ reviewed.dataProvider().changeAttributeValues(answers)
 QgsProject.instance().addMapLayer(reviewed)
 options = dict(EPOCHS=1, CROPS=4, CROP=64, BATCH_SIZE=2, OUTPUT=folder + "/mine.safetensors")
 options.update(REVIEWS=[reviewed.id()], VALIDATION=sys.argv[3])
+temporary = refusal("rscd:train", **dict(options, OUTPUT="TEMPORARY_OUTPUT"))
 training = Log()
 model = processing.run("rscd:train", options, feedback=training)["OUTPUT"]
-answer([done, log.errors, model, training.bar[-1], training.lines])
+answer([done, log.errors, model, training.bar[-1], training.lines, temporary])
 """
-    done, errors, model, bar, lines = in_qgis(profile, tmp_path, code, str(tiny_tiles))
+    done, errors, model, bar, lines, temporary = in_qgis(profile, tmp_path, code, str(tiny_tiles))
     assert done["FAILED"] == 1
     assert pyogrio.read_info(done["SUMMARY"], layer="changes")["features"] > 3
     assert any(line.startswith("b: ") and "does not overlap" in line for line in errors)
     assert Path(model).exists(), lines
+    assert "would be removed when QGIS ends - name one" in temporary
     assert bar == 100
     assert any(line.startswith("epoch 1: loss") for line in lines)
 

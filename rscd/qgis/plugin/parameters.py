@@ -39,12 +39,6 @@ def advanced(option: Option) -> Option:
     return option
 
 
-def helped(option: Option, text: str) -> Option:
-    """The option with a tool tip."""
-    option.definition.setHelp(text)
-    return option
-
-
 def raster(name: str, label: str, flag: str = "", *, optional: bool = False) -> Option:
     """A raster layer that is a local file."""
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from qgis.core import QgsProcessingAlgorithm, QgsProcessingContext, QgsProcessingException
+from qgis.core import QgsProcessing, QgsProcessingAlgorithm, QgsProcessingContext, QgsProcessingException
 
 from .. import program, settings
 from ..layers import LayerError, Styled, vector_layers
 from ..parameters import Option
 
-RAN = "What was finished is kept: run it again with the same inputs and outputs, and it continues."
-TEMPORARY = "name output files in place of temporary ones"
+RAN = "What was finished is kept: run it again with the same inputs and output files, and it continues."
 
 
 class Algorithm(QgsProcessingAlgorithm):
@@ -24,6 +23,8 @@ class Algorithm(QgsProcessingAlgorithm):
     """As the toolbox shows it."""
     about = ""
     """What it does, in a few sentences."""
+    lasting = ""
+    """Name of an output that must not be a temporary one, which QGIS removes when it ends."""
     accepted: tuple[int, ...] = (0,)
     """Exit codes that come with results."""
 
@@ -76,6 +77,9 @@ class Algorithm(QgsProcessingAlgorithm):
         good, why = super().checkParameterValues(parameters, context)
         if not good:
             return good, why
+        if self.lasting and parameters.get(self.lasting) in (None, "", QgsProcessing.TEMPORARY_OUTPUT):
+            label = self.parameterDefinition(self.lasting).description()
+            return False, f"{label}: a temporary one would be removed when QGIS ends - name one"
         try:
             self.words(parameters, context)
         except (LayerError, ValueError) as error:
@@ -114,7 +118,7 @@ class Algorithm(QgsProcessingAlgorithm):
         except program.ProgramError as error:
             raise QgsProcessingException(str(error)) from error
         if ended.code == program.RESUMABLE or (feedback.isCanceled() and ended.code):
-            raise QgsProcessingException(f"rscd was interrupted. {RAN}")
+            raise QgsProcessingException(f"rscd was interrupted{f' ({ended.error})' if ended.error else ''}. {RAN}")
         if ended.code not in self.accepted or (ended.code and not ended.output.strip()):
             raise QgsProcessingException(ended.error or f"rscd ended with exit code {ended.code}")
         return ended

@@ -32,6 +32,7 @@ class BatchAlgorithm(Algorithm):
         "again with the same folder, and it continues."
     )
     accepted = 0, SOME_FAILED
+    lasting = "OUTPUT"
 
     def options(self) -> list[Option]:
         """As the command has them."""

@@ -30,6 +30,7 @@ class TrainAlgorithm(Algorithm):
 
     command = "train"
     title = "Train on reviews"
+    lasting = "OUTPUT"
     about = (
         "Fine-tunes a model on polygons that you accepted or rejected, and writes a checkpoint that the other "
         "algorithms take as a model. Cancel keeps the state of the run: run it again with the same inputs and "
