@@ -151,7 +151,7 @@ answer([error, left, done["OUTPUT"], resumed, after, log.bar[-1]])
     assert (after, bar) == (["cancelled.gpkg"], 100)
 
 
-def test_what_cannot_run_is_refused_in_one_line(profile, pair, tmp_path):
+def test_what_cannot_run_is_refused_in_one_line(profile, pair, mapped, tmp_path):
     other = tmp_path / "rscd"
     other.write_text("#!/bin/sh\necho 9.9.0\n")
     other.chmod(0o755)
@@ -167,6 +167,7 @@ ProcessingConfig.setSettingValue("RSCD_PROGRAM", "")
 told = {"wms": refusal("rscd:detect", **dict(values, BEFORE=wms))}
 told["xyz"] = refusal("rscd:inspect", BEFORE=xyz, AFTER=values["AFTER"])
 told["memory"] = refusal("rscd:detect", AOI=area, **good)
+told["second"] = refusal("rscd:detect", AOI=folder + "/mapped.gpkg|layername=extent", **good)
 ProcessingConfig.setSettingValue("RSCD_PROGRAM", sys.argv[3])
 told["version"] = refusal("rscd:detect", **good)
 os.remove(sys.argv[3])
@@ -187,6 +188,7 @@ answer(told)
     for name in ("wms", "xyz"):
         assert "not from a local file - save it as a GeoTIFF first" in told[name]
     assert "scratch" in told["memory"] and "save it as a GeoPackage first" in told["memory"]
+    assert "it is not the first layer of" in told["second"]
     assert "is rscd 9.9.0, and this plugin goes with 0.1 - install rscd 0.1" in told["version"]
     assert "there is no such program" in told["missing"] and "install rscd 0.1" in told["missing"]
     assert told["dialog"] in told["missing"]

@@ -135,6 +135,12 @@ dock.toggle()
 told["toggled"] = [seen()]
 dock.toggle()
 told["toggled"].append(seen())
+layer.startEditing()
+layer.deleteFeature(dock.changes.order[1])
+dock.changes.fid = dock.changes.order[0]
+dock.step(1)
+told["deleted"] = dock.form.text.text()
+layer.rollBack()
 polygons = lambda: project.layerTreeRoot().findLayer(layer.id()).isVisible()
 QTest.keyClick(dock.form, Qt.Key.Key_H)
 told["hidden, and shown again"] = [polygons()]
@@ -161,6 +167,7 @@ answer(told)
     assert told["by the table"] == "accepted"
     assert told["dates"] == ["before", "after"]
     assert told["toggled"] == [[False, True], [True, False]]
+    assert "was deleted" in told["deleted"]
     assert told["hidden, and shown again"] == [False, True]
     assert told["to train on"] is True
     assert told["without a layer"] == [True, False, False]

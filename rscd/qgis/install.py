@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import sysconfig
 from collections.abc import Iterator
 from configparser import ConfigParser, Error
 from contextlib import suppress
@@ -79,8 +80,8 @@ def _is_ours(folder: Path) -> bool:
 
 def _program() -> str:
     """The program that belongs to this Python; empty if it has none."""
-    folder = Path(sys.executable).parent
-    return shutil.which("rscd", path=str(folder)) or ""
+    folders = str(Path(sys.executable).parent), sysconfig.get_path("scripts")
+    return shutil.which("rscd", path=os.pathsep.join(folders)) or ""
 
 
 def _profile(given: Path | None) -> Path:

@@ -109,8 +109,7 @@ class ReviewDock(QgsDockWidget):
         if fid is None:
             self._show("There is no further change in this direction.")
             return False
-        self._zoom(fid)
-        self._show()
+        self._show("" if self._zoom(fid) else "This change was deleted in the edits of the layer.")
         return True
 
     def answer(self, value: str) -> bool:
@@ -147,14 +146,18 @@ class ReviewDock(QgsDockWidget):
         if self.changes is not None:
             dates.show(self.project, self.changes.layer, visible)
 
-    def _zoom(self, fid: int) -> None:
+    def _zoom(self, fid: int) -> bool:
+        """Bring a change to the middle of the map; returns whether it has an outline."""
         assert self.changes is not None
         layer = self.changes.layer
         geometry = QgsGeometry(layer.getFeature(fid).geometry())
         self.band.setToGeometry(geometry, layer)
+        if geometry.isNull():
+            return False
         box = self.canvas.mapSettings().layerExtentToOutputExtent(layer, geometry.boundingBox())
         self.canvas.setExtent(_around(box))
         self.canvas.refresh()
+        return True
 
     def _show(self, problem: str = "") -> None:
         changes = self.changes

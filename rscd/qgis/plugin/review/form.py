@@ -106,7 +106,8 @@ class Form(QWidget):
 
 def words(values: dict[str, Any], answer: str) -> str:
     """A change in a line or two."""
-    parts = [f"<b>Change {values.get('id')}</b>"]
+    number = values.get("id")
+    parts = [f"<b>Change {number}</b>" if number is not None else "<b>Drawn by hand</b>"]
     if values.get("direction"):
         parts.append(str(values["direction"]))
     if values.get("mean_probability") is not None:
