@@ -104,6 +104,8 @@ def stored():
     other = QgsVectorLayer(folder + "|layername=changes", "again")
     return {feature["id"]: feature["review"] or "" for feature in other.getFeatures()}
 told = {}
+table = QgsVectorLayerCache(layer, 1000)
+table.setFullCache(True)
 dock.step(1)
 dock.activateWindow()
 QTest.keyClick(dock.form, Qt.Key.Key_A)
@@ -114,6 +116,8 @@ dock.answer("unsure")
 told["on disk"] = [stored()[number] for number in (1, 2, 3)]
 dock.form.unanswered.setChecked(True)
 dock.step(-1)
+rows = table.getFeatures(QgsFeatureRequest())
+told["in an open table"] = [row["review"] or "" for row in rows if row["id"] <= 3]
 told["no earlier one without a review"] = dock.form.text.text()
 dock.form.unanswered.setChecked(False)
 dock.changes.fid = None
@@ -159,6 +163,7 @@ answer(told)
     assert told["gone on to"] == 2
     assert told["on disk"] == ["accepted", "rejected", "unsure"]
     assert set(told["on disk"]) == set(REVIEWED), "the words of the style, and of train --from-review"
+    assert told["in an open table"] == sorted(told["on disk"])
     assert "no further change" in told["no earlier one without a review"]
     assert told["taken back"] == ""
     assert told["in the edits"] == ["", "unsure"]

@@ -131,6 +131,8 @@ class Changes:
             provider = self.layer.dataProvider()
             able = bool(provider.capabilities() & CAN_CHANGE)
             written = able and provider.changeAttributeValues({self.fid: {self.column: stored}})
+            if written:
+                self.layer.attributeValueChanged.emit(self.fid, self.column, stored)  # an open table shows it
             self.layer.triggerRepaint()
         if written:
             self.answers[self.fid] = value
