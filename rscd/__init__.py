@@ -26,6 +26,7 @@ One folder a room, each importing only those above it:
 * ``jobs``: many pairs: manifest, ledger, schedule, summary
 * ``workflows``: one file a command, its stages in order
 * ``cli``: parsing and printing
+* ``qgis``: the QGIS plugin, standing alone, and its installer
 """
 
 from __future__ import annotations

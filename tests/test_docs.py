@@ -33,9 +33,11 @@ def test_every_message_that_the_docs_quote_is_in_the_code():
 
 def test_every_option_that_the_docs_name_exists():
     rscd = [sys.executable, "-m", "rscd"]
-    commands = ("detect", "inspect", "polygons", "batch", "train", "evaluate", "demo")
+    commands = ("detect", "inspect", "polygons", "batch", "train", "evaluate", "demo", "qgis install")
     help_text = "".join(
-        subprocess.run([*rscd, command, "--help"], capture_output=True, text=True, env={"COLUMNS": "300"}).stdout
+        subprocess.run(
+            [*rscd, *command.split(), "--help"], capture_output=True, text=True, env={"COLUMNS": "300"}
+        ).stdout
         for command in commands
     )
     known = set(re.findall(r"--[a-z][a-z-]+", help_text)) | {"--install-completion", "--version"}

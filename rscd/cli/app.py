@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rscd.cli import batch, config, demo, detect, evaluate, inspect, models, polygons, train
+from rscd.cli import batch, config, demo, detect, evaluate, inspect, models, polygons, qgis, train
 from rscd.cli.console import cannot_print, flush_all, open_all, say
 from rscd.core.errors import OutputError
 from rscd.core.version import VERSION
@@ -28,6 +28,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.add_typer(models.app, name="models")
 app.command("config")(config.config)
 app.command("demo")(demo.demo)
+app.add_typer(qgis.app, name="qgis")
 
 
 def _version(wanted: bool) -> None:

@@ -12,6 +12,7 @@ from rscd.cli.command import Json, Quiet, command, typed
 from rscd.cli.console import print_json, print_table, say
 from rscd.cli.early import refuse_early
 from rscd.cli.progress import Bar
+from rscd.cli.stderr import Progress, silent
 from rscd.core.errors import several
 from rscd.options.batch import BatchConfig
 from rscd.options.declare import declared
@@ -46,12 +47,15 @@ def batch(
     report: Annotated[bool, typer.Option(help="Write each pair's report page.")] = True,
     as_json: Json = False,
     quiet: Quiet = False,
+    progress: Progress = "auto",
 ) -> None:
     """Map what changed in many pairs: what is missing is run, and one summary made of all."""
     outputs: dict[str, Any] = {"probability": Path() if probability else None, "report": Path() if report else None}
     config = replace(config, detect=replace(config.detect, **outputs))
     refuse_early(config)
-    (_plan if plan else _run)(config, as_json=as_json, quiet=quiet or as_json)
+    (_plan if plan else _run)(
+        config, as_json=as_json, quiet=silent(quiet=quiet, as_json=as_json, progress=progress)
+    )
 
 
 def _plan(config: BatchConfig, *, as_json: bool, quiet: bool) -> None:

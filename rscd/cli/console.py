@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import typer
 
 from rscd.cli.signals import resume_command, unwinding
+from rscd.cli.stderr import Courtesy, emit, way
 from rscd.core.errors import Interrupted, OutputError, RscdError, UsageError
 
 if TYPE_CHECKING:
@@ -30,44 +31,6 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH = 200
 """Columns of a table that goes into a file or a pipe: they have no width, and nothing is to be cut there."""
-
-
-class Courtesy:
-    """Standard error, whichever it is at the moment, without the errors of writing to it."""
-
-    @property
-    def encoding(self) -> str:
-        """What its characters are encoded in."""
-        return getattr(self._stream, "encoding", None) or "utf-8"
-
-    def write(self, text: str) -> int:
-        """Write the text if that is possible."""
-        with contextlib.suppress(OSError, ValueError):
-            if self._stream is not None:
-                self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        """Flush if that is possible."""
-        with contextlib.suppress(OSError, ValueError):
-            if self._stream is not None:
-                self._stream.flush()
-
-    def isatty(self) -> bool:
-        """Whether a person reads it on a terminal."""
-        with contextlib.suppress(OSError, ValueError):
-            return self._stream is not None and self._stream.isatty()
-        return False
-
-    @property
-    def _stream(self) -> TextIO | None:
-        """Standard error itself: while a bar is shown, rich's stand-in for it writes to us."""
-        stream: TextIO | None = getattr(sys.stderr, "rich_proxied_file", sys.stderr)
-        return stream
-
-    def fileno(self) -> int:
-        """The descriptor of standard error, whether it can be written or not."""
-        return 2
 
 
 @cache
@@ -136,20 +99,23 @@ def exit_codes() -> Iterator[None]:
         with unwinding():
             yield
     except RscdError as error:
-        say(f"rscd: {error.line}")
+        fail(error)
         if isinstance(error, Interrupted):
             say(f"rscd: to go on where it was: {resume_command()}", copied=True)
         raise typer.Exit(error.exit_code) from error
     except MemoryError as error:
-        say("rscd: there is not enough memory - free some, or use a smaller --window")
+        fail(UsageError("there is not enough memory", remedy="free some, or use a smaller --window"))
         raise typer.Exit(UsageError.exit_code) from error
     except RuntimeError as error:
         if "can't start new thread" not in str(error):
             raise
-        say("rscd: the system starts no more threads - raise its limit, see ulimit -u")
+        fail(UsageError("the system starts no more threads", remedy="raise its limit, see ulimit -u"))
         raise typer.Exit(UsageError.exit_code) from error
     except KeyboardInterrupt as error:
-        say(f"\nrscd: interrupted; no output was changed. Run it again: {resume_command()}", copied=True)
+        if way() == "json":
+            fail(Interrupted("interrupted; no output was changed", remedy=f"run it again: {resume_command()}"))
+        else:
+            say(f"\nrscd: interrupted; no output was changed. Run it again: {resume_command()}", copied=True)
         raise typer.Exit(Interrupted.exit_code) from error
 
 
@@ -166,11 +132,24 @@ def say(text: str, *, quiet: bool = False, copied: bool = False) -> None:
         quiet: Do not.
         copied: It is there to be copied: a terminal wraps it, not we, so that no line break is copied with it.
     """
-    from rich.text import Text
+    if quiet:
+        return
+    if way() == "json":
+        emit("message", text=printable(text).strip())
+    else:
+        from rich.text import Text
 
-    if not quiet:
         console = messages()
         console.print(Text(printable(text)), soft_wrap=copied or not console.is_terminal)
+
+
+def fail(error: RscdError) -> None:
+    """Write an error to standard error: one line, or one event with its remedy apart."""
+    if way() == "json":
+        text = error.line.removesuffix(f" - {' '.join(error.remedy.split())}") if error.remedy else error.line
+        emit("error", text=printable(text), remedy=printable(error.remedy), exit_code=error.exit_code)
+    else:
+        say(f"rscd: {error.line}")
 
 
 def print_json(value: Any, published: Path | None = None) -> None:  # noqa: ANN401 - what JSON or a dataclass holds
@@ -200,6 +179,10 @@ def _to_json(value: object) -> object:
 
 def print_table(rows: Sequence[tuple[str, str]], *, stdout: bool = False) -> None:
     """Print names and values as a table, on standard error unless it is what was asked for."""
+    if way() == "json" and not stdout:
+        for name, value in rows:
+            emit("message", text=printable(f"{name}: {value}" if name else value))
+        return
     from rich.table import Table
     from rich.text import Text
 

@@ -10,6 +10,7 @@ import typer
 from rscd.cli.command import Json, Quiet
 from rscd.cli.console import exit_codes, print_json, print_table, say
 from rscd.cli.progress import megapixels
+from rscd.cli.stderr import Progress, silent
 from rscd.core.errors import several
 
 SEED = 7
@@ -22,6 +23,7 @@ def demo(
     device: Annotated[str, typer.Option(metavar="[auto|cpu|cuda:N]", help="Where the network runs.")] = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
+    progress: Progress = "auto",
 ) -> None:
     """Render a before and an after image, detect the change, and compare with what was built."""
     with exit_codes():
@@ -31,7 +33,7 @@ def demo(
         from rscd.workflows.detect import detect
 
         own_process(device)
-        quiet = quiet or as_json
+        quiet = silent(quiet=quiet, as_json=as_json, progress=progress)
         say(f"rendering a place of seed {seed} into {output} ...", quiet=quiet)
         place = render_pair(output, seed)
         config = DetectConfig(
@@ -45,8 +47,8 @@ def demo(
             device=device,
             overwrite=True,
         )
-        with megapixels("detect", quiet=quiet) as progress:
-            result = detect(config, progress=progress, on_start=lambda line: say(line, quiet=quiet))
+        with megapixels("detect", quiet=quiet) as bar:
+            result = detect(config, progress=bar, on_start=lambda line: say(line, quiet=quiet))
         report = score(place, result.written.geopackage, output / "quicklook.png")
         if as_json:
             print_json({"seed": seed, **report, "detect": _plain(result)}, output)

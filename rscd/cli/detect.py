@@ -12,6 +12,7 @@ from rscd.cli.console import print_json, print_table, say
 from rscd.cli.early import refuse_early
 from rscd.cli.progress import megapixels
 from rscd.cli.signals import stopping
+from rscd.cli.stderr import Progress, silent
 from rscd.core.errors import several
 from rscd.options.detect import DetectConfig
 
@@ -31,10 +32,11 @@ def detect(
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
+    progress: Progress = "auto",
 ) -> None:
     """Map what changed between two GeoTIFFs into a GeoPackage."""
     refuse_early(config)
-    quiet = quiet or as_json
+    quiet = silent(quiet=quiet, as_json=as_json, progress=progress)
     result = _run(config, scheduler, quiet=quiet)
     if as_json:
         print_json(result, result.written.geopackage)
@@ -60,14 +62,14 @@ def _run(config: DetectConfig, scheduler: str | None, *, quiet: bool) -> Result:
     def announce(line: str) -> None:
         say(line, quiet=quiet)
 
-    with megapixels("detect", quiet=quiet) as progress:
+    with megapixels("detect", quiet=quiet) as bar:
         from rscd.inference.device import own_process
         from rscd.workflows.detect import detect as run
 
         own_process(config.device)
 
         with stopping() as interrupt:
-            return run(config, scheduler=scheduler, progress=progress, on_start=announce, interrupt=interrupt)
+            return run(config, scheduler=scheduler, progress=bar, on_start=announce, interrupt=interrupt)
 
 
 def cost_rows(result: Result) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ from rscd.cli.command import Json, Quiet, command, typed
 from rscd.cli.console import print_columns, print_json, say
 from rscd.cli.early import refuse_early
 from rscd.cli.progress import counted
+from rscd.cli.stderr import Progress, silent
 from rscd.options.declare import declared
 from rscd.options.training import EvaluateConfig
 
@@ -22,7 +23,9 @@ MOST_ROWS = 40
 
 
 @command(partial(EvaluateConfig, data=()), typed(declared(EvaluateConfig)))
-def evaluate(config: EvaluateConfig, as_json: Json = False, quiet: Quiet = False) -> None:
+def evaluate(
+    config: EvaluateConfig, as_json: Json = False, quiet: Quiet = False, progress: Progress = "auto"
+) -> None:
     """Measure a model on labelled tiles and scenes, mapped as detect maps them."""
     refuse_early(config)
     from rscd.inference.device import own_process
@@ -30,8 +33,9 @@ def evaluate(config: EvaluateConfig, as_json: Json = False, quiet: Quiet = False
 
     own_process(config.device)
 
-    with counted("evaluate", "scene", quiet=quiet or as_json) as progress:
-        evaluation = run(config, progress=progress)
+    quiet = silent(quiet=quiet, as_json=as_json, progress=progress)
+    with counted("evaluate", "scene", quiet=quiet) as bar:
+        evaluation = run(config, progress=bar)
     if as_json:
         print_json(evaluation)
     elif not quiet:

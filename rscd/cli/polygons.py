@@ -9,19 +9,23 @@ from rscd.cli.console import print_json, print_table, say
 from rscd.cli.detect import summary
 from rscd.cli.early import refuse_early
 from rscd.cli.progress import megapixels
+from rscd.cli.stderr import Progress, silent
 from rscd.options.detect import PolygonsConfig
 
 
 @command(PolygonsConfig)
-def polygons(config: PolygonsConfig, as_json: Json = False, quiet: Quiet = False) -> None:
+def polygons(
+    config: PolygonsConfig, as_json: Json = False, quiet: Quiet = False, progress: Progress = "auto"
+) -> None:
     """Make polygons anew from a kept probability raster, without a forward pass."""
     refuse_early(config)
     from rscd.output.probability import KeptProbability
     from rscd.workflows.polygons import polygons as run
     from rscd.workflows.polygons import threshold_of
 
-    with megapixels("polygons", quiet=quiet or as_json) as progress:
-        written = run(config, progress=progress, on_start=partial(say, quiet=quiet or as_json))
+    quiet = silent(quiet=quiet, as_json=as_json, progress=progress)
+    with megapixels("polygons", quiet=quiet) as bar:
+        written = run(config, progress=bar, on_start=partial(say, quiet=quiet))
     if as_json:
         print_json(written, written.geopackage)
     elif not quiet:

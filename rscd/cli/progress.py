@@ -1,12 +1,17 @@
-"""Progress on a terminal: one bar below the messages, once its total is known; nothing elsewhere."""
+"""Progress, once its total is known: one bar below the messages on a terminal, or JSON lines (``--progress json``).
+
+Elsewhere, such as in pipes and log files, nothing is shown.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rscd.cli.console import messages
+from rscd.cli.stderr import emit, way
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -15,7 +20,7 @@ if TYPE_CHECKING:
 NARROW = 60
 """A terminal of fewer columns has room for label, bar and share alone."""
 SHOWN_A_SECOND = 8
-"""How often the bar is drawn anew, Hz."""
+"""How often the bar is drawn anew, or an event written, Hz."""
 
 
 class Bar:
@@ -32,11 +37,29 @@ class Bar:
         self._label, self._unit, self._scale, self._quiet = label, unit, scale, quiet
         self._progress: Progress | None = None
         self._task: TaskID | None = None
+        self._emitted_s = -1.0
+        self._note = ""
 
     def __call__(self, done: int, total: int) -> None:
         """Show that ``done`` of ``total`` counts are done; the first call with a total begins the bar."""
-        if self._quiet or not total > 0 or not messages().file.isatty():
+        if self._quiet or not total > 0:
             return
+        if way() == "json":
+            self._emit(done, total)
+        elif way() == "auto" and messages().file.isatty():
+            self._draw(done, total)
+
+    def _emit(self, done: float, total: float) -> None:
+        """Write an event, unless the last one has just been written and this is not the end of the work."""
+        now = time.monotonic()
+        if done < total and now < self._emitted_s + 1 / SHOWN_A_SECOND:
+            return
+        self._emitted_s = now
+        amounts = {"done": round(done / self._scale, 6), "total": round(total / self._scale, 6)}
+        note = {"note": self._note} if self._note else {}
+        emit("progress", stage=self._label, **amounts, unit=self._unit, **note)
+
+    def _draw(self, done: int, total: int) -> None:
         if self._progress is None:
             self._begin(done, total)
         assert self._progress is not None and self._task is not None
@@ -44,11 +67,14 @@ class Bar:
 
     def note(self, text: str) -> None:
         """Show a few words at the bar's end, e.g. the loss."""
+        self._note = text
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, note=text)
 
     def turn_to(self, label: str, unit: str) -> None:
         """Show other work in the same bar from now on."""
+        if label != self._label:
+            self._emitted_s, self._note = -1.0, ""
         self._label, self._unit = label, unit
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, description=label)

@@ -12,8 +12,9 @@ from types import FrameType
 
 from rscd.core.errors import Interrupted
 
-STOPPING = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-"""Signals that stop a run; Windows has no SIGHUP."""
+NAMES = "SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"
+STOPPING = tuple(signal.Signals[name] for name in NAMES if hasattr(signal, name))
+"""Signals that stop a run; Windows has no SIGHUP, and it alone has SIGBREAK, which a program can send."""
 AGAIN_S = 0.05
 """So long after an interrupt was lost in a finaliser it is sent again, s."""
 Handler = Callable[[int, FrameType | None], None]

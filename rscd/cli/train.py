@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rscd.cli.command import Json, Quiet, command, typed
-from rscd.cli.console import print_json, print_table, say
+from rscd.cli.console import fail, print_json, print_table, say
 from rscd.cli.early import refuse_early
 from rscd.cli.progress import Bar, counted
+from rscd.cli.stderr import Progress, silent
 from rscd.core.errors import UsageError, several
 from rscd.options.declare import declared
 from rscd.options.training import TrainConfig
@@ -48,7 +49,7 @@ def look_at(config: TrainConfig, sheet: Path, *, as_json: bool, quiet: bool) -> 
     else:
         print_table([(name, _words(value)) for name, value in summary.items() if name != "refused"], stdout=True)
     for error in found.refused:
-        say(f"rscd: {error.line}")
+        fail(error)
     if found.refused:
         raise typer.Exit(REFUSED)
 
@@ -106,11 +107,13 @@ def train(
     sheet: Annotated[Path, typer.Option(help="Contact sheet that --check draws (PNG).")] = Path("check.png"),
     as_json: Json = False,
     quiet: Quiet = False,
+    progress: Progress = "auto",
 ) -> None:
     """Train or fine-tune a model on labelled tiles; the same command again goes on with a run cut short."""
     refuse_early(config)
+    quiet = silent(quiet=quiet, as_json=as_json, progress=progress)
     if check:
-        return look_at(config, sheet, as_json=as_json, quiet=quiet or as_json)
+        return look_at(config, sheet, as_json=as_json, quiet=quiet)
     if config.output == Path():
         raise UsageError("no -o MODEL.safetensors", remedy="name the checkpoint to write, or add --check")
     from rscd.inference.device import own_process
@@ -121,7 +124,7 @@ def train(
     own_process(config.device)
 
     as_json = as_json and leads()
-    with _shown(config, quiet=quiet or as_json or not leads()) as shown:
+    with _shown(config, quiet=quiet or not leads()) as shown:
         contract = run(config, shown.step, shown.epoch, shown.notice, shown.validating)
     if as_json:
         print_json({**dataclasses.asdict(contract), "finished": not state_path(config.output).exists()})

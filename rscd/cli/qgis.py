@@ -1,0 +1,38 @@
+"""``rscd qgis``: install the QGIS plugin, or pack it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rscd.cli.console import exit_codes, say
+
+app = typer.Typer(help="Install the QGIS plugin, or pack it.", no_args_is_help=True)
+
+
+@app.command()
+def install(
+    profile: Annotated[
+        Path | None, typer.Option(help="Folder of a QGIS profile; default: the default profile of this user.")
+    ] = None,
+) -> None:
+    """Copy the plugin into a QGIS profile, in place of an older copy."""
+    with exit_codes():
+        from rscd.qgis.install import install as run
+
+        folder = run(profile)
+        say(f"{folder}: installed")
+        say("next: start QGIS again, then tick rscd in Plugins > Manage and Install Plugins > Installed")
+
+
+@app.command()
+def package(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Zip to write.")] = Path("rscd-qgis.zip"),
+) -> None:
+    """Pack the plugin for QGIS's Plugins > Manage and Install Plugins > Install from ZIP."""
+    with exit_codes():
+        from rscd.qgis.package import package as run
+
+        say(f"{run(output)}: written")

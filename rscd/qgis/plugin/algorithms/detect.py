@@ -1,0 +1,130 @@
+"""``rscd detect`` in QGIS."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qgis.core import (
+    QgsProcessingParameterFileDestination,
+    QgsProcessingParameterRasterDestination,
+    QgsProcessingParameterVectorDestination,
+)
+
+from ..names import POLYGONS
+from ..parameters import Option, advanced, area, choice, model, more, number, raster, switch, text, whole
+from .base import Algorithm
+
+
+def polygon_options() -> list[Option]:
+    """Which pixels count as changed, and how outlines are drawn."""
+    return [
+        number(
+            "THRESHOLD",
+            "Threshold: probability from which a pixel counts (empty: the model's)",
+            "--threshold",
+            most=1.0,
+        ),
+        number("MIN_AREA", "Smallest change in m2 (empty: the model's)", "--min-area"),
+        advanced(number("SIMPLIFY", "Simplify outlines by at most, m", "--simplify")),
+        advanced(number("FILL_HOLES", "Fill holes smaller than, m2", "--fill-holes")),
+        advanced(switch("REGULARIZE", "Bring outlines to right angles", on=["--regularize"])),
+    ]
+
+
+def pair_options() -> list[Option]:
+    """How two files become a pair that can be compared."""
+    return [
+        switch("ALIGN", "Correct a consistent shift between the dates", off=["--align", "off"], default=True),
+        advanced(switch("MATCH", "Fit brightness and contrast of one date to the other", on=["--match", "on"])),
+        advanced(choice("GRID", "Pixel grid of the result", "--grid", ("before", "after"))),
+        advanced(text("BANDS", "Bands, such as 3,2,1, or 3,2,1/1,2,3 for before and after", "--bands")),
+        advanced(text("NIR", "Near-infrared band, such as 4, or 4/5", "--nir")),
+        advanced(switch("SAME_CRS", "Where one file has no CRS, take the other's", on=["--assume-same-crs"])),
+        advanced(
+            switch("SIDECARS", "Read .aux.xml, .tfw, .msk and .ovr files beside the images", on=["--sidecars"])
+        ),
+        advanced(switch("BAD_BLOCKS", "Mask what cannot be read, and go on", on=["--bad-blocks", "mask"])),
+        advanced(
+            switch("FORCE_GSD", "Go on where the pixel size is outside the model's range", on=["--force-gsd"])
+        ),
+    ]
+
+
+def mask_options() -> list[Option]:
+    """What of either date is not to be looked at."""
+    return [
+        advanced(raster("BEFORE_MASK", "Mask of the before image, such as clouds", "--before-mask", optional=True)),
+        advanced(raster("AFTER_MASK", "Mask of the after image", "--after-mask", optional=True)),
+        advanced(text("MASK_VALUES", "Values of both masks that are masked, such as 3,8,9", "--mask-values")),
+    ]
+
+
+def forward_options() -> list[Option]:
+    """How the network runs."""
+    return [
+        advanced(text("DEVICE", "Device: auto, cpu or cuda:N", "--device", "auto")),
+        advanced(whole("WINDOW", "Side of a window in px, a multiple of 32", "--window", 32)),
+        advanced(whole("OVERLAP", "Overlap of windows in px", "--overlap")),
+        advanced(switch("TTA", "Mean over eight turns and flips: 8 times the time", on=["--tta"])),
+        discard_reviews(),
+    ]
+
+
+def discard_reviews() -> Option:
+    """What happens to the reviews in an output that is replaced."""
+    label = "Drop the reviews in the file that is replaced"
+    return advanced(switch("DISCARD_REVIEWS", label, on=["--discard-reviews"]))
+
+
+class DetectAlgorithm(Algorithm):
+    """Map what changed between two GeoTIFFs."""
+
+    command = "detect"
+    title = "Detect changes between two images"
+    about = (
+        "Maps what changed between two GeoTIFFs of the same place, as polygons with area, probability and a column "
+        "for your review.\n\nCancel keeps what is finished: run it again with the same inputs and outputs, and it "
+        "continues. An output that exists is replaced, and its reviews are carried over."
+    )
+
+    def options(self) -> list[Option]:
+        """As the command has them, the usual ones first."""
+        return [
+            raster("BEFORE", "Before: image of the earlier date"),
+            raster("AFTER", "After: image of the later date"),
+            area(),
+            *model(),
+            *polygon_options(),
+            *pair_options(),
+            *mask_options(),
+            *forward_options(),
+            advanced(
+                switch("KEEP_JOURNAL", "Keep finished strips, to try other thresholds", on=["--keep-journal"])
+            ),
+            advanced(text("TITLE", "Title of the report", "--title")),
+            advanced(text("DATES", "Dates for the report, such as 2019-05-31,2024-06-02", "--dates")),
+            more(),
+        ]
+
+    def destinations(self) -> list[Any]:
+        """Changes, probability raster, report."""
+        return [
+            QgsProcessingParameterVectorDestination("OUTPUT", "Changes", POLYGONS),
+            QgsProcessingParameterRasterDestination("PROBABILITY", "Probability of change", None, True, False),
+            QgsProcessingParameterFileDestination("REPORT", "Report page", "HTML (*.html)", None, True, False),
+        ]
+
+    def processAlgorithm(self, parameters: dict, context: Any, feedback: Any) -> dict[str, Any]:  # noqa: ANN401
+        """Run it, and load both layers."""
+        results = {"OUTPUT": self.parameterAsOutputLayer(parameters, "OUTPUT", context)}
+        words = [*self.prepared, "-o", results["OUTPUT"], "--overwrite"]
+        if parameters.get("PROBABILITY"):
+            results["PROBABILITY"] = self.parameterAsOutputLayer(parameters, "PROBABILITY", context)
+            words += ["--probability", results["PROBABILITY"]]
+        if parameters.get("REPORT"):
+            results["REPORT"] = self.parameterAsFileOutput(parameters, "REPORT", context)
+            words += ["--report", results["REPORT"]]
+        self.run_program(words, feedback)
+        self.load_all(results["OUTPUT"], context)
+        self.load_styled(results.get("PROBABILITY", ""), context)
+        return results

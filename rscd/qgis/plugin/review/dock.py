@@ -1,0 +1,212 @@
+"""The review panel: go from change to change, answer with a key, compare the dates."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from qgis.core import QgsGeometry, QgsProject, QgsRectangle
+from qgis.gui import QgsDockWidget, QgsMapCanvas, QgsRubberBand
+from qgis.PyQt.QtCore import Qt, pyqtSignal
+from qgis.PyQt.QtGui import QColor, QKeySequence
+from qgis.PyQt.QtWidgets import QShortcut
+
+from ..names import POLYGON
+from . import dates
+from .changes import ANSWERS, ORDERS, Changes, is_reviewable
+from .form import Form
+
+AROUND = 4.0
+"""The map shows so many times a change's size."""
+KEYS = {"A": "accepted", "R": "rejected", "U": "unsure", "0": ""}
+"""Key -> answer."""
+
+
+class ReviewDock(QgsDockWidget):
+    """The panel.
+
+    Args:
+        canvas: The map.
+        project: The project whose layers are compared.
+        parent: QGIS's window.
+    """
+
+    train_requested = pyqtSignal(object)
+    """The layer whose reviews are to be trained on."""
+
+    def __init__(self, canvas: QgsMapCanvas, project: QgsProject, parent: Any = None) -> None:  # noqa: ANN401
+        super().__init__("Review changes", parent)
+        self.setObjectName("RscdReview")
+        self.canvas, self.project = canvas, project
+        self.changes: Changes | None = None
+        self.form = Form()
+        self.setWidget(self.form)
+        self.band = QgsRubberBand(canvas, POLYGON)
+        self.band.setStrokeColor(QColor(0, 170, 255))
+        self.band.setFillColor(QColor(0, 0, 0, 0))
+        self.band.setWidth(3)
+        self._connect()
+        self._show()
+
+    def _connect(self) -> None:
+        form = self.form
+        form.next.clicked.connect(lambda: self.step(1))
+        form.previous.clicked.connect(lambda: self.step(-1))
+        for value, button in form.answers.items():
+            button.clicked.connect(lambda _checked=False, value=value: self.answer(value))
+        form.order.currentTextChanged.connect(self.sort)
+        form.toggle.clicked.connect(self.toggle)
+        form.polygons.toggled.connect(self.show_polygons)
+        form.train.clicked.connect(self._train)
+        self.visibilityChanged.connect(self._shown_or_hidden)
+        self.project.layersWillBeRemoved.connect(self._removed)
+        keys: dict[str, Any] = {
+            "N": partial(self.step, 1),
+            "P": partial(self.step, -1),
+            "B": self.toggle,
+            "H": self.form.polygons.click,
+        }
+        keys.update({key: partial(self.answer, value) for key, value in KEYS.items()})
+        homes = self, self.canvas
+        self.shortcuts = [self._shortcut(key, called, home) for key, called in keys.items() for home in homes]
+
+    def _shortcut(self, key: str, called: Any, home: Any) -> QShortcut:  # noqa: ANN401
+        """A key that is heard while the panel, or the map, has the focus."""
+        shortcut = QShortcut(QKeySequence(key), home)
+        shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
+        shortcut.activated.connect(called)
+        return shortcut
+
+    def close_down(self) -> None:
+        """Leave the map as it was."""
+        self._let_go()
+        for shortcut in self.shortcuts:
+            shortcut.setParent(None)
+            shortcut.deleteLater()
+        self.shortcuts = []
+        self.canvas.scene().removeItem(self.band)
+        self.project.layersWillBeRemoved.disconnect(self._removed)
+
+    def take_layer(self, layer: Any) -> None:  # noqa: ANN401 - a QgsMapLayer or None
+        """Review a layer, if it is one of changes; else the one before stays."""
+        if not is_reviewable(layer) or (self.changes is not None and self.changes.layer == layer):
+            return
+        self._let_go()
+        self.changes = Changes(layer)
+        self.changes.sort(self.form.order.currentText())
+        layer.attributeValueChanged.connect(self._noted)
+        layer.afterCommitChanges.connect(self._read_again)
+        layer.afterRollBack.connect(self._read_again)
+        for date, found in dates.guess(self.project).items():
+            self.form.dates[date].setLayer(found)
+        self._show()
+
+    def step(self, by: int) -> bool:
+        """Go to the next change, or with -1 to the previous one; returns whether there is one."""
+        if self.changes is None:
+            return False
+        fid = self.changes.step(by, unanswered=self.form.unanswered.isChecked())
+        if fid is None:
+            self._show("There is no further change in this direction.")
+            return False
+        self._show("" if self._zoom(fid) else "This change was deleted in the edits of the layer.")
+        return True
+
+    def answer(self, value: str) -> bool:
+        """Write an answer to the current change, and go on; returns whether it is written."""
+        if self.changes is None or self.changes.fid is None:
+            return False
+        if not self.changes.answer(value):
+            self._show(f"The answer could not be written: {self.changes.layer.name()} is read-only or locked.")
+            return False
+        self._show()
+        if value in ANSWERS and self.form.go_on.isChecked():
+            self.step(1)
+        return True
+
+    def sort(self, order: str) -> None:
+        """Go through the changes in another order."""
+        if self.changes is not None and order in ORDERS:
+            self.changes.sort(order)
+            self._show()
+
+    def toggle(self) -> None:
+        """Show the other date."""
+        before, after = (self.form.dates[date].currentLayer() for date in dates.DATES)
+        if before is None or after is None or before == after:
+            self._show("Choose the layers of both dates first.")
+            return
+        shown, hidden = (after, before) if dates.is_seen(self.project, before) else (before, after)
+        dates.show(self.project, shown, True)
+        dates.show(self.project, hidden, False)
+        self.form.seen.setText(f"The map shows {shown.name()}.")
+
+    def show_polygons(self, visible: bool) -> None:
+        """Show the polygons, or what they cover; the outline of the current one stays."""
+        if self.changes is not None:
+            dates.show(self.project, self.changes.layer, visible)
+
+    def _zoom(self, fid: int) -> bool:
+        """Bring a change to the middle of the map; returns whether it has an outline."""
+        assert self.changes is not None
+        layer = self.changes.layer
+        geometry = QgsGeometry(layer.getFeature(fid).geometry())
+        self.band.setToGeometry(geometry, layer)
+        if geometry.isNull():
+            return False
+        box = self.canvas.mapSettings().layerExtentToOutputExtent(layer, geometry.boundingBox())
+        self.canvas.setExtent(_around(box))
+        self.canvas.refresh()
+        return True
+
+    def _show(self, problem: str = "") -> None:
+        changes = self.changes
+        change = changes.changes[changes.fid] if changes is not None and changes.fid is not None else None
+        self.form.describe(
+            "" if changes is None else changes.layer.name(),
+            None if change is None else change.values,
+            "" if changes is None or changes.fid is None else changes.answers[changes.fid],
+            (0, 0) if changes is None else (changes.reviewed, len(changes.order)),
+            problem,
+        )
+
+    def _noted(self, fid: int, column: int, value: Any) -> None:  # noqa: ANN401
+        if self.changes is not None:
+            self.changes.note(fid, column, value)
+            self._show()
+
+    def _read_again(self) -> None:
+        if self.changes is not None:
+            self.changes.read()
+            self._show()
+
+    def _removed(self, ids: list[str]) -> None:
+        if self.changes is not None and self.changes.layer.id() in ids:
+            self._let_go()
+            self._show()
+
+    def _let_go(self) -> None:
+        if self.changes is not None:
+            layer = self.changes.layer
+            layer.attributeValueChanged.disconnect(self._noted)
+            layer.afterCommitChanges.disconnect(self._read_again)
+            layer.afterRollBack.disconnect(self._read_again)
+        self.changes = None
+        self.band.reset(POLYGON)
+
+    def _shown_or_hidden(self, visible: bool) -> None:
+        self.band.setVisible(visible)
+        for shortcut in self.shortcuts:
+            shortcut.setEnabled(visible)
+
+    def _train(self) -> None:
+        if self.changes is not None:
+            self.train_requested.emit(self.changes.layer)
+
+
+def _around(box: QgsRectangle) -> QgsRectangle:
+    """A box around a change, with its surroundings."""
+    side = max(box.width(), box.height()) or 1.0
+    centre = box.center()
+    half = AROUND * side / 2
+    return QgsRectangle(centre.x() - half, centre.y() - half, centre.x() + half, centre.y() + half)

@@ -1,0 +1,68 @@
+"""What the user has set, and which models the program has."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+from processing.core.ProcessingConfig import ProcessingConfig
+from qgis.core import QgsSettings
+
+from .program import HIDDEN, ProgramError, clean_environment, find_program
+
+PROGRAM = "RSCD_PROGRAM"
+"""Key of the setting that names the program."""
+MODELS = "rscd/models"
+"""Key under which the models of a program are kept."""
+AUTOMATIC = "automatic"
+"""The model whose pixel sizes fit."""
+
+
+def program() -> str:
+    """The path of the program.
+
+    Raises:
+        ProgramError: It is not there.
+    """
+    return find_program(str(ProcessingConfig.getSetting(PROGRAM) or "").strip())
+
+
+def models() -> list[str]:
+    """Names of the models that the program has; none if it cannot be asked.
+
+    The answer is kept with the program's path and time, so that QGIS starts without starting rscd.
+    """
+    try:
+        path = program()
+    except ProgramError:
+        return []
+    seen = f"{path} {Path(path).stat().st_mtime_ns}"
+    settings = QgsSettings()
+    kept = settings.value(MODELS, "")
+    try:
+        known = json.loads(kept)
+    except (TypeError, ValueError):
+        known = {}
+    if isinstance(known, dict) and known.get("program") == seen:
+        return [str(name) for name in known["models"]]
+    names = _asked(path)
+    if names:
+        settings.setValue(MODELS, json.dumps({"program": seen, "models": names}))
+    return names
+
+
+def _asked(path: str) -> list[str]:
+    try:
+        done = subprocess.run(
+            [path, "models", "list", "--json"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=60,
+            env=clean_environment(),
+            creationflags=HIDDEN,
+        )
+        return list(json.loads(done.stdout))
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return []
