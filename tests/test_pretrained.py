@@ -399,3 +399,30 @@ def test_a_contract_of_endless_layers_builds_nothing(imported, tmp_path):
     save_checkpoint(path, network, dataclasses.replace(contract, encoder_settings=settings))
     with pytest.raises(ModelError, match="tensors do not fit a dinov2 network"):
         load_checkpoint(path)
+
+
+@pytest.mark.parametrize("name", ["dinov2", "dinov3_vit", "swinv2"])
+def test_checkpointing_gives_the_same_gradients(name, imported, tiny_tiles, tmp_path):
+    found = []
+    for checkpointing in (False, True):
+        config = learner(tiny_tiles, tmp_path / "m", imported[name], checkpointing=checkpointing, batch_size=2)
+        made = Learner(start_network(config)[0], config, Group(torch.device("cpu")), 1)
+        made.bf16 = False
+        made.network.train()
+        for module in made.network.modules():  # positions are shifted at random while training
+            if hasattr(module, "inv_freq"):
+                module.eval()
+        tiles = find_tiles([tiny_tiles], pytest.fail)
+        with closing(Batches(tiles, config).steps(0, 1)) as batches:
+            made._gradients(next(batches), 0)
+        found.append(next(made.network.encoder.stack()[0].parameters()).grad)
+        kept = [getattr(m, "gradient_checkpointing", False) for m in made.network.encoder.backbone.modules()]
+        assert any(kept) == checkpointing
+    assert found[0].any()
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-7)
+
+
+def test_checkpointing_is_refused_where_the_library_has_none(imported, tiny_tiles, tmp_path):
+    config = learner(tiny_tiles, tmp_path / "m", imported["convnextv2"], checkpointing=True)
+    with pytest.raises(UsageError, match="--checkpointing.*convnextv2 does not offer it"):
+        Learner(start_network(config)[0], config, Group(torch.device("cpu")), 1)
