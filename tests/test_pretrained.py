@@ -414,6 +414,7 @@ def test_checkpointing_gives_the_same_gradients(name, imported, tiny_tiles, tmp_
                 module.eval()
         tiles = find_tiles([tiny_tiles], pytest.fail)
         with closing(Batches(tiles, config).steps(0, 1)) as batches:
+            torch.manual_seed(5)  # of the blocks that are left out at random
             made._gradients(next(batches), 0)
         found.append(next(made.network.encoder.stack()[0].parameters()).grad)
         kept = [getattr(m, "gradient_checkpointing", False) for m in made.network.encoder.backbone.modules()]
@@ -424,5 +425,5 @@ def test_checkpointing_gives_the_same_gradients(name, imported, tiny_tiles, tmp_
 
 def test_checkpointing_is_refused_where_the_library_has_none(imported, tiny_tiles, tmp_path):
     config = learner(tiny_tiles, tmp_path / "m", imported["convnextv2"], checkpointing=True)
-    with pytest.raises(UsageError, match=r"--checkpointing.*convnextv2 does not offer it"):
+    with pytest.raises(UsageError, match=r"checkpointing=True .*convnextv2 does not offer it"):
         Learner(start_network(config)[0], config, Group(torch.device("cpu")), 1)

@@ -122,7 +122,7 @@ class PretrainedEncoder(Encoder):
     def checkpointing(self, *, on: bool) -> None:
         """Keep each block's input alone while training."""
         if on:
-            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+            self.model.activation_checkpointing_enable({"use_reentrant": False})
 
 
 def taps(depth: int) -> list[int]:
