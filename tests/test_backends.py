@@ -462,3 +462,10 @@ def test_first_calls_of_several_threads_at_once_do_not_wait_for_each_other():
     there = os.environ | {"PYTHONPATH": os.pathsep.join(["tests", os.environ.get("PYTHONPATH", "")])}
     for _ in range(3):
         subprocess.run([sys.executable, "-c", RACE], check=True, timeout=60, env=there)
+
+
+def test_a_checkpoint_that_was_loaded_is_not_hashed_once_more(monkeypatch):
+    model = Model.named("buildings")
+    assert model.network
+    monkeypatch.setattr("rscd.model.registry.stored_sha256", lambda path: pytest.fail("read again"))
+    assert model.sha256 == model.contract.sha256
