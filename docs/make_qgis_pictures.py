@@ -63,7 +63,7 @@ def review():
 def shoot_review():
     window.grab().save(pictures + "/qgis-review.png")
     layers = {{layer.name(): layer.id() for layer in project.mapLayers().values()}}
-    values = dict(BEFORE=layers["before"], AFTER=layers["after"], OUTPUT=folder + "/map.gpkg", THRESHOLD=0.5)
+    values = dict(BEFORE=layers["before"], AFTER=layers["after"], OUTPUT=folder + "/map.gpkg")
     kept["dialog"] = plugin.open_dialog("rscd:detect", values)
     kept["dialog"].resize(1000, 800)
 

@@ -86,7 +86,7 @@ class Model:
         network, contract = load_checkpoint(self.path)
         if contract != self.contract:
             raise ModelError("was replaced meanwhile", path=self.path, remedy="run again")
-        self.__dict__.setdefault("sha256", contract.sha256)  # it was compared: no need to read all tensors once more
+        self.__dict__.setdefault("sha256", contract.sha256)  # compared: no need to read all once more
         return network
 
     @cached_property
