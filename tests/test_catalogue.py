@@ -167,6 +167,18 @@ def test_a_folder_that_is_not_ours_is_refused_before_any_work(archive, tmp_path)
     check_catalogue(tmp_path / "new", tmp_path, ["one"])
 
 
+def test_the_catalogue_of_another_archive_is_refused(archive, tmp_path):
+    stac = archive / "out" / "stac"
+    before = (stac / "collection.json").read_bytes()
+    result = rscd(archive / "m.csv", "-o", tmp_path / "other", "--stac", stac, *OPTIONS)
+    assert result.exit_code == 2
+    assert "is the catalogue of another archive" in result.stderr
+    assert (stac / "collection.json").read_bytes() == before
+    assert not list(tmp_path.glob("other/*/changes.gpkg"))
+    shutil.copytree(archive / "out", tmp_path / "moved")
+    check_catalogue(tmp_path / "moved" / "stac", tmp_path / "moved", ["one"])
+
+
 def test_a_pair_across_the_antimeridian(tmp_path):
     """Geographic, 179.9995 to -179.9995: two parts, and a box whose west is larger than its east."""
     grid = utm_grid(160, 200)

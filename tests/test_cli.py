@@ -131,5 +131,5 @@ except typer.Exit as error:
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
     assert (run.returncode, run.stdout) == (5, ""), run.stderr
-    assert "interrupted; no output was changed" in run.stderr
+    assert "interrupted" in run.stderr
     assert "ignored" not in run.stderr

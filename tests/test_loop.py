@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 
 import rscd
 from rscd import DetectConfig, detect
-from rscd.core.errors import DataError, UsageError
+from rscd.core.errors import DataError, OutputError, UsageError
+from rscd.core.lock import locked
 from rscd.model.checkpoint import load_checkpoint, save_checkpoint
 from rscd.model.header import read_contract
 from rscd.model.imported import import_sam
@@ -42,6 +43,15 @@ def detected(tiles, folder, model):
         write_image(folder / f"{part}.tif", pixels)
     options = {"model": str(model), "window": 96, "batch_size": 2}
     return detect(DetectConfig(folder / "A.tif", folder / "B.tif", folder / "c.gpkg", **options))
+
+
+def test_two_runs_do_not_write_one_checkpoint(tiny_tiles, tmp_path):
+    output = tmp_path / "m.safetensors"
+    with locked(output), pytest.raises(OutputError, match="is writing it"):
+        train(config(tiny_tiles, output))
+    assert not output.exists()
+    train(config(tiny_tiles, output))
+    assert not list(tmp_path.glob("*.rscd"))
 
 
 def test_a_small_sam_learns_the_squares_and_detects_them(tiny_tiles, tmp_path):

@@ -70,6 +70,11 @@ def test_the_resolved_manifest_reads_back(tmp_path):
         (HEAD + "a,b.tif,c.tif,,1.5\n", ["line 2", "threshold '1.5'"]),
         (HEAD + "a,b.tif,c.tif,,nan\n", ["line 2", "threshold 'nan'"]),
         ("id,before,after,after_date\na,b.tif,c.tif,May 2019\n", ["line 2", "date 'May 2019'", "2024-05-31"]),
+        (
+            "id,before,after,before_date,after_date\na,b.tif,c.tif,2022-01-01,2020-01-01\n",
+            ["line 2", "2022-01-01 is later", "swap"],
+        ),
+        ("id,before,after,treshold\na,b.tif,c.tif,0.9\n", ["line 1", "'treshold' is unknown", "threshold"]),
         (HEAD + "..,b.tif,c.tif,,\n", ["line 2", "'..'", "cannot name a folder"]),
         (HEAD + "a/b,b.tif,c.tif,,\n", ["line 2", "cannot name a folder"]),
         (HEAD + "a,b\x1b.tif,c.tif,,\n", ["line 2", "control"]),
@@ -82,6 +87,13 @@ def test_what_is_wrong_is_told_by_its_line(tmp_path, text, words):
         read_manifest(manifest(tmp_path, text))
     for word in words:
         assert word in str(refused.value)
+
+
+def test_columns_of_other_names_are_nobodys_business(tmp_path):
+    read = read_manifest(
+        manifest(tmp_path, "id,before,after,sensor,threshold_old,threshold\na,b.tif,c.tif,x,1,0.9\n")
+    )
+    assert read.pairs[0].threshold == 0.9
 
 
 def test_files_that_are_no_manifest(tmp_path):

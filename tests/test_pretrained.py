@@ -341,7 +341,7 @@ def test_what_is_no_image_encoder_is_refused_in_one_line(saved, tmp_path):
         (tmp_path / "empty", "config.json: there is none"),
         (text, "model_type 'bert' is no image encoder"),
         (unknown, "model_type 'no_such_thing' is no image encoder"),
-        (wide, "cannot be read"),
+        (wide, "differ in shape"),
         (deep, "not a configuration of dinov2"),
         (grey, "rscd takes 3 bands"),
         (tiny, "patches of 8 px"),
@@ -350,11 +350,15 @@ def test_what_is_no_image_encoder_is_refused_in_one_line(saved, tmp_path):
         (cut, "cannot be read"),
         (other, "lack"),
         (broken, "cannot be read"),
+        (saved["dinov2"] / "config.json", "give the folder"),
+        (tmp_path / "mistyped", "there is no such folder"),
+        ("./mistyped", "there is no such folder"),
     ):
         with pytest.raises(ModelError, match=said) as caught:
             import_pretrained(str(folder), tmp_path / "m.safetensors")
         assert "\n" not in caught.value.line
         assert caught.value.remedy
+        assert caught.value.path
         assert not (tmp_path / "m.safetensors").exists()
 
 
@@ -427,3 +431,44 @@ def test_checkpointing_is_refused_where_the_library_has_none(imported, tiny_tile
     config = learner(tiny_tiles, tmp_path / "m", imported["convnextv2"], checkpointing=True)
     with pytest.raises(UsageError, match=r"checkpointing=True .*convnextv2 does not offer it"):
         Learner(start_network(config)[0], config, Group(torch.device("cpu")), 1)
+
+
+def test_a_configuration_that_contradicts_itself_is_refused(saved, tmp_path):
+    shutil.copytree(saved["sam2"], tmp_path / "odd")
+    path = tmp_path / "odd" / "config.json"
+    settings = json.loads(path.read_text())
+    settings["vision_config"]["backbone_config"]["window_size_per_stage"] = [8, 4, 0, 7]
+    path.write_text(json.dumps(settings))
+    with pytest.raises(ModelError, match=r"its network does not run|that rscd takes"):
+        import_pretrained(str(tmp_path / "odd"), tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("card", "terms"),
+    [
+        ("---\nlicense:\n- mit\n- apache-2.0\ntags:\n- x\n---\n", "mit, apache-2.0"),
+        ("\ufeff---\r\nlicense: apache-2.0\r\n---\r\n", "apache-2.0"),
+        ("---\nlicense: [mit, 'cc-by-4.0']\n---\n", "mit, cc-by-4.0"),
+        ("---\ntags:\n- license\n---\nlicense: mit\n", "not stated"),
+    ],
+)
+def test_licences_of_model_cards(card, terms, saved, tmp_path):
+    shutil.copytree(saved["dinov2"], tmp_path / "m")
+    (tmp_path / "m" / "README.md").write_bytes(card.encode())
+    assert import_pretrained(str(tmp_path / "m"), tmp_path / "m.safetensors").licence.startswith(terms)
+
+
+def test_a_library_that_does_not_load_is_named(imported, tmp_path):
+    (tmp_path / "transformers").mkdir()
+    (tmp_path / "transformers" / "__init__.py").write_text("raise ImportError('huggingface-hub>=9 is required')\n")
+    code, said = run("models", "verify", imported["swinv2"], PYTHONPATH=str(tmp_path))
+    assert code == 4
+    assert "huggingface-hub>=9 is required" in said
+    assert len(said.splitlines()) == 1
+
+
+def test_nothing_of_the_library_is_printed(saved, tmp_path):
+    code, said = run("models", "import", saved["sam2"], "-o", tmp_path / "m.safetensors")
+    assert code == 0
+    assert "Warning" not in said
+    assert "[transformers]" not in said

@@ -257,6 +257,21 @@ def test_an_address_is_given_as_gdal_names_it(tmp_path):
         server.server_close()
 
 
+def test_a_folder_behind_a_link_gets_whole_paths(tmp_path):
+    """What lies above a link depends on who follows it."""
+    pair(tmp_path / "in")
+    (tmp_path / "deep" / "a").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "deep" / "a")
+    project = tmp_path / "link" / "out.qgz"
+    dates = [tmp_path / "in" / f"{name}.tif" for name in "ab"]
+    options = {"device": "cpu", "threshold": 0.9, "project": project}
+    detect(DetectConfig(*dates, tmp_path / "link" / "c.gpkg", **options), model=(Pointwise(), CONTRACT))
+    with zipfile.ZipFile(project) as archive:
+        text = archive.read("out.qgs").decode()
+    assert f"<datasource>{dates[0]}</datasource>" in text
+    assert "<datasource>./c.gpkg|layername=changes</datasource>" in text
+
+
 @needs_qgis
 def test_names_that_need_care(tmp_path):
     """Letters beyond ASCII, spaces and signs that mean something in XML and in addresses."""

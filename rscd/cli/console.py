@@ -99,9 +99,13 @@ def exit_codes() -> Iterator[None]:
         with unwinding():
             yield
     except RscdError as error:
-        fail(error)
-        if isinstance(error, Interrupted):
-            say(f"rscd: to go on where it was: {resume_command()}", copied=True)
+        if isinstance(error, Interrupted) and way() == "json":
+            remedy = error.remedy or f"to go on where it was: {resume_command()}"
+            fail(Interrupted(error.problem, path=error.path, remedy=remedy))
+        else:
+            fail(error)
+            if isinstance(error, Interrupted):
+                say(f"rscd: to go on where it was: {resume_command()}", copied=True)
         raise typer.Exit(error.exit_code) from error
     except MemoryError as error:
         fail(UsageError("there is not enough memory", remedy="free some, or use a smaller --window"))
@@ -113,9 +117,9 @@ def exit_codes() -> Iterator[None]:
         raise typer.Exit(UsageError.exit_code) from error
     except KeyboardInterrupt as error:
         if way() == "json":
-            fail(Interrupted("interrupted; no output was changed", remedy=f"run it again: {resume_command()}"))
+            fail(Interrupted("interrupted", remedy=f"run it again: {resume_command()}"))
         else:
-            say(f"\nrscd: interrupted; no output was changed. Run it again: {resume_command()}", copied=True)
+            say(f"\nrscd: interrupted. Run it again: {resume_command()}", copied=True)
         raise typer.Exit(Interrupted.exit_code) from error
 
 

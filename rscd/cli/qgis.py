@@ -30,9 +30,10 @@ def install(
 @app.command()
 def package(
     output: Annotated[Path, typer.Option("-o", "--output", help="Zip to write.")] = Path("rscd-qgis.zip"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing zip.")] = False,
 ) -> None:
     """Pack the plugin for QGIS's Plugins > Manage and Install Plugins > Install from ZIP."""
     with exit_codes():
         from rscd.qgis.package import package as run
 
-        say(f"{run(output)}: written")
+        say(f"{run(output, overwrite=overwrite)}: written")

@@ -117,6 +117,8 @@ def train(
     if config.output == Path():
         raise UsageError("no -o MODEL.safetensors", remedy="name the checkpoint to write, or add --check")
     from rscd.inference.device import own_process
+    from rscd.model.catalog import find_model
+    from rscd.model.header import read_contract
     from rscd.training.parallel import leads
     from rscd.training.run_state import state_path
     from rscd.workflows.train import train as run
@@ -129,6 +131,8 @@ def train(
     if as_json:
         print_json({**dataclasses.asdict(contract), "finished": not state_path(config.output).exists()})
     elif leads() and not quiet:
+        if config.init is not None and contract.figures == read_contract(find_model(str(config.init))).figures:
+            say("figures of the starting model, on the data that it was validated on:")
         figures = [(k, f"{v:.4f}") for k, v in contract.figures.items()]
         print_table([*figures, ("threshold", f"{contract.threshold:.4g}"), ("written", str(config.output))])
 

@@ -36,6 +36,8 @@ COLLECTION, PROVENANCE = "collection.json", "provenance.json"
 """Names of the catalogue's files; an item is in ID/ID.json."""
 MARK = "rscd:archive"
 """Field of a collection that says it is ours."""
+ARCHIVE = "rscd:archive_folder"
+"""Field of a collection that names its archive's folder, as seen from its own."""
 PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
 PROCESSING = "https://stac-extensions.github.io/processing/v1.1.0/schema.json"
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
@@ -62,7 +64,7 @@ def check_catalogue(folder: Path, archive: Path, pairs: Iterable[str]) -> None:
         pairs: Names of its pairs' folders.
 
     Raises:
-        UsageError: It holds something else, or the extra ``stac`` is not installed.
+        UsageError: It holds something else, or the catalogue of another archive; or the extra ``stac`` is missing.
         OutputError: It cannot be made.
     """
     _pystac()
@@ -76,6 +78,11 @@ def check_catalogue(folder: Path, archive: Path, pairs: Iterable[str]) -> None:
     if folder.is_dir() and any(folder.iterdir()) and MARK not in (_read(folder / COLLECTION) or {}):
         problem = "holds files, and is no catalogue of rscd's"
         raise UsageError(problem, path=folder, remedy="name an empty folder with --stac")
+    known = (_read(folder / COLLECTION) or {}).get(ARCHIVE, "")
+    whose = (folder / str(known)).resolve() if known else archive.resolve()
+    if whose.is_dir() and whose != archive.resolve():
+        problem = f"is the catalogue of another archive, {whose}"
+        raise UsageError(problem, path=folder, remedy="name another folder with --stac")
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
@@ -100,7 +107,7 @@ def write_catalogue(folder: Path, archive: Path, entries: Sequence[Entry], pairs
     name, asked = safe_id(archive.absolute().name), {pair.id: pair for pair in pairs}
     collection = folder / COLLECTION
     if not collection.exists():  # first of all: a run that dies leaves a folder that is known as ours
-        _put(collection, _collection(name, {}))
+        _put(collection, _collection(name, {}, _relative(archive, folder)))
     items: dict[str, dict[str, Any]] = dict(_others(folder, {entry.id for entry in entries}))
     for entry in entries:
         if entry.state == "done":
@@ -111,7 +118,7 @@ def write_catalogue(folder: Path, archive: Path, entries: Sequence[Entry], pairs
             _put(place / PROVENANCE, known)
             items[entry.id] = _item(name, place, archive / entry.id, entry, asked[entry.id], known)
             _put(place / f"{entry.id}.json", items[entry.id])
-    _put(collection, _collection(name, items))
+    _put(collection, _collection(name, items, _relative(archive, folder)))
     for place in _places(folder):
         if place.name not in items:
             with writing(place):
@@ -282,7 +289,7 @@ def _relative(path: Path, folder: Path) -> str:
     return path.absolute().as_posix()
 
 
-def _collection(name: str, items: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _collection(name: str, items: Mapping[str, Mapping[str, Any]], archive: str) -> dict[str, Any]:
     """The collection of all items."""
     stac, listed = _pystac(), sorted(items)
     boxes = [items[one]["bbox"] for one in listed] or [[-180.0, -90.0, 180.0, 90.0]]
@@ -301,7 +308,7 @@ def _collection(name: str, items: Mapping[str, Mapping[str, Any]]) -> dict[str, 
             stac.TemporalExtent([interval]),
         ),
         license="other",
-        extra_fields={MARK: VERSION},
+        extra_fields={MARK: VERSION, ARCHIVE: archive},
     )
     links = [_link("root", f"./{COLLECTION}"), *(_link("item", f"./{one}/{one}.json", one) for one in listed)]
     return {**collection.to_dict(include_self_link=False, transform_hrefs=False), "links": links}

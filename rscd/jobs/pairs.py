@@ -159,6 +159,10 @@ def _pair(row: Row, root: Root) -> ManifestPair:
     if not _SAFE_ID.fullmatch(name) or name.endswith("."):
         remedy = "use letters, digits, _, - and dots, 120 at most, and start with a letter or digit"
         raise DataError(f"id {name[:130]!r} cannot name a folder", remedy=remedy)
+    start, end = _date(values["before_date"]), _date(values["after_date"])
+    if start and end and start > end:
+        problem = f"before_date {values['before_date']} is later than after_date {values['after_date']}"
+        raise DataError(problem, remedy="swap the dates, or the images")
     return ManifestPair(
         name,
         root.resolve(values["before"]),
@@ -166,7 +170,7 @@ def _pair(row: Row, root: Root) -> ManifestPair:
         root.resolve(values["aoi"], local=True) if values["aoi"] else None,
         _threshold(values["threshold"]) if values["threshold"] else None,
         values["model"],
-        (_date(values["before_date"]), _date(values["after_date"])),
+        (start, end),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,8 @@ REQUIRED = ("id", "before", "after")
 OPTIONAL = ("aoi", "threshold", "model", "before_date", "after_date")
 SUFFIXES = (".csv", ".geojson", ".json", ".gpkg", ".parquet")
 """What a manifest may be called."""
+ALIKE = 0.8
+"""A column whose name is as similar as this to one of OPTIONAL (0..1, ``difflib``) is taken for a slip."""
 SQLITE = b"SQLite format 3\0"
 
 
@@ -121,6 +124,11 @@ def _present(path: Path, names: Iterable[str]) -> list[str]:
         columns = f"line 1: no column {', '.join(lacking)}; there are: {there}"
         remedy = f"name the columns {','.join(REQUIRED)} and, if wanted, {','.join(OPTIONAL)}; separate by commas"
         raise DataError(columns, path=path, remedy=remedy)
+    for name in names:
+        meant = [] if name in (*REQUIRED, *OPTIONAL) else get_close_matches(name.lower(), OPTIONAL, 1, ALIKE)
+        if meant and meant[0] not in names:
+            remedy = f"call it {meant[0]}, if that is meant, else something less alike"
+            raise DataError(f"line 1: column {name!r} is unknown", path=path, remedy=remedy)
     return [name for name in (*REQUIRED, *OPTIONAL) if name in names]
 
 

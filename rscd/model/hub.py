@@ -6,6 +6,7 @@ Weights are read from safetensors alone, and no code that comes with them is run
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import takewhile
@@ -14,7 +15,7 @@ from typing import Any
 
 import torch
 
-from rscd.core.contract import Contract
+from rscd.core.contract import STRIDE, Contract
 from rscd.core.errors import ModelError, UsageError, several
 from rscd.model.catalog import SUFFIX
 from rscd.model.checkpoint import build_network, save_checkpoint
@@ -25,8 +26,10 @@ from rscd.model.encoders.pretrained import (
     PretrainedEncoder,
     backbone_class,
     configuration,
+    first_line,
     library,
 )
+from rscd.model.network import ChangeNetwork
 
 FILES = (
     *("config.json", "preprocessor_config.json", "README.md"),
@@ -61,9 +64,12 @@ def import_pretrained(source: str, target: Path, *, width: int = 64, seed: int =
     if target.suffix != SUFFIX:
         raise UsageError(f"-o {target}", remedy=f"name the checkpoint with the suffix {SUFFIX}")
     library()
-    folder = Path(source) if Path(source).is_dir() else _fetched(source)
+    folder = _found(source)
     family, settings = _settings(folder)
-    config = configuration(family, settings)
+    try:
+        config = configuration(family, settings)
+    except ModelError as error:
+        raise ModelError(error.problem, path=folder, remedy=error.remedy) from error
     state = _weights(folder, family, config)
     mean, std = _scaling(folder)
     kept = {name: value for name, value in config.to_dict().items() if name not in NOT_KEPT and name[0] != "_"}
@@ -81,7 +87,40 @@ def import_pretrained(source: str, target: Path, *, width: int = 64, seed: int =
     network = build_network(contract)
     assert isinstance(network.encoder, PretrainedEncoder)
     network.encoder.model.load_state_dict(state)
+    _try_out(network, folder)
     return save_checkpoint(target, network, contract)
+
+
+def _try_out(network: ChangeNetwork, folder: Path) -> None:
+    """Refuse a network that cannot forward a window: configurations may contradict themselves.
+
+    Raises:
+        ModelError: It cannot.
+    """
+    date = torch.zeros(1, 3, 2 * STRIDE, 3 * STRIDE, dtype=torch.uint8)
+    try:
+        with torch.inference_mode():
+            network.eval()(date, date)
+    except Exception as error:  # whatever the library makes of such a configuration
+        problem = f"its network does not run: {type(error).__name__}, {first_line(error)}"
+        raise ModelError(problem, path=folder, remedy="see that config.json belongs to these weights") from error
+
+
+def _found(source: str) -> Path:
+    """The folder of a model: a path on disk, else an id of the Hub.
+
+    Raises:
+        ModelError: There is none.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_file():
+        remedy = f"give the folder that holds config.json and the weights: {path.parent}"
+        raise ModelError("is a file, and no official sam_vit_*.pth", path=path, remedy=remedy)
+    if source.startswith((".", "/", "~")) or source.count("/") != 1:
+        raise ModelError("there is no such folder", path=path, remedy="correct the path, or give an id of the Hub")
+    return _fetched(source)
 
 
 def _fetched(name: str) -> Path:
@@ -99,7 +138,7 @@ def _fetched(name: str) -> Path:
             "check its name and the network; where its terms must be accepted first, do so on its page and log in "
             "with hf auth login; or give a folder on disk with config.json and model.safetensors"
         )
-        problem = f"neither a folder nor a model that can be fetched ({_first_line(error)})"
+        problem = f"neither a folder nor a model that can be fetched ({first_line(error)})"
         raise ModelError(problem, path=name, remedy=remedy) from error
 
 
@@ -147,12 +186,16 @@ def _weights(folder: Path, family: str, config: Any) -> dict[str, torch.Tensor]:
     try:
         with _silent():
             found = backbone_class(family, config).from_pretrained
+            options["ignore_mismatched_sizes"] = True  # which are looked at below
             model, said = found(folder, config=config, output_loading_info=True, **options)
     except Exception as error:  # whatever the library makes of files that are not its own
         raise ModelError(
-            f"cannot be read: {_first_line(error)}", path=folder, remedy="fetch or save it again"
+            f"cannot be read: {first_line(error)}", path=folder, remedy="fetch or save it again"
         ) from error
     missing = [name for name in said["missing_keys"] if not name.startswith(FRESH_NORMS)]
+    if said["mismatched_keys"]:
+        problem = f"config.json and weights differ in shape: {sorted(map(str, said['mismatched_keys']))[0]}"
+        raise ModelError(problem, path=folder, remedy="give the config.json that belongs to the weights")
     if missing:
         problem = f"its weights lack {several(len(missing), 'tensor')} of {family}, {sorted(missing)[0]} among them"
         raise ModelError(problem, path=folder, remedy="fetch or save it again")
@@ -171,7 +214,9 @@ def _silent() -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(before)
-        logging.enable_progress_bar()
+        with warnings.catch_warnings():  # where the environment keeps its bars out, it says so
+            warnings.simplefilter("ignore")
+            logging.enable_progress_bar()
 
 
 def _scaling(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -201,17 +246,24 @@ def _licence(folder: Path, source: str) -> str:
 
 
 def _card(path: Path) -> dict[str, str]:
-    """Plain settings in the YAML that heads a model card."""
+    """Plain settings, and lists of words joined by commas, in the YAML that heads a model card."""
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     except OSError:
         return {}
     if not lines or lines[0].strip() != "---":
         return {}
-    pairs = (line.partition(":") for line in takewhile(lambda line: line.strip() != "---", lines[1:]))
-    return {name.strip(): value.strip().strip("\"'") for name, _, value in pairs if value.strip()}
+    found: dict[str, str] = {}
+    name = ""
+    for line in takewhile(lambda line: line.strip() != "---", lines[1:]):
+        item = line.strip()
+        if item.startswith("- ") and name:
+            found[name] = ", ".join(part for part in (found.get(name, ""), _word(item[2:])) if part)
+        elif not line.startswith(" ") and ":" in item:
+            name, _, value = (part.strip() for part in item.partition(":"))
+            found[name] = ", ".join(_word(word) for word in value.strip("[]").split(",")) if value else ""
+    return found
 
 
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__
+def _word(text: str) -> str:
+    return text.strip().strip("\"'")

@@ -39,7 +39,7 @@ def trained_model(name: str) -> tuple[Path, Contract]:
     path = find_model(name)
     contract = read_contract(path)
     if not contract.trained_on:
-        remedy = f"train it first: rscd train TILES --init {path} --encoder {contract.encoder} -o MODEL.safetensors"
+        remedy = f"train it first: rscd train TILES --init {path} -o MODEL.safetensors"
         raise ModelError("holds an imported encoder, and no trained change head", path=path, remedy=remedy)
     return path, contract
 

@@ -172,6 +172,9 @@ class Project:
             found = Path(os.path.relpath(path.absolute(), self.path.absolute().parent)).as_posix()
         except ValueError:  # another drive of Windows
             return _clean(path.absolute().as_posix())
+        home = self.path.absolute().parent
+        if found.startswith("../") and Path(os.path.realpath(home)) != home:  # up is not the same both ways
+            return _clean(path.absolute().as_posix())
         return _clean(found if found.startswith("../") else f"./{found}")
 
     @cached_property

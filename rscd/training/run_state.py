@@ -74,7 +74,7 @@ def describe(start: Contract, config: TrainConfig, verdict: Verdict, identity: d
     figures = {f"validation_{k}": round(v, 4) for k, v in dataclasses.asdict(verdict.scores).items()}
     figures["validation_ece"] = round(verdict.ece, 4)
     given = (*config.data, *(config.pair or ())[2:], *config.reviews)
-    folders = ", ".join(f"{p.parent.name}/{p.name}" for p in given)
+    folders = ", ".join("/".join(p.parts[-2:]) for p in given)
     beside = f" and {config.simulated:.0%} rendered scenes" if config.simulated else ""
     if config.one_date_share:
         names = ", ".join(path.name for path in config.one_date)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 
 from rscd.core.contract import Contract
+from rscd.core.lock import locked
 from rscd.core.paths import check_target
 from rscd.model.header import read_contract
 from rscd.options.training import TrainConfig
@@ -38,7 +40,7 @@ def train(
         UsageError: An option out of range, or a state of another run is in the way.
         DataError: Tiles that cannot be used, or a loss that is not finite.
         ModelError: ``config.init`` cannot be used.
-        OutputError: The checkpoint, the state or the history cannot be written.
+        OutputError: The checkpoint, the state or the history cannot be written, or another run writes them.
     """
     limit_s = 60 * config.limit_minutes or math.inf
     deadline = time.monotonic() + limit_s
@@ -46,7 +48,7 @@ def train(
     check_target(config.output, overwrite=config.overwrite or state_path(config.output).exists())
     if config.threads:
         torch.set_num_threads(config.threads)
-    with joined(config.device) as group:
+    with joined(config.device) as group, locked(config.output) if group.leads else nullcontext():
         Run(config, group, Listener(on_step, on_epoch, on_notice, on_validating)).to_the_end(deadline)
         group.wait()
         return read_contract(config.output)

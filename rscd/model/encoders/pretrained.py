@@ -83,6 +83,7 @@ class PretrainedEncoder(Encoder):
         self.adaptable, self._block, self.plain = known.adaptable, known.block, known.plain
         config = configuration(family, settings)
         self.model = backbone_class(family, config)(config)
+        self.model.loss_type = "ForSegmentation"  # of no use here; without one the library warns
         self.can_checkpoint = bool(self.model.supports_gradient_checkpointing)
         if not known.plain:
             self.channels = tuple(config.embed_dim_per_stage if family == SAM2 else self.model.channels)
@@ -138,8 +139,9 @@ def library() -> Any:  # noqa: ANN401 - its names are looked up at run time
     """
     try:
         import transformers
-    except ModuleNotFoundError as error:
-        raise ModelError("this encoder needs the library transformers", remedy=INSTALL) from error
+    except ImportError as error:  # its own dependencies may be missing, or of other versions
+        why = "" if isinstance(error, ModuleNotFoundError) else f", which does not load here ({first_line(error)})"
+        raise ModelError(f"this encoder needs the library transformers{why}", remedy=INSTALL) from error
     return transformers
 
 
@@ -167,10 +169,15 @@ def configuration(family: str, settings: dict[str, Any]) -> Any:  # noqa: ANN401
         if known.plain and not LEAST_PATCH <= config.patch_size <= TOKEN:
             raise ValueError(f"patches of {config.patch_size} px, and rscd takes {LEAST_PATCH} to {TOKEN} px")
     except Exception as error:  # whatever a configuration class makes of values that it does not know
-        why = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        remedy = "use a checkpoint written by rscd models import"
-        raise ModelError(f"not a configuration of {family}: {why}", remedy=remedy) from error
+        problem = f"not a configuration of {family} that rscd takes: {first_line(error)}"
+        raise ModelError(problem, remedy="use another model, or fetch or save this one again") from error
     return config
+
+
+def first_line(error: Exception) -> str:
+    """What an error of another library says, in one line."""
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
+    return " ".join(lines[:2])[:200] if lines else type(error).__name__
 
 
 def _check_numbers(value: Any, name: str = "") -> None:  # noqa: ANN401 - of JSON

@@ -28,6 +28,8 @@ PATIENCE_S = 60.0
 """So long after an interrupt another is sent, which ends the program at once, s."""
 HIDDEN = getattr(subprocess, "CREATE_NO_WINDOW", 0) | getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
 """On Windows: without a console window, and in a group of its own, so that a break reaches it alone."""
+FRAME = " │╭╮╰╯─"
+"""What surrounds an error of usage."""
 Event = dict
 
 
@@ -204,7 +206,8 @@ def _listen(
         if event["event"] == "error":
             errors.append(f"{event['text']} - {event['remedy']}" if event.get("remedy") else str(event["text"]))
         elif not line.startswith("{"):
-            plain = line or plain
+            words = line.strip(FRAME)
+            plain = words if any(map(str.isalnum, words)) else plain
         on_event(event)
 
 

@@ -115,7 +115,7 @@ def _vector_label(source: PairSource, grid: Grid) -> VectorLabel:
         frame = frame.iloc[list(source.rows)]
     answers = answers_of(path, frame, IGNORED if reviewed else CHANGED)
     if reviewed and not np.any(answers != IGNORED):
-        remedy = "open it in QGIS and fill the column review of layer changes with yes or no"
+        remedy = "open it in QGIS and fill the column review of layer changes with accepted or rejected"
         raise DataError("no polygon of it is reviewed", path=path, remedy=remedy)
     shapes = {
         value: to_grid(frame.geometry.to_numpy()[answers == value], frame.crs, grid)

@@ -34,7 +34,7 @@ def reviewed_pairs(path: Path, aoi: Path | None) -> list[PairSource]:
         return [PairSource(str(path), detected_from(path, aoi), path, reviewed=True)]
     rows = _rows_of_pairs(path)
     if not rows:
-        remedy = "open it in QGIS and fill the column review of layer changes with yes or no"
+        remedy = "open it in QGIS and fill the column review of layer changes with accepted or rejected"
         raise DataError("no polygon of it is reviewed", path=path, remedy=remedy)
     return [
         PairSource(f"{path}, pair {pair}", detected_from(path.parent / pair / OUTPUT, aoi), path, True, where)

@@ -125,6 +125,8 @@ class Changes:
         if self.fid is None:
             return False
         stored = value or None
+        if self.layer.readOnly():
+            return False
         if self.layer.isEditable():
             written = self.layer.changeAttributeValue(self.fid, self.column, stored)
         else:
