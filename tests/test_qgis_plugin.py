@@ -128,6 +128,19 @@ def test_an_error_of_rscd_is_one_line_with_its_remedy(profile, pair):
     assert not (pair / "x.gpkg").exists()
 
 
+def test_a_wrong_further_option_is_named(profile, pair):
+    values = (
+        f"BEFORE={pair / 'before.tif'}",
+        f"AFTER={pair / 'after.tif'}",
+        f"OUTPUT={pair / 'x.gpkg'}",
+        "MORE=--bogus",
+    )
+    done = qgis_process(profile, "run", "rscd:detect", "--", *values)
+    assert done.returncode != 0
+    wrong = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("ERROR")]
+    assert any("No such option: --bogus" in line for line in wrong), done.stdout + done.stderr
+
+
 def test_cancel_leaves_nothing_half_written_and_the_same_run_continues(profile, pair):
     code = """
 values = dict(BEFORE=folder + "/before.tif", AFTER=folder + "/after.tif", OUTPUT=folder + "/cancelled.gpkg")

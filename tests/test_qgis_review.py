@@ -187,6 +187,9 @@ def test_a_file_that_cannot_be_written_is_said(profile, many, tmp_path):  # noqa
 import sqlite3
 dock, layer = opened(folder)
 dock.step(1)
+layer.setReadOnly(True)
+assert not dock.answer("accepted"), "QGIS holds it read-only"
+layer.setReadOnly(False)
 other = sqlite3.connect(folder)
 other.execute("BEGIN EXCLUSIVE")
 written = dock.answer("accepted")
