@@ -118,7 +118,7 @@ def library_features(name, folder, images):
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("size", [(64, 96), (224, 224)])
+@pytest.mark.parametrize("size", [(96, 224)])
 def test_features_are_the_librarys_own(name, size, saved, imported):
     network, contract = load_checkpoint(imported[name])
     assert contract.encoder == name

@@ -4,6 +4,7 @@ import rasterio
 from conftest import CHANGED_BOXES, utm_grid, write_image, write_polygons
 
 from rscd.core.errors import DataError
+from rscd.model.encoders.registry import normalisation
 from rscd.options.pair import PairConfig
 from rscd.training.data.scenes import pair_tiles
 from rscd.training.data.tiles import CHANGED, IGNORED, PairSource
@@ -11,7 +12,7 @@ from rscd.training.data.tiles import CHANGED, IGNORED, PairSource
 
 def tiles_of(folder, labels="drawn.gpkg", whole=False, **options):
     config = PairConfig(folder / "before.tif", folder / "after.tif", **options)
-    return pair_tiles(PairSource("place", config, folder / labels), "lite", whole=whole)
+    return pair_tiles(PairSource("place", config, folder / labels), normalisation("lite"), whole=whole)
 
 
 def test_blocks_cover_the_grid_once_and_show_what_the_files_hold(labelled_scene):

@@ -25,8 +25,9 @@ from rscd.training.data.survey import raise_refused
 from rscd.training.data.tiles import CHANGED, IGNORED, FolderTile, PairSource, find_part, find_tiles, has_layout
 from rscd.training.evaluation.figures import write_pictures
 from rscd.training.evaluation.maps import Map, Mapper
-from rscd.training.evaluation.metrics import ObjectCounts, directions, match_objects
+from rscd.training.evaluation.metrics import ObjectCounts, match_objects, mean_presence
 from rscd.training.evaluation.scores import Counts, Evaluation, SceneScore, score_of
+from rscd.vectorize.attributes import direction
 
 if TYPE_CHECKING:
     from torch import nn
@@ -77,7 +78,8 @@ def evaluate(
         own.add(values, judged, changed)
         found = judged & is_changed(values, mapper.threshold)
         matched = match_objects(changed, found, case.least_px)
-        way = Counter[str]() if presence is None else directions(found, presence, case.least_px)
+        there = () if presence is None else mean_presence(found, presence, case.least_px)
+        way = Counter(str(direction(before, after)) for before, after in there)
         scenes.append(score_of(case.name, own, matched, way, mapper.threshold))
         total.merge(own)
         objects += matched

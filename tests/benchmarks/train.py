@@ -103,7 +103,7 @@ def _fastest(action: Callable[[], None], repeats: int = 8) -> float:
 def option(text: str) -> tuple[str, object]:
     """Parse ``NAME=VALUE`` into an option of TrainConfig of the right type."""
     name, _, value = text.partition("=")
-    kinds = {f.name: type(f.default) for f in dataclasses.fields(TrainConfig)}
+    kinds = {f.name: type(f.default) for f in dataclasses.fields(TrainConfig)} | {"encoder": str}
     if kinds.get(name) not in (str, int, float, bool):
         raise ValueError(f"no such option: {name}")
     return name, value.lower() == "true" if kinds[name] is bool else kinds[name](value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +9,6 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, label
 
 from rscd.core.types import P_SCALE, BoolArray, ByteArray, DoubleArray, FloatArray, IntArray, LongArray
-from rscd.vectorize.attributes import direction
 
 LOGIT_LIMIT, LOGIT_STEP = 16.0, 0.05
 """Logits are counted in bins of LOGIT_STEP between -LOGIT_LIMIT and LOGIT_LIMIT."""
@@ -220,8 +218,8 @@ def match_objects(there: BoolArray, found: BoolArray, least_px: int = 1) -> Obje
     return ObjectCounts(n, m, len(used_there))
 
 
-def directions(found: BoolArray, presence: ByteArray, least_px: int = 1) -> Counter[str]:
-    """How many components of a mask appeared, vanished, were replaced or are unclear.
+def mean_presence(found: BoolArray, presence: ByteArray, least_px: int = 1) -> DoubleArray:
+    """Mean presence before and after, 0..1, of each component of a mask: (components, 2).
 
     Args:
         found: What was called changed, (rows, columns).
@@ -229,11 +227,8 @@ def directions(found: BoolArray, presence: ByteArray, least_px: int = 1) -> Coun
         least_px: Components with fewer pixels are left out.
     """
     labels, sizes = _components(found, least_px)
-    means = [
-        np.bincount(labels.ravel(), values.ravel(), len(sizes)) / np.maximum(sizes, 1) / P_SCALE
-        for values in presence
-    ]
-    return Counter(str(direction(before, after)) for before, after in np.stack(means, axis=1)[sizes > 0])
+    sums = [np.bincount(labels.ravel(), values.ravel(), len(sizes)) for values in presence]
+    return np.stack(sums, axis=1)[sizes > 0] / sizes[sizes > 0, None] / P_SCALE
 
 
 def near_edges(changed: BoolArray, px: float) -> BoolArray:
