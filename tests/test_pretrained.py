@@ -64,6 +64,15 @@ MODELS = {
 }
 
 
+KINDS = [
+    pytest.param(
+        name, marks=[pytest.mark.slow] if name in ("dinov2_with_registers", "dinov3_convnext", "dinov2") else []
+    )
+    for name in MODELS
+]
+"""All families, of which those that are much like another run with ``-m slow`` alone."""
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """Family -> folder, as the library's save_pretrained leaves it."""
@@ -177,7 +186,7 @@ def test_a_contract_carries_scaling_and_licence_of_the_model(saved, tmp_path):
     assert "not stated" in contract.licence
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", KINDS)
 def test_openvino_says_the_same_of_batches(name, imported, tmp_path, monkeypatch):
     monkeypatch.setenv("RSCD_CACHE_DIR", str(tmp_path))
     network, contract = load_checkpoint(imported[name])
@@ -254,7 +263,7 @@ def simulate_pair(folder):
     return [write_image(folder / f"{name}.tif", image) for name, image in zip("ab", pixels, strict=True)]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", KINDS)
 def test_each_family_overfits_eight_tiles(name, saved, imported, tmp_path):
     """60 steps on eight tiles, from random weights: the loss falls below half."""
     contract = read_contract(imported[name])
