@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
+from rscd.core.errors import UsageError
+from rscd.qgis.package import package
+
 HEAVY = ("torch", "rasterio", "geopandas", "pandas", "scipy", "dask", "distributed", "pystac")
 
 
@@ -72,6 +75,10 @@ def test_the_zip_holds_one_folder_that_qgis_takes(tmp_path):
     assert {name.split("/")[0] for name in names} == {"rscd_qgis"}
     assert {"rscd_qgis/metadata.txt", "rscd_qgis/__init__.py", "rscd_qgis/review/dock.py"} <= set(names)
     assert not [name for name in names if "__pycache__" in name]
+    with pytest.raises(UsageError, match="exists already"):
+        package(output)
+    with pytest.raises(UsageError, match=r"ends in .zip"):
+        package(tmp_path / "mine.txt")
 
 
 def test_the_dockerfile_names_what_exists():
