@@ -112,18 +112,22 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def tiny_tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six labelled tiles of 128 px in A/, B/ and label/: bright squares appear on noise."""
+    return write_squares(tmp_path_factory.mktemp("tiles"), count=6, side=128, square=40, margin=8, seed=7)
+
+
+def write_squares(folder: Path, *, count: int, side: int, square: int, margin: int, seed: int) -> Path:
+    """Labelled tiles in A/, B/ and label/: on noise appears a bright square, at least a margin from two sides."""
     from PIL import Image
 
-    folder = tmp_path_factory.mktemp("tiles")
-    rng = np.random.default_rng(7)
+    rng = np.random.default_rng(seed)
     for part in ("A", "B", "label"):
-        (folder / part).mkdir()
-    for i in range(6):
-        before = rng.integers(60, 120, (128, 128, 3), dtype=np.uint8)
-        after, label = before.copy(), np.zeros((128, 128), np.uint8)
-        row, col = rng.integers(8, 80, 2)
-        after[row : row + 40, col : col + 40] = 230
-        label[row : row + 40, col : col + 40] = 255
+        (folder / part).mkdir(parents=True)
+    for i in range(count):
+        before = rng.integers(60, 120, (side, side, 3), dtype=np.uint8)
+        after, label = before.copy(), np.zeros((side, side), np.uint8)
+        row, col = rng.integers(margin, side - square - margin, 2)
+        after[row : row + square, col : col + square] = 230
+        label[row : row + square, col : col + square] = 255
         for part, image in (("A", before), ("B", after), ("label", label)):
             Image.fromarray(image).save(folder / part / f"{i}.png")
     return folder

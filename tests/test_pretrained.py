@@ -11,8 +11,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 import torch
-from conftest import contents_of_raster, write_image
-from PIL import Image
+from conftest import contents_of_raster, write_image, write_squares
 from safetensors.torch import load_file
 
 pytest.importorskip("transformers", reason="the extra encoders is not installed")
@@ -269,17 +268,7 @@ def test_each_family_overfits_eight_tiles(name, saved, imported, tmp_path):
     contract = read_contract(imported[name])
     torch.manual_seed(0)
     save_checkpoint(tmp_path / "random.safetensors", build_network(contract), contract)
-    rng = np.random.default_rng(0)
-    for part in ("A", "B", "label"):
-        (tmp_path / "tiles" / part).mkdir(parents=True)
-    for i in range(8):
-        before = rng.integers(60, 120, (64, 64, 3), dtype=np.uint8)
-        after, label = before.copy(), np.zeros((64, 64), np.uint8)
-        row, col = rng.integers(4, 36, 2)
-        after[row : row + 24, col : col + 24] = 230
-        label[row : row + 24, col : col + 24] = 255
-        for part, image in (("A", before), ("B", after), ("label", label)):
-            Image.fromarray(image).save(tmp_path / "tiles" / part / f"{i}.png")
+    write_squares(tmp_path / "tiles", count=8, side=64, square=24, margin=4, seed=0)
     options = {"crops": 480, "scale": (1.0, 1.0), "validation": (tmp_path / "tiles",), "warmup_steps": 0}
     config = learner(tmp_path / "tiles", tmp_path / "m.safetensors", tmp_path / "random.safetensors", **options)
     config = dataclasses.replace(config, encoder_factor=1.0, loss="bce")

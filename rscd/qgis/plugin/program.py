@@ -106,15 +106,7 @@ def check_version(program: str) -> None:
     wanted = series(expected_version())
     remedy = f"install rscd {wanted} there, or run 'rscd qgis install' with it to get the plugin that goes with it"
     try:
-        done = subprocess.run(
-            [program, "--version"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=60,
-            env=clean_environment(),
-            creationflags=HIDDEN,
-        )
+        done = ask([program, "--version"], subprocess.STDOUT)
     except (OSError, subprocess.SubprocessError) as error:
         raise ProgramError(f"{program} does not run ({error}) - install rscd {wanted}") from error
     words = done.stdout.decode("utf-8", "replace").split()
@@ -123,6 +115,27 @@ def check_version(program: str) -> None:
         raise ProgramError(f"{program} does not say its version - install rscd {wanted}")
     if series(version) != wanted:
         raise ProgramError(f"{program} is rscd {version}, and this plugin goes with {wanted} - {remedy}")
+
+
+def ask(arguments: list[str], stderr: int = subprocess.DEVNULL) -> subprocess.CompletedProcess[bytes]:
+    """Run a program that answers at once; its standard output is the answer.
+
+    Args:
+        arguments: The program and its arguments.
+        stderr: What becomes of its standard error.
+
+    Raises:
+        OSError, subprocess.SubprocessError: It does not start, or does not end within a minute.
+    """
+    return subprocess.run(
+        arguments,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        timeout=60,
+        env=clean_environment(),
+        creationflags=HIDDEN,
+    )
 
 
 def clean_environment() -> dict[str, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from processing.core.ProcessingConfig import ProcessingConfig
 from qgis.core import QgsSettings
 
-from .program import HIDDEN, ProgramError, clean_environment, find_program
+from .program import ProgramError, ask, find_program
 
 PROGRAM = "RSCD_PROGRAM"
 """Key of the setting that names the program."""
@@ -54,15 +54,6 @@ def models() -> list[str]:
 
 def _asked(path: str) -> list[str]:
     try:
-        done = subprocess.run(
-            [path, "models", "list", "--json"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=60,
-            env=clean_environment(),
-            creationflags=HIDDEN,
-        )
-        return list(json.loads(done.stdout))
+        return list(json.loads(ask([path, "models", "list", "--json"]).stdout))
     except (OSError, ValueError, subprocess.SubprocessError):
         return []

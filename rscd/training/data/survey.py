@@ -162,11 +162,14 @@ def _given(config: TrainConfig, on_bad: OnBad) -> list[Tile]:
 
 def _blocks(found: Sources, config: TrainConfig, on_bad: OnBad, *, whole: bool) -> list[Tile]:
     tiles: list[Tile] = []
-    for source in found.pairs:
-        from rscd.training.data.scenes import input_scaling, pair_tiles
+    if not found.pairs:
+        return tiles
+    from rscd.training.data.scenes import input_scaling, pair_tiles
 
+    scaling = input_scaling(config)
+    for source in found.pairs:
         try:
-            tiles += pair_tiles(source, input_scaling(config), whole=whole)
+            tiles += pair_tiles(source, scaling, whole=whole)
         except DataError as error:
             on_bad(error)
     return tiles
