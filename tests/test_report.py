@@ -24,7 +24,7 @@ from test_formats import pair
 from test_summary import entry
 
 from rscd.core.errors import OutputError, UsageError
-from rscd.core.telemetry import Telemetry
+from rscd.core.resources import Telemetry
 from rscd.core.types import Window
 from rscd.jobs.index import index_html
 from rscd.model.catalog import embedded

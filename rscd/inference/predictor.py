@@ -10,7 +10,7 @@ import numpy as np
 
 from rscd.core.contract import STRIDE, Contract
 from rscd.core.errors import UsageError
-from rscd.core.telemetry import Stopwatch
+from rscd.core.resources import Stopwatch
 from rscd.core.types import ByteArray, FloatArray
 from rscd.inference.backends.choice import open_backend
 from rscd.inference.backends.protocol import Backend

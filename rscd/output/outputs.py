@@ -14,7 +14,7 @@ import pyarrow as pa
 from rscd.core.paths import Targets, legend_of
 from rscd.core.pixel_area import PixelAreas
 from rscd.core.publish import Publication, writing
-from rscd.core.telemetry import Stopwatch
+from rscd.core.resources import Stopwatch
 from rscd.core.types import Grid, StripRecord
 from rscd.options.detect import DetectConfig
 from rscd.output.probability import ProbabilityRaster

@@ -14,8 +14,7 @@ import rasterio
 import shapely
 
 from rscd.core.errors import DataError
-from rscd.core.grid import grid_of, place
-from rscd.core.mapping import outline_of
+from rscd.core.grid import grid_of, outline_of, place
 from rscd.core.types import Grid
 from rscd.scene.raster import GDAL_OPTIONS, open_raster
 

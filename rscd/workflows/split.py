@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rscd.core.errors import Interrupted, UsageError
-from rscd.core.lock import locked
 from rscd.core.paths import SPLIT_NAME, run_folder
 from rscd.core.pixel_area import PixelAreas
-from rscd.core.publish import write_durably
+from rscd.core.publish import locked, write_durably
 from rscd.core.types import Progress
 from rscd.inference.journal import Journal, Work, differences, open_journal, plain_key, read_key
 from rscd.inference.strips import strip_records

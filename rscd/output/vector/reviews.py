@@ -19,7 +19,7 @@ import pyproj
 import shapely
 
 from rscd.core.errors import UsageError, several
-from rscd.core.sqlite_lock import held
+from rscd.core.paths import held
 from rscd.output.vector.blobs import blob_of, open_geopackage, shape_of
 from rscd.output.vector.outlines import edited_outlines
 from rscd.output.vector.style import reviewed_before_qml

@@ -11,8 +11,7 @@ import pyogrio
 import rasterio
 
 from rscd.core.errors import DataError
-from rscd.core.grid import name_of
-from rscd.core.mapping import Mapping
+from rscd.core.grid import Mapping, name_of
 from rscd.core.types import ByteArray, Grid, Window
 from rscd.scene.aoi import burn, read_vectors, to_grid
 from rscd.scene.blocks import BadBlocks, find_blocks
