@@ -254,7 +254,7 @@ def test_the_cache_keeps_what_was_used_last_and_drops_what_was_abandoned(cache, 
 @pytest.mark.parametrize("side", [64, 224])
 def test_sam_encoders_say_the_same_in_both(side, cache, windows):
     from rscd.model.checkpoint import build_network
-    from rscd.model.encoders.registry import normalisation
+    from rscd.model.encoders import normalisation
 
     contract = Contract("sam", "1", "vit_t", 16, *normalisation("vit_t"), trained_on="nothing")
     torch.manual_seed(0)

@@ -19,7 +19,7 @@ from rscd.core.contract import Contract
 from rscd.core.resources import STAGES, Stopwatch, telemetry
 from rscd.inference.device import idle_gpu
 from rscd.model.checkpoint import build_network, save_checkpoint
-from rscd.model.encoders.registry import normalisation
+from rscd.model.encoders import normalisation
 from rscd.options.detect import DetectConfig
 from rscd.workflows.detect import detect
 

@@ -117,8 +117,7 @@ def train(
     if config.output == Path():
         raise UsageError("no -o MODEL.safetensors", remedy="name the checkpoint to write, or add --check")
     from rscd.inference.device import own_process
-    from rscd.model.catalog import find_model
-    from rscd.model.header import read_contract
+    from rscd.model.catalog import find_model, read_contract
     from rscd.training.parallel import leads
     from rscd.training.run_state import state_path
     from rscd.workflows.train import train as run

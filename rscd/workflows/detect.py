@@ -20,8 +20,7 @@ from rscd.inference.device import gpu_memory_mb
 from rscd.inference.journal import open_journal, plan_work
 from rscd.inference.strips import Tally, reported, strip_records
 from rscd.inference.workers import prefetched
-from rscd.model.choice import with_model
-from rscd.model.registry import Model
+from rscd.model.registry import Model, with_model
 from rscd.options.detect import DetectConfig
 from rscd.output.outputs import About, Outputs
 from rscd.output.project import Project

@@ -15,8 +15,7 @@ from rscd.core.grid import gsd_m
 from rscd.core.types import intersection
 from rscd.inference.predictor import Predictor, choose_window, window_on_grid
 from rscd.jobs.job import PairJob
-from rscd.model.catalog import DEFAULT
-from rscd.model.header import read_contract
+from rscd.model.catalog import DEFAULT, read_contract
 from rscd.model.registry import Model
 from rscd.options.detect import DetectConfig
 from rscd.scene.pair import open_pair

@@ -17,8 +17,7 @@ from rscd.inference.predictor import ForwardPass, Predictor, choose_window, wind
 from rscd.inference.runkey import run_key
 from rscd.inference.tune import tune
 from rscd.model.catalog import DEFAULT
-from rscd.model.choice import embedded_contracts
-from rscd.model.registry import Model
+from rscd.model.registry import Model, embedded_contracts
 from rscd.options.detect import DetectConfig
 from rscd.scene.pair import Pair, open_pair, refuse_same_file
 from rscd.scene.prepare import Prepared, prepare

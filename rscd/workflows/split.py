@@ -27,8 +27,7 @@ from rscd.inference.strips import strip_records
 from rscd.inference.workers import prefetched
 from rscd.jobs.schedule import WAIT_S, completed, slots, workers
 from rscd.model.catalog import DEFAULT
-from rscd.model.choice import with_model
-from rscd.model.registry import trained_model
+from rscd.model.registry import trained_model, with_model
 from rscd.options.declare import declared
 from rscd.options.detect import DetectConfig
 from rscd.output.outputs import Outputs

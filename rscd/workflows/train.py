@@ -12,7 +12,7 @@ import torch
 from rscd.core.contract import Contract
 from rscd.core.paths import check_target
 from rscd.core.publish import locked
-from rscd.model.header import read_contract
+from rscd.model.catalog import read_contract
 from rscd.options.training import TrainConfig
 from rscd.training.loop import Listener, Run
 from rscd.training.parallel import joined

@@ -28,7 +28,7 @@ from rscd.inference.predictor import Predictor
 from rscd.inference.tune import tune
 from rscd.inference.workers import in_workers
 from rscd.model.checkpoint import build_network
-from rscd.model.encoders.registry import normalisation
+from rscd.model.encoders import normalisation
 from rscd.model.registry import Model
 from rscd.scene.raster import Raster
 from rscd.scene.windows import WindowPlan
