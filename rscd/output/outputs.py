@@ -28,6 +28,7 @@ from rscd.output.vector.reviews import BEFORE, check_reviews, reviews_of
 from rscd.output.vector.style import probability_qml
 from rscd.output.vector.writer import write_vectors
 from rscd.vectorize.attributes import Attributes
+from rscd.vectorize.outline import check_regularizer
 from rscd.vectorize.tracer import PolygonTracer
 
 
@@ -82,8 +83,6 @@ class Outputs:
         targets.check(inputs, overwrite=overwrite)
         check_reviews(self.geopackage, discard=discard_reviews)
         if self.regularize:
-            from rscd.vectorize.regularize import check_regularizer
-
             check_regularizer()
 
     def write(
