@@ -37,7 +37,7 @@ from rscd.output.results import Facts, PairFacts
 from rscd.scene.metadata import date_taken
 from rscd.scene.window_stream import WindowInput
 from rscd.scene.windows import Axis, WindowPlan
-from rscd.training.data.reviews import detected_from
+from rscd.training.data.labels import detected_from
 from rscd.workflows.detect import detect
 
 WAYS = ["appeared", "vanished", None, "appeared", None, None, "unclear"]

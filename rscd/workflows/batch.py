@@ -25,8 +25,7 @@ from rscd.jobs.summary import write_summary
 from rscd.model.registry import trained_model
 from rscd.options.batch import BatchConfig
 from rscd.output.vector.reviews import NONE, Carried, check_reviews
-from rscd.workflows.estimate import PairEstimate, estimate_pairs, seconds_per_window
-from rscd.workflows.pair import run_pair
+from rscd.workflows.pair import PairEstimate, estimate_pairs, run_pair, seconds_per_window
 
 SUMMARY, INDEX, RESOLVED = "summary.gpkg", "index.html", "manifest.csv"
 CHECKERS = 8

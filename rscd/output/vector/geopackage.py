@@ -23,7 +23,7 @@ from rscd.core.publish import Publication, writing
 from rscd.core.runs import labelled, overlaps, runs_of
 from rscd.core.types import NOT_OBSERVABLE, SLAB, BoolArray, Grid, StripRecord
 from rscd.output.vector.features import FeatureStream
-from rscd.output.vector.outlines import note_outlines
+from rscd.output.vector.sqlite import note_outlines
 from rscd.output.vector.style import changes_qml, extent_qml
 from rscd.vectorize.attributes import GEOMETRY_METADATA, REVIEW_STATES, Column, columns
 from rscd.vectorize.tracer import find_corners, trace
