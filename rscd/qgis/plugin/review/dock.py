@@ -12,8 +12,7 @@ from qgis.PyQt.QtGui import QColor, QKeySequence
 from qgis.PyQt.QtWidgets import QShortcut
 
 from ..names import POLYGON
-from . import dates
-from .changes import ANSWERS, ORDERS, Changes, is_reviewable
+from .changes import ANSWERS, DATES, ORDERS, Changes, dates_of, is_reviewable, is_seen, show_layer
 from .form import Form
 
 AROUND = 4.0
@@ -97,7 +96,7 @@ class ReviewDock(QgsDockWidget):
         layer.attributeValueChanged.connect(self._noted)
         layer.afterCommitChanges.connect(self._read_again)
         layer.afterRollBack.connect(self._read_again)
-        for date, found in dates.guess(self.project).items():
+        for date, found in dates_of(self.project).items():
             self.form.dates[date].setLayer(found)
         self._show()
 
@@ -132,19 +131,19 @@ class ReviewDock(QgsDockWidget):
 
     def toggle(self) -> None:
         """Show the other date."""
-        before, after = (self.form.dates[date].currentLayer() for date in dates.DATES)
+        before, after = (self.form.dates[date].currentLayer() for date in DATES)
         if before is None or after is None or before == after:
             self._show("Choose the layers of both dates first.")
             return
-        shown, hidden = (after, before) if dates.is_seen(self.project, before) else (before, after)
-        dates.show(self.project, shown, True)
-        dates.show(self.project, hidden, False)
+        shown, hidden = (after, before) if is_seen(self.project, before) else (before, after)
+        show_layer(self.project, shown, True)
+        show_layer(self.project, hidden, False)
         self.form.seen.setText(f"The map shows {shown.name()}.")
 
     def show_polygons(self, visible: bool) -> None:
         """Show the polygons, or what they cover; the outline of the current one stays."""
         if self.changes is not None:
-            dates.show(self.project, self.changes.layer, visible)
+            show_layer(self.project, self.changes.layer, visible)
 
     def _zoom(self, fid: int) -> bool:
         """Bring a change to the middle of the map; returns whether it has an outline."""
