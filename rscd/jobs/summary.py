@@ -26,8 +26,7 @@ from rscd.core.errors import OutputError, RscdError
 from rscd.core.publish import Publication
 from rscd.jobs.job import CHANGES, REPORT
 from rscd.jobs.ledger import Entry
-from rscd.output.vector.features import BATCH_FEATURES, FeatureStream
-from rscd.output.vector.geopackage import add_styles, bands_of, write_layer
+from rscd.output.vector.geopackage import BATCH_FEATURES, FeatureStream, add_styles, bands_of, write_layer
 from rscd.output.vector.reviews import Carried, reviews_of
 from rscd.output.vector.sqlite import note_outlines
 from rscd.output.vector.style import changes_qml, pairs_qml

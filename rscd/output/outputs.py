@@ -22,9 +22,8 @@ from rscd.output.probability import ProbabilityRaster
 from rscd.output.project import Project
 from rscd.output.report.page import Report
 from rscd.output.results import Written
-from rscd.output.vector.features import FeatureStream
 from rscd.output.vector.formats import GEOPACKAGE, check_vector_name, format_of
-from rscd.output.vector.geopackage import ObservedExtent, Outside, vector_writing, write_geopackage
+from rscd.output.vector.geopackage import FeatureStream, ObservedExtent, Outside, vector_writing, write_geopackage
 from rscd.output.vector.reviews import BEFORE, check_reviews, reviews_of
 from rscd.output.vector.style import probability_qml
 from rscd.vectorize.attributes import Attributes
