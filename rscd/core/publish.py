@@ -200,8 +200,7 @@ def _take(folder: Path, output: Path) -> int:
         os.ftruncate(descriptor, 0)
         os.write(descriptor, b" " + json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
     except OSError as error:
-        remedy = "see that the folder is writable and has room, then run again"
-        raise OutputError(f"could not be made ({error})", path=path, remedy=remedy) from error
+        raise OutputError(f"could not be made ({error})", path=path, remedy=REMEDY) from error
     return descriptor
 
 

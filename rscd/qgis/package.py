@@ -18,7 +18,7 @@ from pathlib import Path
 
 from rscd.core.errors import OutputError, RscdError, UsageError
 from rscd.core.paths import check_target
-from rscd.core.publish import publishing, writing
+from rscd.core.publish import REMEDY, publishing, writing
 
 PLUGIN = Path(__file__).parent / "plugin"
 """The plugin's source."""
@@ -56,8 +56,7 @@ def install(profile: Path | None = None) -> Path:
         (copy / INSTALLED_BY).write_text(_program() + "\n", encoding="utf-8")
         _put(copy, target, old)
     except OSError as error:
-        remedy = "see that the folder is writable and has room, then run again"
-        raise OutputError(f"could not be written ({error})", path=target, remedy=remedy) from error
+        raise OutputError(f"could not be written ({error})", path=target, remedy=REMEDY) from error
     finally:
         for left in (copy, old):
             shutil.rmtree(left, ignore_errors=True)
