@@ -1,4 +1,4 @@
-"""Model files without torch: found by name or path, the contract in the header, and the hash of the tensors' bytes."""
+"""Model files without torch: found by name or path, the contract in the header, the hash of the tensors' bytes."""
 
 from __future__ import annotations
 

@@ -6,8 +6,9 @@ cannot import a submodule without running its package's ``__init__``: so a bare 
 of the import, and is taken out again.
 
 Attention is by PyTorch's fused kernel, and equal to the official code's. That writes the attention matrix out, adds
-the decomposed relative position (Li et al. 2021, MViTv2) to it, and reads it again for the softmax. Here ``scaled_dot_product_attention`` (SDPA) does it in one go, in either
-of two forms that are the same arithmetic. With rows r and columns c of query and key, and Rh, Rw the tables:
+the decomposed relative position (Li et al. 2021, MViTv2) to it, and reads it again for the softmax. Here
+``scaled_dot_product_attention`` (SDPA) does it in one go, in either of two forms that are the same arithmetic. With
+rows r and columns c of query and key, and Rh, Rw the tables:
 
     logit = scale q.k + q.Rh[r, r'] + q.Rw[c, c']                   as a bias, or folded into longer vectors:
           = [scale q | q.Rh[r, :] | q.Rw[c, :]] . [k | onehot(r') | onehot(c')]
