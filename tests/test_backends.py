@@ -19,7 +19,7 @@ from conftest import Pointwise, utm_grid, write_image
 from rscd import DetectConfig, detect, load_model
 from rscd.core.contract import Contract
 from rscd.core.errors import DataError, ModelError, UsageError
-from rscd.inference.backends import converted
+from rscd.inference.backends import openvino as ov
 from rscd.inference.backends.choice import open_backend
 from rscd.inference.backends.openvino import OpenVinoBackend
 from rscd.inference.backends.pytorch import TorchBackend
@@ -83,7 +83,7 @@ def test_in_bf16_it_differs_by_as_little_as_the_documentation_says(windows, expe
 @pytest.mark.skipif(not cpu_bf16(), reason="this CPU has no bf16")
 def test_the_first_layers_stay_in_fp32_in_bf16():
     model = Model.named("buildings")
-    network, _ = converted.converted(model, 256)
+    network, _ = ov.converted(model, 256)
     network.reshape({0: [*SHAPE], 1: [*SHAPE]})
     compiled = openvino.Core().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
     kinds = {}
@@ -239,22 +239,22 @@ def test_a_cache_that_cannot_be_written_is_a_note_and_no_failure(windows, cache,
 def test_the_cache_keeps_what_was_used_last_and_drops_what_was_abandoned(cache, kept, monkeypatch):
     models = [Model.of((Weighted(seed), ONLY_LITE)) for seed in range(3)]
     for k, model in enumerate(models):
-        converted.converted(model, 256)
+        ov.converted(model, 256)
         if k == 0:
             (first,) = (cache / "converted").iterdir()
             (cache / "converted" / "making-old").mkdir()
             os.utime(cache / "converted" / "making-old", (0, 0))
             (cache / "converted" / "desktop.ini").write_text("not ours")
-            monkeypatch.setattr(converted, "KEPT_BYTES", 2.5 * sum(f.stat().st_size for f in first.iterdir()))
-        os.utime(cache / "converted" / converted.key_of(model, 256), (k, k))
+            monkeypatch.setattr(ov, "KEPT_BYTES", 2.5 * sum(f.stat().st_size for f in first.iterdir()))
+        os.utime(cache / "converted" / ov.key_of(model, 256), (k, k))
     left = {path.name for path in (cache / "converted").iterdir()}
-    assert left == {converted.key_of(model, 256) for model in models[1:]} | {"desktop.ini"}
+    assert left == {ov.key_of(model, 256) for model in models[1:]} | {"desktop.ini"}
 
 
 @pytest.mark.parametrize("side", [64, 224])
 def test_sam_encoders_say_the_same_in_both(side, cache, windows):
     from rscd.model.checkpoint import build_network
-    from rscd.model.encoders.registry import normalisation
+    from rscd.model.encoders import normalisation
 
     contract = Contract("sam", "1", "vit_t", 16, *normalisation("vit_t"), trained_on="nothing")
     torch.manual_seed(0)

@@ -17,9 +17,9 @@ from rscd import DetectConfig, detect
 from rscd.core.errors import UsageError
 from rscd.jobs.catalogue import check_catalogue, write_catalogue
 from rscd.jobs.ledger import Entry
-from rscd.jobs.lonlat import outline_and_box
 from rscd.jobs.manifest import read_manifest, write_manifest
 from rscd.jobs.pairs import ManifestPair
+from rscd.scene.metadata import outline_and_box
 
 LINES = ("one", 0, 0), ("two", 0, 128), ("three", 128, 0)
 

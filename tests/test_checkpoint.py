@@ -8,10 +8,9 @@ import torch
 
 from rscd.core.contract import Contract
 from rscd.core.errors import ModelError
-from rscd.model.catalog import embedded, find_model
+from rscd.model.catalog import KEY, embedded, find_model, read_contract
 from rscd.model.checkpoint import build_network, load_checkpoint, save_checkpoint
-from rscd.model.encoders.registry import normalisation
-from rscd.model.header import KEY, read_contract
+from rscd.model.encoders import normalisation
 from rscd.model.imported import import_sam
 from rscd.model.registry import load_model
 

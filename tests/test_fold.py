@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from rscd.model.encoders.registry import normalisation
-from rscd.model.fold import folded
-from rscd.model.network import ChangeNetwork
+from rscd.model.encoders import normalisation
+from rscd.model.network import ChangeNetwork, folded
 from rscd.model.registry import load_model
 
 

@@ -9,7 +9,7 @@ from affine import Affine
 from conftest import write_image
 
 from rscd.core.errors import DataError
-from rscd.jobs.folders import Image, folder_pairs, match
+from rscd.jobs.manifest import Image, folder_pairs, match
 from rscd.jobs.pairs import named
 from rscd.scene.metadata import Footprint, read_footprint
 

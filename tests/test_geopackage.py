@@ -30,9 +30,14 @@ from rscd.core.publish import Publication
 from rscd.core.types import NOT_OBSERVABLE, Grid
 from rscd.inference.components import strip_record
 from rscd.options.detect import DetectConfig
-from rscd.output.vector.features import BATCH_FEATURES, FeatureStream
 from rscd.output.vector.formats import suffixes
-from rscd.output.vector.geopackage import ObservedExtent, write_geopackage, write_layer
+from rscd.output.vector.geopackage import (
+    BATCH_FEATURES,
+    FeatureStream,
+    ObservedExtent,
+    write_geopackage,
+    write_layer,
+)
 from rscd.output.vector.style import DRAWN, HATCHED, SHOWN, STEPS, changes_qml, extent_qml
 from rscd.vectorize.attributes import REVIEW_STATES, columns
 from rscd.vectorize.tracer import FEATURE_SCHEMA, PolygonTracer

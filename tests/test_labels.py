@@ -9,8 +9,7 @@ from rscd.core.contract import Contract
 from rscd.core.errors import DataError
 from rscd.core.types import Window
 from rscd.options.pair import PairConfig
-from rscd.training.data.labels import COLLAR_PX, open_label
-from rscd.training.data.reviews import detected_from
+from rscd.training.data.labels import COLLAR_PX, detected_from, open_label
 from rscd.training.data.tiles import CHANGED, IGNORED, UNCHANGED, PairSource
 
 GRID = utm_grid(320, 420)

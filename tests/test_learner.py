@@ -6,11 +6,10 @@ from test_loop import config
 
 from rscd.core.errors import DataError, UsageError
 from rscd.model.encoders.sam import MEAN, STD
-from rscd.model.lora import is_low_rank
 from rscd.model.network import ChangeNetwork
 from rscd.training.data.batches import Batch, Batches
 from rscd.training.data.tiles import find_tiles
-from rscd.training.learner import Learner, make_optimiser, prepare_tuning, rate_factor, set_rates
+from rscd.training.learner import Learner, is_low_rank, make_optimiser, prepare_tuning, rate_factor, set_rates
 from rscd.training.parallel import Group
 
 

@@ -8,13 +8,13 @@ import sys
 import pytest
 
 from rscd.core.errors import OutputError
-from rscd.core.lock import locked
 from rscd.core.paths import LOCK_NAME, run_folder
+from rscd.core.publish import locked
 
 HOLD = """
 import sys
 from pathlib import Path
-from rscd.core.lock import locked
+from rscd.core.publish import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

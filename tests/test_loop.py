@@ -19,9 +19,9 @@ from safetensors.torch import load_file, save_file
 import rscd
 from rscd import DetectConfig, detect
 from rscd.core.errors import DataError, OutputError, UsageError
-from rscd.core.lock import locked
+from rscd.core.publish import locked
+from rscd.model.catalog import read_contract
 from rscd.model.checkpoint import load_checkpoint, save_checkpoint
-from rscd.model.header import read_contract
 from rscd.model.imported import import_sam
 from rscd.options.training import TrainConfig
 from rscd.training.data.tiles import find_tiles

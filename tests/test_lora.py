@@ -3,8 +3,8 @@
 import torch
 
 from rscd.model.encoders.sam import MEAN, STD
-from rscd.model.lora import add_lora, is_low_rank, merged
 from rscd.model.network import ChangeNetwork
+from rscd.training.learner import add_lora, is_low_rank, merged
 
 
 def adapted(seed=0):

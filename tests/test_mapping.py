@@ -6,8 +6,7 @@ import pytest
 from conftest import utm_grid
 
 from rscd.core.errors import DataError
-from rscd.core.grid import place
-from rscd.core.mapping import Mapping, unwrapped
+from rscd.core.grid import Mapping, place, unwrapped
 from rscd.core.types import Grid, Window
 
 WGS84 = pyproj.CRS.from_epsg(4326).to_wkt()

@@ -22,7 +22,7 @@ from rscd.options.detect import DetectConfig
 from rscd.options.pair import InspectConfig, PairConfig
 from rscd.scene.pair import open_pair
 from rscd.scene.prepare import prepare
-from rscd.training.data.reviews import detected_from
+from rscd.training.data.labels import detected_from
 from rscd.workflows.inspect import inspect
 
 SHAPE = 300, 340

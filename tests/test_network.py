@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from rscd.model.encoders import normalisation
 from rscd.model.encoders.lite import LiteEncoder, imagenet_state
-from rscd.model.encoders.registry import normalisation
 from rscd.model.network import ChangeNetwork
 
 

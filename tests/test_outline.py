@@ -23,7 +23,7 @@ from test_tracer import (
 )
 
 from rscd.core.types import NOT_OBSERVABLE, Grid
-from rscd.vectorize.regularize import LEAST_IOU, check_regularizer
+from rscd.vectorize.outline import LEAST_IOU, check_regularizer
 
 
 def ring(hole: int) -> NDArray[np.bool_]:

@@ -21,9 +21,9 @@ import transformers
 from rscd.core.errors import ModelError, UsageError
 from rscd.inference.backends.choice import open_backend
 from rscd.inference.backends.pytorch import TorchBackend
+from rscd.model.catalog import read_contract
 from rscd.model.checkpoint import build_network, load_checkpoint, save_checkpoint
-from rscd.model.header import read_contract
-from rscd.model.hub import import_pretrained
+from rscd.model.imported import import_pretrained
 from rscd.model.registry import Model
 from rscd.options.training import TrainConfig
 from rscd.training.data.batches import Batches

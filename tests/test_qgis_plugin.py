@@ -24,7 +24,7 @@ from processing.core.Processing import Processing
 from processing.core.ProcessingConfig import ProcessingConfig
 Processing.initialize()
 import processing
-from rscd_qgis.provider import RscdProvider
+from rscd_qgis.plugin import RscdProvider
 provider = RscdProvider()
 QgsApplication.processingRegistry().addProvider(provider)
 

@@ -24,7 +24,7 @@ from test_formats import pair
 from test_summary import entry
 
 from rscd.core.errors import OutputError, UsageError
-from rscd.core.telemetry import Telemetry
+from rscd.core.resources import Telemetry
 from rscd.core.types import Window
 from rscd.jobs.index import index_html
 from rscd.model.catalog import embedded
@@ -37,7 +37,7 @@ from rscd.output.results import Facts, PairFacts
 from rscd.scene.metadata import date_taken
 from rscd.scene.window_stream import WindowInput
 from rscd.scene.windows import Axis, WindowPlan
-from rscd.training.data.reviews import detected_from
+from rscd.training.data.labels import detected_from
 from rscd.workflows.detect import detect
 
 WAYS = ["appeared", "vanished", None, "appeared", None, None, "unclear"]

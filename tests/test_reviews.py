@@ -24,9 +24,8 @@ from rscd.core.errors import OutputError, UsageError
 from rscd.core.types import Window
 from rscd.options.detect import DetectConfig, PolygonsConfig
 from rscd.options.training import TrainConfig
-from rscd.output.vector.blobs import blob_of, open_geopackage, shape_of
-from rscd.output.vector.outlines import note_outlines
 from rscd.output.vector.reviews import Carried
+from rscd.output.vector.sqlite import blob_of, note_outlines, open_geopackage, shape_of
 from rscd.training.data.labels import open_label
 from rscd.training.data.sources import find_sources
 from rscd.training.data.tiles import CHANGED
@@ -188,7 +187,7 @@ def test_reviews_in_other_formats_are_not_dropped_silently(tmp_path):
 
 HOLD = """
 import sys
-from rscd.output.vector.blobs import open_geopackage
+from rscd.output.vector.sqlite import open_geopackage
 database = open_geopackage(sys.argv[1])
 database.isolation_level = None
 for line in sys.argv[2].split(";"):

@@ -4,7 +4,7 @@ import rasterio
 from conftest import CHANGED_BOXES, utm_grid, write_image, write_polygons
 
 from rscd.core.errors import DataError
-from rscd.model.encoders.registry import normalisation
+from rscd.model.encoders import normalisation
 from rscd.options.pair import PairConfig
 from rscd.training.data.scenes import pair_tiles
 from rscd.training.data.tiles import CHANGED, IGNORED, PairSource

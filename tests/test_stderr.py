@@ -72,7 +72,7 @@ def test_training_tells_its_stages(tiny_tiles, tmp_path):
 def test_the_choice_holds_for_one_command_only(pair):
     code = (
         "import sys\nfrom typer.testing import CliRunner\n"
-        "from rscd.cli.app import app\nfrom rscd.cli.stderr import way\n"
+        "from rscd.cli.app import app\nfrom rscd.cli.console import way\n"
         "CliRunner().invoke(app, ['detect', 'no.tif', 'no.tif', '-o', 'x.gpkg', '--progress', 'json'])\n"
         "sys.exit(way() != 'auto')"
     )

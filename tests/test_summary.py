@@ -25,8 +25,8 @@ from rscd.jobs.index import index_html, write_index
 from rscd.jobs.ledger import Entry
 from rscd.jobs.summary import write_summary
 from rscd.options.training import TrainConfig
-from rscd.output.vector.blobs import blob_of, open_geopackage
 from rscd.output.vector.reviews import Carried
+from rscd.output.vector.sqlite import blob_of, open_geopackage
 from rscd.training.data.labels import open_label
 from rscd.training.data.sources import find_sources
 from rscd.training.data.tiles import CHANGED, IGNORED

@@ -11,7 +11,7 @@ from PIL import Image
 from rscd import DetectConfig, detect
 from rscd.core.contract import Contract
 from rscd.core.errors import DataError
-from rscd.model.header import read_contract
+from rscd.model.catalog import read_contract
 from rscd.options.training import TrainConfig
 from rscd.training.data.labels import COLLAR_PX
 from rscd.training.data.survey import TileFacts, hold_out, survey

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from rscd.inference.backends.pytorch import TorchBackend
-from rscd.inference.predictor import Predictor
-from rscd.inference.tune import best_batch, tune
+from rscd.inference.predictor import Predictor, best_batch, tune
 from rscd.scene.windows import WindowPlan
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from test_loop import config
 
+from rscd.model.catalog import read_contract
 from rscd.model.checkpoint import load_checkpoint
-from rscd.model.header import read_contract
 from rscd.training.data.augmentation import other_sensor
 from rscd.training.data.tiles import find_tiles
 from rscd.training.validation import calibrate, judge, validate

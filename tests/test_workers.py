@@ -134,7 +134,7 @@ def test_probabilities_do_not_depend_on_the_lanes():
 FAULTS = """
 import resource, sys
 import numpy as np
-from rscd.core.memory import return_freed_memory, keep_freed_memory
+from rscd.core.resources import return_freed_memory, keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory()
 def touch():
@@ -165,7 +165,7 @@ def test_large_arrays_are_not_fetched_anew_each_time_but_given_back_when_asked()
 def test_a_library_leaves_its_hosts_allocator_alone():
     code = (
         "from rscd import load_model\n"
-        "from rscd.core.memory import keep_freed_memory\n"
+        "from rscd.core.resources import keep_freed_memory\n"
         "from rscd.inference.device import own_process\n"
         "from rscd.inference.backends.pytorch import TorchBackend\n"
         "network, contract = load_model('buildings')\n"

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rscd.cli.command import Json, Quiet, command, typed
-from rscd.cli.console import print_json, print_table, say
-from rscd.cli.early import refuse_early
+from rscd.cli.command import Json, Quiet, command, refuse_early, typed
+from rscd.cli.console import Progress, print_json, print_table, say, silent
 from rscd.cli.progress import Bar
-from rscd.cli.stderr import Progress, silent
 from rscd.core.errors import several
 from rscd.options.batch import BatchConfig
 from rscd.options.declare import declared

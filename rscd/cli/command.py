@@ -1,4 +1,4 @@
-"""Command lines made of declared options: each option is declared once, in ``rscd/options``."""
+"""What all commands share: options, each declared once in ``rscd/options``, and what is refused before any work."""
 
 from __future__ import annotations
 
@@ -12,12 +12,19 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import typer
 
 from rscd.cli.console import exit_codes
+from rscd.core.paths import GEOTIFF, MANIFEST, VECTORS, Targets, require_file
+from rscd.model.catalog import find_model
+from rscd.options.batch import BatchConfig
 from rscd.options.declare import Declared, declared
+from rscd.options.detect import DetectConfig, PolygonsConfig
+from rscd.options.pair import InspectConfig, PairConfig
 from rscd.options.toml import read_options
+from rscd.options.training import LabelledConfig
+from rscd.output.vector.formats import check_vector_name
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
-Config = Annotated[
+ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="TOML file of these options; what is typed wins. See rscd config.")
 ]
 
@@ -55,7 +62,7 @@ def command(
         parameters = [
             inspect.Parameter("ctx", keyword, annotation=typer.Context),
             *(inspect.Parameter(each.name, keyword, **_parameter(each)) for each in known),
-            inspect.Parameter("config", keyword, annotation=Config, default=None),
+            inspect.Parameter("config", keyword, annotation=ConfigFile, default=None),
             *(parameter.replace(kind=keyword) for parameter in own),
         ]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -117,3 +124,40 @@ def _choices(kind: Any) -> tuple[str, ...]:  # noqa: ANN401 - any annotation
     if get_origin(kind) in (Union, UnionType):
         return next((found for part in get_args(kind) if (found := _choices(part))), ())
     return ()
+
+
+Config = DetectConfig | InspectConfig | PolygonsConfig | BatchConfig | LabelledConfig
+
+
+def refuse_early(config: Config) -> None:
+    """Look at what a command reads and writes, without opening it; the command itself looks again.
+
+    Raises:
+        UsageError: An output is in the way, or cannot be meant.
+        DataError: An input is missing.
+        ModelError: There is no such model.
+        OutputError: An output cannot be written.
+    """
+    for path, remedy in _inputs(config):
+        require_file(path, remedy)
+    model = config.detect.model if isinstance(config, BatchConfig) else getattr(config, "model", None)
+    if model is not None:
+        find_model(model)
+    if isinstance(config, DetectConfig | PolygonsConfig):
+        check_vector_name(config.output)
+    if isinstance(config, DetectConfig):
+        targets = Targets(config.output, config.probability, config.report, config.project)
+        targets.check(config.inputs, overwrite=config.overwrite)
+    if isinstance(config, PolygonsConfig):
+        Targets(config.output).check([config.probability], overwrite=config.overwrite)
+
+
+def _inputs(config: Config) -> list[tuple[Path, str]]:
+    """Files that must be there, and what to do where one is not."""
+    if isinstance(config, PolygonsConfig):
+        return [(config.probability, GEOTIFF)]
+    if isinstance(config, BatchConfig):
+        return [(config.manifest, MANIFEST)] if config.manifest is not None else []
+    images = config.rasters.values() if isinstance(config, PairConfig) else (config.pair or ())[:2]
+    areas = [config.aoi] if config.aoi is not None else []
+    return [*((image, GEOTIFF) for image in images), *((area, VECTORS) for area in areas)]

@@ -2,7 +2,7 @@
 
 Either may be closed, full, or a pipe that nobody reads any more. Messages are a courtesy: where standard error
 cannot be written, the run goes on. Standard output is what was asked for: where it cannot be written, the
-command fails.
+command fails. With ``--progress json`` standard error has one JSON object a line for programs.
 """
 
 from __future__ import annotations
@@ -16,18 +16,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import typer
 
 from rscd.cli.signals import resume_command, unwinding
-from rscd.cli.stderr import Courtesy, emit, way
 from rscd.core.errors import Interrupted, OutputError, RscdError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
-
 
 PIPE_WIDTH = 200
 """Columns of a table that goes into a file or a pipe: they have no width, and nothing is to be cut there."""
@@ -264,3 +262,85 @@ def print_text(text: str) -> None:
 def cannot_print(error: OSError) -> str:
     """What is wrong with standard output, in words."""
     return f"standard output cannot be written: {error.strerror or error}"
+
+
+Way = Literal["auto", "json", "off"]
+"""How progress is shown: a bar on a terminal, JSON lines, or not at all."""
+
+
+class Courtesy:
+    """Standard error, whichever it is at the moment, without the errors of writing to it."""
+
+    @property
+    def encoding(self) -> str:
+        """What its characters are encoded in."""
+        return getattr(self._stream, "encoding", None) or "utf-8"
+
+    def write(self, text: str) -> int:
+        """Write the text if that is possible."""
+        with contextlib.suppress(OSError, ValueError):
+            if self._stream is not None:
+                self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush if that is possible."""
+        with contextlib.suppress(OSError, ValueError):
+            if self._stream is not None:
+                self._stream.flush()
+
+    def isatty(self) -> bool:
+        """Whether a person reads it on a terminal."""
+        with contextlib.suppress(OSError, ValueError):
+            return self._stream is not None and self._stream.isatty()
+        return False
+
+    @property
+    def _stream(self) -> TextIO | None:
+        """Standard error itself: while a bar is shown, rich's stand-in for it writes to us."""
+        stream: TextIO | None = getattr(sys.stderr, "rich_proxied_file", sys.stderr)
+        return stream
+
+    def fileno(self) -> int:
+        """The descriptor of standard error, whether it can be written or not."""
+        return 2
+
+
+_chosen: list[Way] = ["auto"]
+"""How this process shows progress, last."""
+
+
+def _choose(ctx: typer.Context, value: Way) -> Way:
+    """Take what was given for the time of the command."""
+    _chosen.append(value)
+    ctx.call_on_close(_chosen.pop)
+    return value
+
+
+Progress = Annotated[
+    Way,
+    typer.Option(
+        "--progress",
+        callback=_choose,
+        is_eager=True,
+        metavar="[auto|json|off]",
+        help="A bar on terminals, one JSON object a line on standard error, or messages without a bar.",
+    ),
+]
+
+
+def way() -> Way:
+    """How this process shows progress."""
+    return _chosen[-1]
+
+
+def silent(*, quiet: bool, as_json: bool, progress: Way) -> bool:
+    """Whether messages and progress stay out: with ``--quiet``, and with ``--json`` unless a program reads them."""
+    return quiet or (as_json and progress != "json")
+
+
+def emit(event: Literal["progress", "message", "error"], **values: str | float) -> None:
+    """Write one event of the stream that ``--progress json`` asks for."""
+    stream = Courtesy()
+    stream.write(json.dumps({"event": event, **values}) + "\n")
+    stream.flush()

@@ -8,9 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from rscd.cli.command import Json, Quiet
-from rscd.cli.console import exit_codes, print_json, print_table, say
+from rscd.cli.console import Progress, exit_codes, print_json, print_table, say, silent
 from rscd.cli.progress import megapixels
-from rscd.cli.stderr import Progress, silent
 from rscd.core.errors import several
 
 SEED = 7

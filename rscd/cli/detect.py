@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rscd.cli.command import Json, Quiet, command
-from rscd.cli.console import print_json, print_table, say
-from rscd.cli.early import refuse_early
+from rscd.cli.command import Json, Quiet, command, refuse_early
+from rscd.cli.console import Progress, print_json, print_table, say, silent
 from rscd.cli.progress import megapixels
 from rscd.cli.signals import stopping
-from rscd.cli.stderr import Progress, silent
 from rscd.core.errors import several
 from rscd.options.detect import DetectConfig
 

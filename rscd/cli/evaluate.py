@@ -6,11 +6,9 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING
 
-from rscd.cli.command import Json, Quiet, command, typed
-from rscd.cli.console import print_columns, print_json, say
-from rscd.cli.early import refuse_early
+from rscd.cli.command import Json, Quiet, command, refuse_early, typed
+from rscd.cli.console import Progress, print_columns, print_json, say, silent
 from rscd.cli.progress import counted
-from rscd.cli.stderr import Progress, silent
 from rscd.options.declare import declared
 from rscd.options.training import EvaluateConfig
 

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from rscd.cli.command import Json, command
+from rscd.cli.command import Json, command, refuse_early
 from rscd.cli.console import print_json, print_table
-from rscd.cli.early import refuse_early
 from rscd.core.errors import several
 from rscd.options.pair import InspectConfig
 

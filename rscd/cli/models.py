@@ -20,8 +20,7 @@ app = typer.Typer(help="List, show, verify and import models.", no_args_is_help=
 def list_models(as_json: Json = False) -> None:
     """List the models that travel with rscd."""
     with exit_codes():
-        from rscd.model.catalog import embedded
-        from rscd.model.header import read_contract
+        from rscd.model.catalog import embedded, read_contract
 
         found = {name: read_contract(path) for name, path in embedded().items()}
         if as_json:
@@ -40,8 +39,7 @@ def show(
 ) -> None:
     """Show a model's contract."""
     with exit_codes():
-        from rscd.model.catalog import find_model
-        from rscd.model.header import read_contract
+        from rscd.model.catalog import find_model, read_contract
 
         contract = read_contract(find_model(model))
         if as_json:
@@ -83,7 +81,7 @@ def import_model(
         else:
             if not messages().file.isatty():
                 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-            from rscd.model.hub import import_pretrained
+            from rscd.model.imported import import_pretrained
 
             contract = import_pretrained(source, output)
         say(f"{output}: {contract.encoder} encoder imported; its change head is untrained")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from rscd.cli.command import Json, Quiet, command
-from rscd.cli.console import print_json, print_table, say
+from rscd.cli.command import Json, Quiet, command, refuse_early
+from rscd.cli.console import Progress, print_json, print_table, say, silent
 from rscd.cli.detect import summary
-from rscd.cli.early import refuse_early
 from rscd.cli.progress import megapixels
-from rscd.cli.stderr import Progress, silent
 from rscd.options.detect import PolygonsConfig
 
 

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rscd.cli.console import messages
-from rscd.cli.stderr import emit, way
+from rscd.cli.console import emit, messages, way
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

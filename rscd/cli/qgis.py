@@ -20,7 +20,7 @@ def install(
 ) -> None:
     """Copy the plugin into a QGIS profile, in place of an older copy."""
     with exit_codes():
-        from rscd.qgis.install import install as run
+        from rscd.qgis.package import install as run
 
         folder = run(profile)
         say(f"{folder}: installed")

@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rscd.cli.command import Json, Quiet, command, typed
-from rscd.cli.console import fail, print_json, print_table, say
-from rscd.cli.early import refuse_early
+from rscd.cli.command import Json, Quiet, command, refuse_early, typed
+from rscd.cli.console import Progress, fail, print_json, print_table, say, silent
 from rscd.cli.progress import Bar, counted
-from rscd.cli.stderr import Progress, silent
 from rscd.core.errors import UsageError, several
 from rscd.options.declare import declared
 from rscd.options.training import TrainConfig
@@ -117,8 +115,7 @@ def train(
     if config.output == Path():
         raise UsageError("no -o MODEL.safetensors", remedy="name the checkpoint to write, or add --check")
     from rscd.inference.device import own_process
-    from rscd.model.catalog import find_model
-    from rscd.model.header import read_contract
+    from rscd.model.catalog import find_model, read_contract
     from rscd.training.parallel import leads
     from rscd.training.run_state import state_path
     from rscd.workflows.train import train as run

@@ -1,18 +1,24 @@
-"""The pixel grid of a raster: from pixels to coordinates and back, ground sample distance, names."""
+"""Pixel grids of rasters: pixels to coordinates and back, ground sample distance; where one lies on another.
+
+Pixel coordinates are of corners: the centre of the top left pixel is (0.5, 0.5).
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyproj
+import shapely
 from affine import Affine
 from rasterio.crs import CRS
 
 from rscd.core.errors import DataError
-from rscd.core.types import DoubleArray, Grid
+from rscd.core.types import DoubleArray, Grid, Window
 
 Transform = tuple[float, float, float, float, float, float]
 
@@ -104,3 +110,153 @@ def name_of(grid: Grid) -> str:
     crs = CRS.from_wkt(grid.crs)
     epsg = crs.to_epsg()
     return f"EPSG:{epsg}" if epsg else str(pyproj.CRS.from_wkt(grid.crs).name)
+
+
+EDGE_POINTS = 65
+"""Points along each edge of a grid when its outline is carried over to another CRS."""
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What of the common grid the other date covers."""
+
+    share: float
+    """Share of the common grid's pixels, 0..1."""
+    window: Window
+    """Bounding box in pixels of the common grid."""
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """The way between pixels of the common grid and pixels of the other file's grid."""
+
+    grid: Grid
+    """The common grid."""
+    source: Grid
+    """The other file's grid."""
+
+    def to_source(self, cols: DoubleArray, rows: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
+        """Columns and rows of the source under those of the common grid; infinite where there are none."""
+        return self._carry(cols, rows, self.grid, self.source)
+
+    def to_grid(self, cols: DoubleArray, rows: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
+        """Columns and rows of the common grid under those of the source; infinite where there are none."""
+        return self._carry(cols, rows, self.source, self.grid)
+
+    def _carry(
+        self, cols: DoubleArray, rows: DoubleArray, start: Grid, end: Grid
+    ) -> tuple[DoubleArray, DoubleArray]:
+        x, y = place(start.transform, cols, rows)
+        if not self.same_crs:
+            x, y = self.transformer(start, end).transform(x, y)
+            x = near_middle(x, end)
+        return pixel(end.transform, x, y)
+
+    @cached_property
+    def same_crs(self) -> bool:
+        """Whether coordinates carry over unchanged."""
+        one, other = pyproj.CRS.from_wkt(self.grid.crs), pyproj.CRS.from_wkt(self.source.crs)
+        return bool(one.equals(other, ignore_axis_order=True))
+
+    @staticmethod
+    def transformer(start: Grid, end: Grid) -> pyproj.Transformer:
+        """From one grid's CRS to another's."""
+        return pyproj.Transformer.from_crs(start.crs, end.crs, always_xy=True)
+
+    @cached_property
+    def offset(self) -> tuple[int, int] | None:
+        """Rows and columns to add to reach the source's pixels, if they are those of the common grid."""
+        if not self.same_crs:
+            return None
+        size = max(self.grid.width, self.source.width), max(self.grid.height, self.source.height)
+        cols, rows = np.array([0.0, size[0], 0.0]), np.array([0.0, 0.0, size[1]])
+        there = self.to_source(cols, rows)
+        off = there[1] - rows, there[0] - cols
+        whole = round(float(off[0][0])), round(float(off[1][0]))
+        worst = max(np.abs(off[0] - whole[0]).max(), np.abs(off[1] - whole[1]).max())
+        return whole if worst <= TOLERANCE_PX else None
+
+    @cached_property
+    def ratio(self) -> float:
+        """Source pixels along a pixel of the common grid, in the middle of what both cover; below 1 is coarser."""
+        box = self.overlap.window
+        row, col = box.row + box.height / 2, box.col + box.width / 2
+        cols, rows = self.to_source(col + np.array([-0.5, 0.5, 0, 0]), row + np.array([0, 0, -0.5, 0.5]))
+        across, down = (cols[1] - cols[0], rows[1] - rows[0]), (cols[3] - cols[2], rows[3] - rows[2])
+        return float(np.sqrt(abs(across[0] * down[1] - down[0] * across[1])))
+
+    @cached_property
+    def overlap(self) -> Overlap:
+        """What of the common grid the source covers; a share of 0 where they are apart."""
+        cols, rows = self.to_grid(*outline_of(self.source))
+        sound = np.isfinite(cols) & np.isfinite(rows)
+        frame = shapely.box(0, 0, self.grid.width, self.grid.height)
+        if sound.sum() < 4:
+            return Overlap(0.0, Window(0, 0, 0, 0))
+        outline = shapely.make_valid(shapely.Polygon(np.stack([cols[sound], rows[sound]], axis=1)))
+        common = shapely.intersection(outline, frame)
+        if not common.area > 0:
+            return Overlap(0.0, Window(0, 0, 0, 0))
+        left, top, right, bottom = common.bounds
+        row, col = int(top + 1e-6), int(left + 1e-6)
+        height, width = int(np.ceil(bottom - 1e-6)) - row, int(np.ceil(right - 1e-6)) - col
+        return Overlap(common.area / frame.area, Window(row, col, height, width))
+
+
+def outline_of(grid: Grid) -> tuple[DoubleArray, DoubleArray]:
+    """Points around a grid's border, in its pixels, clockwise."""
+    t = np.linspace(0, 1, EDGE_POINTS)[:-1]
+    cols = np.concatenate([t, np.ones_like(t), 1 - t, np.zeros_like(t)]) * grid.width
+    rows = np.concatenate([np.zeros_like(t), t, np.ones_like(t), 1 - t]) * grid.height
+    return cols, rows
+
+
+def _middle(grid: Grid) -> float:
+    return float(place(grid.transform, grid.width / 2, grid.height / 2)[0])
+
+
+def _turn(grid: Grid) -> float | None:
+    """One turn around the earth in the units of a geographic grid; None for a projected one."""
+    crs = pyproj.CRS.from_wkt(grid.crs)
+    if not crs.is_geographic:
+        return None
+    return float(2 * np.pi / crs.axis_info[0].unit_conversion_factor)
+
+
+def near_middle(x: DoubleArray, grid: Grid) -> DoubleArray:
+    """Longitudes taken to within half a turn of a geographic grid's middle; others unchanged."""
+    turn = _turn(grid)
+    if turn is None:
+        return np.asarray(x)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(x - turn * np.round((x - _middle(grid)) / turn))
+
+
+def unwrapped(grid: Grid, source: Grid) -> Grid:
+    """The source's grid in the longitudes in which the common grid's points arrive there.
+
+    A scene at 179.9 to 180.1 degrees and one at -180.1 to -179.9 are one place. Whole turns are taken out here, so
+    that the warp need not know.
+
+    Raises:
+        DataError: Some points arrive a turn apart from others: the source would have to be cut at the antimeridian.
+    """
+    turn = _turn(source)
+    mapping = Mapping(grid, source)
+    if turn is None:
+        return source
+    cols, rows = np.meshgrid(np.linspace(0, grid.width, 33), np.linspace(0, grid.height, 33))
+    x, y = place(grid.transform, cols.ravel(), rows.ravel())
+    if not mapping.same_crs:
+        x, y = mapping.transformer(grid, source).transform(x, y)
+    near = x - turn * np.round((x - _middle(source)) / turn)
+    there = pixel(source.transform, near, y)
+    inside = (there[0] >= 0) & (there[0] <= source.width) & (there[1] >= 0) & (there[1] <= source.height)
+    turns = np.unique(np.round((x - near)[inside & np.isfinite(x)] / turn))
+    if len(turns) > 1:
+        remedy = f"put both dates into a projected CRS first, e.g. gdalwarp -t_srs {name_of(grid)} IN OUT.tif"
+        raise DataError("the antimeridian cuts the other date on the common grid", remedy=remedy)
+    if len(turns) == 0 or turns[0] == 0:
+        return source
+    turned = Affine.translation(turn * float(turns[0]), 0) @ source.affine
+    return replace(source, transform=tuple(turned)[:6])

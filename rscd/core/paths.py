@@ -1,4 +1,4 @@
-"""Files that are read and written: what is missing or in the way is said before any work.
+"""Files that are read and written: what is missing, in the way or open elsewhere is said before any work.
 
 Nothing heavy is imported here, so that a command can refuse at once.
 """
@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import stat
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from rscd.core.errors import DataError, OutputError, UsageError
-from rscd.core.sqlite_lock import refuse_held
 
 GEOTIFF = "give the path of a GeoTIFF"
 """What to do where an image is missing."""
@@ -213,3 +213,66 @@ def _check_run_folder(folder: Path) -> None:
             if not any(fnmatchcase(path.name, pattern) for pattern in RUN_FILES):
                 problem = f"holds {path.name}, which is not rscd's"
                 raise UsageError(problem, path=folder, remedy="move that folder, or name another output")
+
+
+SQLITE = b"SQLite format 3\0"
+CLOSE_IT = (
+    "close it in that program, such as QGIS, and run again; if none has it open, open and close it in QGIS once"
+)
+
+
+def refuse_held(path: Path) -> None:
+    """Refuse a GeoPackage that another program has open, or did not close well; where there is none, do nothing.
+
+    Raises:
+        OutputError: It is open elsewhere, or changes lie beside it.
+    """
+    with held(path):
+        pass
+
+
+@contextmanager
+def held(path: Path) -> Iterator[sqlite3.Connection | None]:
+    """Hold a GeoPackage for ourselves, so that nobody, such as QGIS, changes it before it is replaced.
+
+    SQLite keeps changes in a file beside the database until they are in it (``-wal`` or ``-journal``). Put a new
+    database at its path, and SQLite replays the old changes into the new file.
+
+    Yields:
+        A connection that no other shares; None where there is no SQLite database.
+
+    Raises:
+        OutputError: Another program has it open, or changes lie beside it.
+    """
+    for name in ("-wal", "-journal"):
+        beside = path.with_name(path.name + name)
+        if beside.is_file() and beside.stat().st_size:
+            problem = f"changes that another program made are not in it yet ({beside.name} lies beside it)"
+            raise OutputError(problem, path=path, remedy=CLOSE_IT)
+    if not _is_sqlite(path):
+        yield None
+        return
+    with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as database:
+        yield database if _take(database, path) else None
+
+
+def _take(database: sqlite3.Connection, path: Path) -> bool:
+    """Lock a database; False where it is none after all."""
+    try:
+        database.execute("PRAGMA locking_mode=EXCLUSIVE")
+        database.execute("BEGIN EXCLUSIVE")
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):
+            raise OutputError("another program has it open", path=path, remedy=CLOSE_IT) from error
+        return False
+    except sqlite3.DatabaseError:
+        return False
+    return True
+
+
+def _is_sqlite(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(SQLITE)) == SQLITE
+    except OSError:
+        return False

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from rscd.core.errors import UsageError
-from rscd.core.memory import keep_freed_memory
+from rscd.core.resources import keep_freed_memory
 
 
 def choose_device(name: str) -> str:

@@ -22,9 +22,8 @@ import numpy as np
 import pyarrow as pa
 
 from rscd.core.errors import several
-from rscd.core.lock import clear
 from rscd.core.paths import KEY_NAME, RECORD_NAME
-from rscd.core.publish import write_durably, writing
+from rscd.core.publish import clear, write_durably, writing
 from rscd.core.types import ComponentTable, FloatArray, StripRecord
 from rscd.inference.components import label_changes, record_digest
 from rscd.scene.windows import WindowPlan

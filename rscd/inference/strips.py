@@ -15,9 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rscd.core.memory import return_freed_memory
 from rscd.core.pixel_area import PixelAreas
-from rscd.core.telemetry import Stopwatch
+from rscd.core.resources import Stopwatch, return_freed_memory
 from rscd.core.types import (
     NOT_OBSERVABLE,
     P_SCALE,

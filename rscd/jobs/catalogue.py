@@ -21,13 +21,12 @@ import shapely
 from rscd.core.errors import DataError, OutputError, UsageError
 from rscd.core.publish import publishing, writing
 from rscd.core.version import VERSION
-from rscd.jobs.directions import directions_of
 from rscd.jobs.job import CHANGES, PROBABILITY, REPORT
 from rscd.jobs.ledger import Entry
-from rscd.jobs.lonlat import outline_and_box
 from rscd.jobs.pairs import ManifestPair, address, safe_id
+from rscd.jobs.summary import directions_of
 from rscd.scene.files import gdal_name
-from rscd.scene.metadata import read_footprint
+from rscd.scene.metadata import outline_and_box, read_footprint
 
 if TYPE_CHECKING:
     import pystac

@@ -15,9 +15,9 @@ import shapely
 from rscd.core.errors import several
 from rscd.core.publish import publishing, writing
 from rscd.core.version import VERSION
-from rscd.jobs.directions import Directions, directions_by_pair
 from rscd.jobs.job import CHANGES, PROBABILITY, REPORT
 from rscd.jobs.ledger import Entry
+from rscd.jobs.summary import Directions, directions_by_pair
 from rscd.output.report.page import render
 from rscd.output.report.statistics import nice_m2
 from rscd.scene.metadata import WGS84

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rscd.core.errors import DataError, ModelError, RscdError
 from rscd.model.catalog import DEFAULT
-from rscd.model.choice import with_model
-from rscd.model.registry import trained_model
+from rscd.model.registry import trained_model, with_model
 from rscd.options.batch import BatchConfig
 from rscd.options.declare import declared
 from rscd.options.detect import DetectConfig

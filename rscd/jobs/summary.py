@@ -24,13 +24,11 @@ from pyogrio.errors import DataLayerError, DataSourceError
 
 from rscd.core.errors import OutputError, RscdError
 from rscd.core.publish import Publication
-from rscd.jobs.directions import Directions, as_columns, directions_by_pair
 from rscd.jobs.job import CHANGES, REPORT
 from rscd.jobs.ledger import Entry
-from rscd.output.vector.features import BATCH_FEATURES, FeatureStream
-from rscd.output.vector.geopackage import add_styles, bands_of, write_layer
-from rscd.output.vector.outlines import note_outlines
+from rscd.output.vector.geopackage import BATCH_FEATURES, FeatureStream, add_styles, bands_of, write_layer
 from rscd.output.vector.reviews import Carried, reviews_of
+from rscd.output.vector.sqlite import note_outlines
 from rscd.output.vector.style import changes_qml, pairs_qml
 from rscd.scene.metadata import WGS84, read_footprint
 from rscd.vectorize.attributes import DIRECTIONS, GEOMETRY_METADATA, REVIEW_STATES, columns
@@ -258,3 +256,39 @@ def _check(path: Path, expected: dict[str, int]) -> None:
             found = database.execute(f'SELECT count(*) FROM "{layer}"').fetchone()[0]
             if found != count:
                 raise OSError(f"layer {layer} holds {found} features of {count}")
+
+
+Directions = Mapping[str, tuple[int, float]]
+"""Direction -> how many changes, and their area in m2; only those that occur, in the order of ``DIRECTIONS``."""
+
+
+def directions_of(path: Path) -> Directions:
+    """Those of all changes of a file; empty where the model has no presence maps."""
+    return _counted(path, "''").get("", {})
+
+
+def directions_by_pair(path: Path) -> dict[str, Directions]:
+    """Pair -> its directions, of the summary of an archive."""
+    return _counted(path, "pair_id")
+
+
+def as_columns(found: Directions | None) -> dict[str, float]:
+    """Number and area as the layer ``pairs`` has them, two columns a direction; nothing where none is known."""
+    if found is None:
+        return {}
+    counted = {way: found.get(way, (0, 0.0)) for way in DIRECTIONS}
+    return {way: n for way, (n, _) in counted.items()} | {f"{way}_m2": area for way, (_, area) in counted.items()}
+
+
+def _counted(path: Path, by: str) -> dict[str, Directions]:
+    sql = f"SELECT {by}, direction, count(*), total(area_m2) FROM changes WHERE direction IS NOT NULL GROUP BY 1, 2"
+    with closing(sqlite3.connect(path)) as database:
+        there = {name for _, name, *_ in database.execute("PRAGMA table_info(changes)")}
+        rows = (
+            database.execute(sql).fetchall() if "direction" in there else []
+        )  # an older version has no such column
+    found: dict[str, dict[str, tuple[int, float]]] = {}
+    for way in DIRECTIONS:
+        for pair, _, count, area in (row for row in rows if row[1] == way):
+            found.setdefault(str(pair), {})[way] = count, area
+    return dict(found)

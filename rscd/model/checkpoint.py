@@ -15,8 +15,8 @@ from torch import Tensor
 from rscd.core.contract import Contract
 from rscd.core.errors import ModelError, OutputError
 from rscd.core.publish import publishing
-from rscd.model.encoders.registry import ENCODERS
-from rscd.model.header import KEY, REMEDY, read_contract, read_header
+from rscd.model.catalog import KEY, REMEDY, read_contract, read_header
+from rscd.model.encoders import ENCODERS
 from rscd.model.network import ChangeNetwork
 
 DTYPES = {True: ("F16", "BF16", "F32", "F64"), False: ("I64",)}

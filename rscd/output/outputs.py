@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -11,23 +12,22 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from rscd.core.paths import Targets, legend_of
+from rscd.core.paths import Targets, legend_of, siblings
 from rscd.core.pixel_area import PixelAreas
 from rscd.core.publish import Publication, writing
-from rscd.core.telemetry import Stopwatch
+from rscd.core.resources import Stopwatch
 from rscd.core.types import Grid, StripRecord
 from rscd.options.detect import DetectConfig
 from rscd.output.probability import ProbabilityRaster
 from rscd.output.project import Project
 from rscd.output.report.page import Report
 from rscd.output.results import Written
-from rscd.output.vector.features import FeatureStream
-from rscd.output.vector.formats import check_vector_name
-from rscd.output.vector.geopackage import ObservedExtent, Outside, vector_writing
+from rscd.output.vector.formats import GEOPACKAGE, check_vector_name, format_of
+from rscd.output.vector.geopackage import FeatureStream, ObservedExtent, Outside, vector_writing, write_geopackage
 from rscd.output.vector.reviews import BEFORE, check_reviews, reviews_of
 from rscd.output.vector.style import probability_qml
-from rscd.output.vector.writer import write_vectors
 from rscd.vectorize.attributes import Attributes
+from rscd.vectorize.outline import check_regularizer
 from rscd.vectorize.tracer import PolygonTracer
 
 
@@ -82,8 +82,6 @@ class Outputs:
         targets.check(inputs, overwrite=overwrite)
         check_reviews(self.geopackage, discard=discard_reviews)
         if self.regularize:
-            from rscd.vectorize.regularize import check_regularizer
-
             check_regularizer()
 
     def write(
@@ -218,3 +216,50 @@ class Outputs:
         with writing(legend):
             publication.beside(legend).write_text(probability_qml(), encoding="utf-8")
         return raster
+
+
+def write_vectors(
+    path: Path,
+    grid: Grid,
+    changes: FeatureStream,
+    extent: ObservedExtent,
+    *,
+    provenance: Callable[[], Mapping[str, object]],
+    publication: Publication,
+) -> None:
+    """Write the vector file in the format of its suffix, and its siblings, beside their targets; check them.
+
+    All formats have the same columns. A GeoPackage holds extent and provenance itself; the others get them beside
+    them, see ``paths.siblings``.
+
+    Args:
+        path: The target; may exist, its folder must.
+        grid: Gives the CRS.
+        changes: The polygons.
+        extent: What was observed, once all polygons have come.
+        provenance: Asked then: names, and values that JSON can hold.
+        publication: Puts them in place.
+
+    Raises:
+        OutputError: It could not be written, or what was written is not sound. What making polygons raises comes
+            as it is.
+    """
+    if path.suffix.lower() == GEOPACKAGE:
+        write_geopackage(path, grid, changes, extent, provenance=provenance, publication=publication)
+        return
+    written = format_of(path)
+    beside, metadata, main = (publication.beside(each) for each in (*siblings(path), path))
+    with changes.reader() as stream, vector_writing(path):
+        written.write(main, stream, grid, "Polygon", "changes")
+    with vector_writing(path):
+        _check(written.count(main), changes.features)
+        area = extent.batch()
+        reader = pa.RecordBatchReader.from_batches(area.schema, [area])
+        written.write(beside, reader, grid, "MultiPolygon", "extent")
+        _check(written.count(beside), 1)
+        metadata.write_text(json.dumps(dict(provenance()), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def _check(found: int, features: int) -> None:
+    if found != features:
+        raise OSError(f"it holds {found} features of {features}")

@@ -17,13 +17,12 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
 from rscd.core.errors import DataError, OutputError
-from rscd.core.gdal import words_of
 from rscd.core.grid import check_place, grid_of
 from rscd.core.publish import REMEDY, writing
 from rscd.core.types import NOT_OBSERVABLE, P_SCALE, ByteArray, Grid, StripRecord
 from rscd.output.geotiff import BLOCK, Level, digest_of
 from rscd.scene.blocks import find_blocks
-from rscd.scene.raster import GDAL_OPTIONS, open_raster
+from rscd.scene.raster import GDAL_OPTIONS, open_raster, words_of
 
 GDAL_ERRORS = RasterioError, CPLE_BaseError
 """What rasterio raises; on a full disk, the copy to a COG raises the second, which is not one of the first."""

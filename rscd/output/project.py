@@ -20,8 +20,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pyproj
 
-from rscd.core.grid import place
-from rscd.core.mapping import outline_of
+from rscd.core.grid import outline_of, place
 from rscd.core.publish import Publication, writing
 from rscd.core.types import Grid
 from rscd.options.detect import DetectConfig

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rscd.core.telemetry import Telemetry
+from rscd.core.resources import Telemetry
 from rscd.output.vector.reviews import NONE, Carried
 from rscd.scene.inspection import Inspection
 

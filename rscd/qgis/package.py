@@ -1,16 +1,134 @@
-"""Pack the plugin for QGIS's *Install from ZIP*: ``python -m rscd.qgis.package -o rscd-qgis.zip``."""
+"""The plugin copied into a profile of QGIS, or packed for its *Install from ZIP*.
+
+Without ``rscd`` on the path: ``python -m rscd.qgis.package -o rscd-qgis.zip``.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 import sys
+import sysconfig
 import zipfile
+from collections.abc import Iterator
+from configparser import ConfigParser, Error
+from contextlib import suppress
 from pathlib import Path
 
-from rscd.core.errors import RscdError, UsageError
+from rscd.core.errors import OutputError, RscdError, UsageError
 from rscd.core.paths import check_target
-from rscd.core.publish import publishing, writing
-from rscd.qgis.install import FOLDER, PLUGIN
+from rscd.core.publish import REMEDY, publishing, writing
+
+PLUGIN = Path(__file__).parent / "plugin"
+"""The plugin's source."""
+FOLDER = "rscd_qgis"
+"""Its folder in QGIS: not ``rscd``, which is the name of the package."""
+INSTALLED_BY = "installed_by.txt"
+"""File in it that names the program which installed it, so that the plugin finds that without a setting."""
+OURS = "rscd"
+"""Name in the ``metadata.txt`` of a copy of ours."""
+SIGNS = "QGIS", "python", "qgis.db"
+"""A profile of QGIS holds one of these."""
+
+
+def install(profile: Path | None = None) -> Path:
+    """Copy the plugin into a profile, in place of an older copy.
+
+    Args:
+        profile: Folder of the profile; default: the default profile of this user.
+
+    Returns:
+        The folder of the plugin.
+
+    Raises:
+        UsageError: There is no such profile, or a folder in it that is not ours is in the way.
+        OutputError: The folder cannot be written.
+    """
+    target = _profile(profile) / "python" / "plugins" / FOLDER
+    if (target.exists() or target.is_symlink()) and not _is_ours(target):
+        remedy = "move it away, then run again"
+        raise UsageError("is in the way, and is not rscd's plugin", path=target, remedy=remedy)
+    copy, old = (target.with_name(f".{FOLDER}.{os.getpid()}.{kind}") for kind in ("new", "old"))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(PLUGIN, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        (copy / INSTALLED_BY).write_text(_program() + "\n", encoding="utf-8")
+        _put(copy, target, old)
+    except OSError as error:
+        raise OutputError(f"could not be written ({error})", path=target, remedy=REMEDY) from error
+    finally:
+        for left in (copy, old):
+            shutil.rmtree(left, ignore_errors=True)
+    return target
+
+
+def _put(copy: Path, target: Path, old: Path) -> None:
+    """Put the copy in place; the older one comes back if that fails."""
+    if not target.exists():
+        copy.rename(target)
+        return
+    target.rename(old)
+    try:
+        copy.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
+
+
+def _is_ours(folder: Path) -> bool:
+    parser = ConfigParser(interpolation=None)
+    with suppress(OSError, Error, UnicodeDecodeError):
+        parser.read(folder / "metadata.txt", encoding="utf-8")
+        return folder.is_dir() and not folder.is_symlink() and parser.get("general", "name") == OURS
+    return False
+
+
+def _program() -> str:
+    """The program that belongs to this Python; empty if it has none."""
+    folders = str(Path(sys.executable).parent), sysconfig.get_path("scripts")
+    return shutil.which("rscd", path=os.pathsep.join(folders)) or ""
+
+
+def _profile(given: Path | None) -> Path:
+    """The folder of the profile.
+
+    Raises:
+        UsageError: There is none.
+    """
+    if given is not None:
+        if not any((given / sign).exists() for sign in SIGNS):
+            remedy = "name a folder that QGIS made, see Settings > User Profiles > Open Active Profile Folder"
+            raise UsageError("is no profile of QGIS", path=given, remedy=remedy)
+        return given
+    for profiles in profile_folders():
+        found = profiles / _default_name(profiles)
+        if found.is_dir():
+            return found
+    remedy = "start QGIS once, so that it makes one, or name its folder with --profile"
+    raise UsageError("no profile of QGIS was found", path=next(profile_folders()), remedy=remedy)
+
+
+def profile_folders() -> Iterator[Path]:
+    """Where QGIS keeps profiles on this system."""
+    if custom := os.environ.get("QGIS_CUSTOM_CONFIG_PATH"):
+        yield Path(custom) / "profiles"
+    if sys.platform == "win32":
+        base = Path(os.environ.get("APPDATA", Path.home() / "AppData" / "Roaming"))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Application Support"
+    else:
+        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    yield base / "QGIS" / "QGIS3" / "profiles"
+
+
+def _default_name(profiles: Path) -> str:
+    """Name of the profile that QGIS starts with."""
+    parser = ConfigParser(interpolation=None, strict=False)
+    with suppress(OSError, Error, UnicodeDecodeError):
+        parser.read(profiles / "profiles.ini", encoding="utf-8")
+        return parser.get("core", "defaultProfile", fallback="default").strip('"') or "default"
+    return "default"
 
 
 def package(output: Path, *, overwrite: bool = False) -> Path:

@@ -24,8 +24,7 @@ from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.warp import reproject
 
-from rscd.core.grid import moved
-from rscd.core.mapping import Mapping
+from rscd.core.grid import Mapping, moved
 from rscd.core.types import BoolArray, FloatArray, Grid, ImageArray, Window
 from rscd.scene.masks import Mask, MaskReader
 from rscd.scene.radiometry import Radiometry, scale

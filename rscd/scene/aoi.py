@@ -18,8 +18,7 @@ from rasterio.features import geometry_mask
 from shapely.errors import GEOSException
 
 from rscd.core.errors import DataError
-from rscd.core.grid import pixel, place
-from rscd.core.mapping import near_middle, outline_of
+from rscd.core.grid import near_middle, outline_of, pixel, place
 from rscd.core.paths import VECTORS, require_file
 from rscd.core.types import BoolArray, Grid, Window
 

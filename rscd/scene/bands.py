@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from rscd.core.errors import DataError, UsageError
-from rscd.core.gdal import gdal_errors
 from rscd.options.pair import PairConfig
+from rscd.scene.raster import gdal_errors
 
 NIR = "nir"
 _TAGS = {"red", "green", "blue", NIR, "pan", "coastal", "rededge", "swir", "mwir", "lwir", "tir", "other_ir"}

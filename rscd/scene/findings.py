@@ -10,16 +10,14 @@ import numpy as np
 from rasterio.enums import MaskFlags
 
 from rscd.core.contract import Contract
-from rscd.core.gdal import GDAL_ERRORS
-from rscd.core.grid import gsd_m, name_of
-from rscd.core.mapping import Mapping
+from rscd.core.grid import Mapping, gsd_m, name_of
 from rscd.core.types import Window, intersection
 from rscd.scene.aligned import DateReader, WarpReader
 from rscd.scene.bands import band_notes
 from rscd.scene.inspection import DateFacts, Difference, Inspection, ShiftFacts, Verdict, doubts
 from rscd.scene.metadata import date_taken, named_sensor, unseen
 from rscd.scene.pair import Pair
-from rscd.scene.raster import Raster
+from rscd.scene.raster import GDAL_ERRORS, Raster
 from rscd.scene.sample import SamplePlan, Statistics
 from rscd.scene.shift import SEARCH_PX, ShiftMap
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from rscd.core.errors import DataError
-from rscd.core.mapping import Mapping, outline_of
+from rscd.core.grid import Mapping, outline_of
 from rscd.core.types import BoolArray, DoubleArray, Grid, LongArray, Window
 from rscd.scene.raster import Raster
 

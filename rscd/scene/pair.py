@@ -12,9 +12,7 @@ import numpy as np
 import rasterio
 
 from rscd.core.errors import DataError
-from rscd.core.gdal import gdal_errors
-from rscd.core.grid import check_place, gsd_m, moved, name_of
-from rscd.core.mapping import Mapping, Overlap, unwrapped
+from rscd.core.grid import Mapping, Overlap, check_place, gsd_m, moved, name_of, unwrapped
 from rscd.core.types import BoolArray, Grid, Window, intersection
 from rscd.options.pair import PairConfig
 from rscd.scene.aligned import DateReader, PlainReader, WarpReader
@@ -23,7 +21,7 @@ from rscd.scene.bands import Bands, choose_bands
 from rscd.scene.blocks import BadBlocks, find_blocks
 from rscd.scene.files import check_sidecars
 from rscd.scene.masks import Mask, check_lies_on, check_mask, mask_error
-from rscd.scene.raster import GDAL_OPTIONS, WITH_SIDECARS, Raster, check_raster, open_raster
+from rscd.scene.raster import GDAL_OPTIONS, WITH_SIDECARS, Raster, check_raster, gdal_errors, open_raster
 
 RGB = ("red", "green", "blue")
 MOST_COLUMNS, MOST_PIXELS = 1 << 17, 1 << 35

@@ -1,4 +1,7 @@
-"""One date's file: opened as a GeoTIFF and nothing else, checked, read; what is valid, and gaps filled."""
+"""One date's file: opened as a GeoTIFF and nothing else, checked, read; what is valid, and gaps filled.
+
+What GDAL raises, and what it says, comes as our own errors.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,13 @@ from typing import Any, TypeVar
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import MaskFlags
+from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 from scipy.ndimage import distance_transform_edt
 
 from rscd.core.errors import DataError
-from rscd.core.gdal import GDAL_ERRORS, gdal_errors, words_of
 from rscd.core.paths import require_file
 from rscd.core.types import BoolArray, Grid, ImageArray, Window
 from rscd.scene.blocks import BadBlocks, Blocks, check_blocks
@@ -277,3 +281,33 @@ def fill_invalid(pixels: NDArray[T], valid: BoolArray) -> NDArray[T]:
         return pixels
     rows, cols = distance_transform_edt(~valid, return_distances=False, return_indices=True)
     return pixels[:, rows, cols]
+
+
+GDAL_ERRORS = (RasterioError, CPLE_BaseError)
+"""What rasterio raises where GDAL does not like a file."""
+
+
+@contextmanager
+def gdal_errors(path: Path) -> Iterator[None]:
+    """Turn what GDAL says of a file's header into a DataError; rasterio does not wrap all of it.
+
+    Raises:
+        DataError: GDAL said something.
+    """
+    try:
+        yield
+    except GDAL_ERRORS as error:
+        problem = f"its header is broken: {words_of(error)}"
+        raise DataError(problem, path=path, remedy="fetch the file again") from error
+
+
+def words_of(error: BaseException) -> str:
+    """What GDAL said: the chain of causes from the last to the first, without repeating."""
+    parts: list[str] = []
+    link: BaseException | None = error.__cause__ or error
+    while link is not None:
+        text = " ".join(str(link).split()).rstrip(".")
+        if text and not any(text in other for other in parts):
+            parts.append(text)
+        link = link.__cause__
+    return ": ".join(parts) or type(error).__name__

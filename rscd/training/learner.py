@@ -1,4 +1,8 @@
-"""One step of learning: forward, loss, gradients in micro-batches, clip, update, moving average."""
+"""One step of learning: forward, loss, gradients in micro-batches, clip, update, moving average.
+
+An encoder may be adapted by a low-rank part of its linear layers (LoRA, Hu et al. 2022). The library peft does this
+too, and more; it would bring two more libraries to every training, for sixty lines.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,6 @@ from torch import Tensor, nn
 
 from rscd.core.errors import DataError, UsageError
 from rscd.inference.device import cpu_bf16
-from rscd.model.lora import add_lora, is_low_rank
 from rscd.model.network import ChangeNetwork
 from rscd.options.training import TrainConfig
 from rscd.training.data.batches import Batch
@@ -233,3 +236,52 @@ def _moving(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
     for name, tensor in network.state_dict().items():
         if name not in still:
             yield name, tensor
+
+
+class LowRankLinear(nn.Linear):
+    """A linear layer whose weight W is frozen, and of which W + up @ down is used.
+
+    ``up`` starts at zero, so that nothing is changed before the first step.
+    """
+
+    def __init__(self, linear: nn.Linear, rank: int) -> None:
+        super().__init__(linear.in_features, linear.out_features, device="meta")
+        self.weight, self.bias = linear.weight, linear.bias
+        self.down = nn.Parameter(torch.empty(rank, linear.in_features))
+        self.up = nn.Parameter(torch.zeros(linear.out_features, rank))
+        nn.init.kaiming_uniform_(self.down, a=5**0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., in) to (..., out)."""
+        return nn.functional.linear(x, self.weight + self.up @ self.down, self.bias)
+
+    @torch.no_grad()
+    def plain(self) -> nn.Linear:
+        """The same map as an ordinary layer."""
+        linear = nn.Linear(self.in_features, self.out_features, device="meta")
+        linear.weight, linear.bias = nn.Parameter(self.weight + self.up @ self.down), self.bias
+        return linear
+
+
+def add_lora(network: ChangeNetwork, rank: int) -> None:
+    """Freeze the encoder's backbone, and give its adaptable layers a low-rank part each."""
+    backbone = network.encoder.backbone
+    backbone.requires_grad_(False)
+    for name in [*network.encoder.adaptable_layers()]:
+        linear = backbone.get_submodule(name)
+        assert isinstance(linear, nn.Linear)
+        backbone.set_submodule(name, LowRankLinear(linear, rank))
+
+
+def merged(network: ChangeNetwork) -> ChangeNetwork:
+    """A copy with plain weights: low-rank parts, if there are any, are added to what they adapt."""
+    plain = copy.deepcopy(network)
+    for name, module in list(plain.named_modules()):
+        if isinstance(module, LowRankLinear):
+            plain.set_submodule(name, module.plain())
+    return plain
+
+
+def is_low_rank(name: str) -> bool:
+    """Whether a parameter of this name belongs to a low-rank part."""
+    return name.endswith((".down", ".up"))

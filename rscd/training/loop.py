@@ -15,11 +15,10 @@ import torch
 from rscd.core.errors import UsageError, several
 from rscd.inference.workers import prefetched
 from rscd.model.checkpoint import save_checkpoint
-from rscd.model.lora import merged
 from rscd.options.training import TrainConfig
 from rscd.training.data.batches import Batches
 from rscd.training.data.survey import labelled_tiles, with_pixel_sizes
-from rscd.training.learner import Learner, rate_factor
+from rscd.training.learner import Learner, merged, rate_factor
 from rscd.training.parallel import Group
 from rscd.training.run_state import (
     Epoch,

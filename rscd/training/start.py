@@ -9,7 +9,7 @@ from rscd.core.contract import Contract
 from rscd.core.errors import UsageError
 from rscd.model.catalog import find_model
 from rscd.model.checkpoint import build_network, load_checkpoint
-from rscd.model.encoders.registry import normalisation
+from rscd.model.encoders import normalisation
 from rscd.model.network import ChangeNetwork
 from rscd.options.training import TrainConfig
 

@@ -29,7 +29,8 @@ from rscd.core.runs import keys, runs_of, stacked
 from rscd.core.types import BoolArray, ByteArray, ComponentTable, Grid, IntArray, LongArray, Runs, StripRecord
 from rscd.inference.components import ComponentJoiner, Joined, take
 from rscd.vectorize.attributes import Attributes, GeometryArray, feature_schema
-from rscd.vectorize.outline import HoleFiller, Reshaper, metres_per_unit, simplify
+from rscd.vectorize.outline import REACH_PX, HoleFiller, Reshaper, metres_per_unit, simplify
+from rscd.vectorize.outline import regularize as right_angles
 
 FEATURE_SCHEMA = feature_schema()
 """Columns of the layer ``changes`` where no images are at hand."""
@@ -167,9 +168,6 @@ def _reshaper(grid: Grid, simplify_m: float, *, regularize: bool) -> Reshaper | 
     """What makes other outlines than the pixels', if any are asked for."""
     metres = metres_per_unit(grid, Ellipsoid(grid.crs))
     if regularize:
-        from rscd.vectorize.regularize import REACH_PX
-        from rscd.vectorize.regularize import regularize as right_angles
-
         pixel_m = math.sqrt(abs(grid.affine.determinant) * metres[0] * metres[1])
         return Reshaper(grid, right_angles(metres, pixel_m), 2 * REACH_PX * pixel_m / min(metres))
     if simplify_m > 0:

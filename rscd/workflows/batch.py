@@ -14,19 +14,17 @@ from rscd.core.errors import Interrupted, ModelError, OutputError, UsageError, s
 from rscd.core.paths import check_target
 from rscd.inference.predictor import choose_window
 from rscd.jobs.catalogue import check_catalogue, write_catalogue
-from rscd.jobs.folders import folder_pairs
 from rscd.jobs.index import write_index
 from rscd.jobs.job import PairJob, PairOutcome, failed, is_current, job_of
 from rscd.jobs.ledger import Entry, Ledger
-from rscd.jobs.manifest import read_manifest, write_manifest
+from rscd.jobs.manifest import folder_pairs, read_manifest, write_manifest
 from rscd.jobs.pairs import Manifest
 from rscd.jobs.schedule import completed, visible_gpus, workers
 from rscd.jobs.summary import write_summary
 from rscd.model.registry import trained_model
 from rscd.options.batch import BatchConfig
 from rscd.output.vector.reviews import NONE, Carried, check_reviews
-from rscd.workflows.estimate import PairEstimate, estimate_pairs, seconds_per_window
-from rscd.workflows.pair import run_pair
+from rscd.workflows.pair import PairEstimate, estimate_pairs, run_pair, seconds_per_window
 
 SUMMARY, INDEX, RESOLVED = "summary.gpkg", "index.html", "manifest.csv"
 CHECKERS = 8

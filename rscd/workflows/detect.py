@@ -11,18 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from rscd.core.grid import gsd_m
-from rscd.core.lock import locked
 from rscd.core.paths import publication_record
 from rscd.core.pixel_area import PixelAreas
-from rscd.core.publish import Publication
-from rscd.core.telemetry import Stopwatch, telemetry
+from rscd.core.publish import Publication, locked
+from rscd.core.resources import Stopwatch, telemetry
 from rscd.core.types import Progress
 from rscd.inference.device import gpu_memory_mb
 from rscd.inference.journal import open_journal, plan_work
 from rscd.inference.strips import Tally, reported, strip_records
 from rscd.inference.workers import prefetched
-from rscd.model.choice import with_model
-from rscd.model.registry import Model
+from rscd.model.registry import Model, with_model
 from rscd.options.detect import DetectConfig
 from rscd.output.outputs import About, Outputs
 from rscd.output.project import Project

@@ -13,8 +13,7 @@ from rscd.core.grid import gsd_m
 from rscd.core.types import NOT_OBSERVABLE, ByteArray
 from rscd.inference.components import is_changed, threshold_value
 from rscd.inference.predictor import Predictor, choose_window
-from rscd.model.choice import embedded_contracts
-from rscd.model.registry import Model
+from rscd.model.registry import Model, embedded_contracts
 from rscd.options.pair import PairConfig
 from rscd.options.training import EvaluateConfig
 from rscd.scene.pair import open_pair

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from rscd.core.errors import DataError
-from rscd.model.catalog import find_model
-from rscd.model.choice import choose_model, embedded_contracts
-from rscd.model.header import read_contract
+from rscd.model.catalog import find_model, read_contract
+from rscd.model.registry import choose_model, embedded_contracts
 from rscd.options.pair import InspectConfig
 from rscd.scene.inspection import Inspection
 from rscd.scene.pair import open_pair, refuse_same_file

@@ -16,9 +16,8 @@ import numpy as np
 from rscd.core.contract import FORMAT, Contract
 from rscd.core.errors import DataError
 from rscd.core.grid import gsd_m, moved, pixel
-from rscd.core.lock import locked
 from rscd.core.pixel_area import PixelAreas
-from rscd.core.publish import Publication
+from rscd.core.publish import Publication, locked
 from rscd.core.types import ByteArray, FloatArray, Grid, Progress, StripRecord, Window
 from rscd.inference.components import strip_record, threshold_value
 from rscd.inference.journal import Work

@@ -18,18 +18,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rscd.core.errors import Interrupted, UsageError
-from rscd.core.lock import locked
 from rscd.core.paths import SPLIT_NAME, run_folder
 from rscd.core.pixel_area import PixelAreas
-from rscd.core.publish import write_durably
+from rscd.core.publish import locked, write_durably
 from rscd.core.types import Progress
 from rscd.inference.journal import Journal, Work, differences, open_journal, plain_key, read_key
 from rscd.inference.strips import strip_records
 from rscd.inference.workers import prefetched
 from rscd.jobs.schedule import WAIT_S, completed, slots, workers
 from rscd.model.catalog import DEFAULT
-from rscd.model.choice import with_model
-from rscd.model.registry import trained_model
+from rscd.model.registry import trained_model, with_model
 from rscd.options.declare import declared
 from rscd.options.detect import DetectConfig
 from rscd.output.outputs import Outputs

@@ -10,9 +10,9 @@ from contextlib import nullcontext
 import torch
 
 from rscd.core.contract import Contract
-from rscd.core.lock import locked
 from rscd.core.paths import check_target
-from rscd.model.header import read_contract
+from rscd.core.publish import locked
+from rscd.model.catalog import read_contract
 from rscd.options.training import TrainConfig
 from rscd.training.loop import Listener, Run
 from rscd.training.parallel import joined

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from rscd.model.encoders import attention
+from rscd.model.encoders import sam
 from rscd.model.encoders.sam import SHAPES, SamEncoder
 from tests.benchmarks.pairs import turns
 
@@ -87,12 +87,12 @@ def positions_on_cuda(device: str, batch: int = 16) -> dict[str, float]:
         q, k, v = torch.rand(3, n, heads, side * side, width, device=device, dtype=torch.bfloat16)
         tables = [torch.rand(side, side, width, device=device)] * 2
 
-        def positioned(q=q, k=k, v=v, tables=tables, side=side, form=attention._folded):
-            return form(q, k, v, attention._positions(q, (side, side), tables), width**-0.5)
+        def positioned(q=q, k=k, v=v, tables=tables, side=side, form=sam._folded):
+            return form(q, k, v, sam._positions(q, (side, side), tables), width**-0.5)
 
         plain = _rate(lambda q=q, k=k, v=v: scaled_dot_product_attention(q, k, v), n, half=True)
         folded = _rate(positioned, n, half=True)
-        biased = _rate(lambda f=positioned: f(form=attention._biased), n, half=True)
+        biased = _rate(lambda f=positioned: f(form=sam._biased), n, half=True)
         figures[f"12 {name} folded / plain (goal <= 1.15)"] = plain / folded
         figures[f"12 {name} as a bias / plain"] = plain / biased
     return figures

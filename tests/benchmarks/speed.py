@@ -24,11 +24,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rscd import DetectConfig, detect, load_model
 from rscd.core.contract import Contract
-from rscd.inference.predictor import Predictor
-from rscd.inference.tune import tune
+from rscd.inference.predictor import Predictor, tune
 from rscd.inference.workers import in_workers
 from rscd.model.checkpoint import build_network
-from rscd.model.encoders.registry import normalisation
+from rscd.model.encoders import normalisation
 from rscd.model.registry import Model
 from rscd.scene.raster import Raster
 from rscd.scene.windows import WindowPlan

@@ -17,7 +17,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from rscd.inference.device import choose_device, gpu_memory_mb
-from rscd.model.encoders.registry import normalisation
+from rscd.model.encoders import normalisation
 from rscd.model.network import ChangeNetwork
 from rscd.options.training import TrainConfig
 from rscd.training.data.batches import Batch

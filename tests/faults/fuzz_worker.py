@@ -24,9 +24,9 @@ from rscd import DetectConfig, detect
 from rscd.core.contract import Contract
 from rscd.core.errors import RscdError
 from rscd.core.types import Window
+from rscd.model.catalog import KEY
 from rscd.model.checkpoint import build_network, save_checkpoint
-from rscd.model.encoders.registry import normalisation
-from rscd.model.header import KEY
+from rscd.model.encoders import normalisation
 from rscd.model.registry import load_model
 from rscd.options.pair import PairConfig
 from rscd.scene.pair import open_pair

@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 from rscd.cli.app import app
 from rscd.core.contract import Contract
 from rscd.core.errors import ModelError
+from rscd.model.catalog import KEY
 from rscd.model.checkpoint import build_network, load_checkpoint, save_checkpoint
-from rscd.model.encoders.registry import normalisation
-from rscd.model.header import KEY
+from rscd.model.encoders import normalisation
 from rscd.model.imported import import_sam
 
 MEAN, STD = normalisation("lite")

@@ -17,7 +17,7 @@ from rscd import DetectConfig, detect
 from rscd.cli.app import app
 from rscd.core.contract import Contract
 from rscd.model.checkpoint import build_network, save_checkpoint
-from rscd.model.encoders.registry import normalisation
+from rscd.model.encoders import normalisation
 
 EVIL = """</script><script>alert(1)</script><img src=x onerror=alert(2)>"'&amp;]]>--> ünïcödé \u202e {{css}}"""
 TERMS = "\x1b]0;owned\x07\x1b[31mfree\n for all"

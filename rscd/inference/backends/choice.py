@@ -7,7 +7,7 @@ import platform
 import sys
 
 from rscd.core.errors import UsageError
-from rscd.inference.backends.protocol import Backend
+from rscd.inference.backends import Backend
 from rscd.inference.device import choose_device
 from rscd.model.registry import Model
 from rscd.options.types import BackendName, Precision
@@ -79,8 +79,7 @@ def _openvino(model: Model, precision: Precision, shape: tuple[int, int, int, in
     if not has_openvino():
         raise _Unavailable("openvino is not installed" if _has_wheels() else "")
     try:
-        from rscd.inference.backends.converted import ConversionError
-        from rscd.inference.backends.openvino import OpenVinoBackend
+        from rscd.inference.backends.openvino import ConversionError, OpenVinoBackend
     except (ImportError, OSError) as error:  # a library of the system that it needs is not there
         raise _Unavailable(f"openvino cannot be loaded ({str(error).splitlines()[0][:200]})") from error
     try:

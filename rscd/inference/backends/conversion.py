@@ -12,8 +12,7 @@ from openvino.frontend import FrontEndManager
 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
 from rscd.core.contract import Contract
-from rscd.model.fold import folded
-from rscd.model.network import Logits
+from rscd.model.network import Logits, folded
 
 _BLOCKS = ("0.", "1.", "2.expand", "2.depthwise", "3.")  # with 2.project OpenVINO 2026.4 does not compile it
 FP32_LAYERS = {"lite": ("encoder.stem.", *(f"encoder.blocks.{part}" for part in _BLOCKS))}

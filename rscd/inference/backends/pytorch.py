@@ -9,9 +9,8 @@ import torch
 
 from rscd.core.errors import Interrupted, ModelError
 from rscd.core.types import ByteArray, FloatArray
-from rscd.inference.backends.protocol import OUT_OF_MEMORY
-from rscd.model.fold import folded
-from rscd.model.network import Logits
+from rscd.inference.backends import OUT_OF_MEMORY
+from rscd.model.network import Logits, folded
 from rscd.options.types import Precision
 
 MOST_WORKERS = 4

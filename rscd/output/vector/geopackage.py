@@ -2,14 +2,17 @@
 
 A GeoPackage is written beside its target, closed, opened again and checked, and only then moved into place:
 until that moment an older output is untouched, and after any failure nothing is left behind.
+
+GDAL draws features batch by batch, here as in the other formats, while later ones are still being made.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, closing
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +25,10 @@ from rscd.core.pixel_area import PixelAreas
 from rscd.core.publish import Publication, writing
 from rscd.core.runs import labelled, overlaps, runs_of
 from rscd.core.types import NOT_OBSERVABLE, SLAB, BoolArray, Grid, StripRecord
-from rscd.output.vector.features import FeatureStream
-from rscd.output.vector.outlines import note_outlines
+from rscd.output.vector.sqlite import note_outlines
 from rscd.output.vector.style import changes_qml, extent_qml
 from rscd.vectorize.attributes import GEOMETRY_METADATA, REVIEW_STATES, Column, columns
-from rscd.vectorize.tracer import find_corners, trace
+from rscd.vectorize.tracer import FEATURE_SCHEMA, find_corners, trace
 
 _EXTENSION = "gpkg_schema", "http://www.geopackage.org/spec121/#extension_schema", "read-write"
 _REVIEW = "rscd_review"
@@ -287,3 +289,50 @@ def _check(path: Path, features: int) -> None:
         found = pyogrio.read_info(path, layer=layer, force_feature_count=True)["features"]
         if found != expected:
             raise OSError(f"layer {layer} holds {found} features of {expected}")
+
+
+BATCH_FEATURES = 1024
+"""Features that are written at once, at most: a writer keeps all other threads of Python waiting meanwhile."""
+
+
+class FeatureStream:
+    """Batches of features for one writer; none is kept.
+
+    Args:
+        batches: The features, perhaps still to be made.
+        schema: Their columns.
+    """
+
+    def __init__(self, batches: Iterable[pa.RecordBatch], schema: pa.Schema = FEATURE_SCHEMA) -> None:
+        self._batches, self.schema = batches, schema
+        self._error: BaseException | None = None
+        self.features = 0
+        """Features drawn so far."""
+
+    @contextmanager
+    def reader(self) -> Iterator[pa.RecordBatchReader]:
+        """The stream for a writer, once the first features are there.
+
+        Raises:
+            BaseException: What making the features raised, as it was: a writer in C would make other words of it.
+        """
+        with closing(self._drawn()) as drawn:
+            first = list(islice(drawn, 1))
+            try:
+                yield pa.RecordBatchReader.from_batches(self.schema, chain(first, drawn))
+            except Exception:
+                if self._error is not None:
+                    raise self._error from None
+                raise
+
+    def _drawn(self) -> Generator[pa.RecordBatch]:
+        try:
+            for batch in self._batches:
+                self.features += batch.num_rows
+                for start in range(0, batch.num_rows, BATCH_FEATURES):
+                    yield batch.slice(start, BATCH_FEATURES)
+        except GeneratorExit:  # nobody draws any more
+            raise
+        except BaseException as error:
+            self._error = error
+            raise

@@ -19,9 +19,8 @@ import pyproj
 import shapely
 
 from rscd.core.errors import UsageError, several
-from rscd.core.sqlite_lock import held
-from rscd.output.vector.blobs import blob_of, open_geopackage, shape_of
-from rscd.output.vector.outlines import edited_outlines
+from rscd.core.paths import held
+from rscd.output.vector.sqlite import blob_of, edited_outlines, open_geopackage, shape_of
 from rscd.output.vector.style import reviewed_before_qml
 from rscd.vectorize.attributes import columns as all_columns
 from rscd.vectorize.attributes import drawn_values

@@ -14,9 +14,8 @@ import numpy as np
 from rscd.core.contract import Contract
 from rscd.core.grid import gsd_m
 from rscd.core.types import BoolArray, ByteArray, Window
-from rscd.model.catalog import find_model
-from rscd.model.encoders.registry import normalisation
-from rscd.model.header import read_contract
+from rscd.model.catalog import find_model, read_contract
+from rscd.model.encoders import normalisation
 from rscd.options.training import TrainConfig
 from rscd.scene.files import fingerprint
 from rscd.scene.pair import Pair, open_pair

@@ -144,6 +144,6 @@ def _listed(path: Path, config: LabelledConfig) -> list[PairSource]:
 
 
 def _reviewed(path: Path, aoi: Path | None) -> list[PairSource]:
-    from rscd.training.data.reviews import reviewed_pairs
+    from rscd.training.data.labels import reviewed_pairs
 
     return reviewed_pairs(path, aoi)

@@ -1,7 +1,8 @@
 """Formats of the vector file beside the GeoPackage, a module each: ``geojson.py`` writes ``.geojson``.
 
-A module holds the two functions of ``Format``; that is all that it takes to add a format. Nothing heavy is imported
-here, so that a command can refuse a suffix at once.
+A module holds the two functions of ``Format``; that is all that it takes to add a format. Those of GDAL's
+drivers share ``write_by_gdal`` and ``count_by_gdal``. Nothing heavy is imported here, so that a command can refuse
+a suffix at once.
 """
 
 from __future__ import annotations
@@ -62,3 +63,28 @@ def check_vector_name(path: Path) -> None:
 def format_of(path: Path) -> Format:
     """The module for a file's suffix, which is one of ``suffixes`` and no GeoPackage's."""
     return cast(Format, import_module(f"{__name__}{path.suffix.lower()}"))
+
+
+def write_by_gdal(
+    path: Path, features: pa.RecordBatchReader, grid: Grid, kind: str, layer: str, driver: str, **options: str
+) -> None:
+    """As ``Format.write``, by a driver of GDAL's with options of its layers."""
+    import pyogrio
+
+    pyogrio.write_arrow(
+        features,
+        str(path),
+        layer=layer,
+        driver=driver,
+        geometry_type=kind,
+        crs=grid.crs,
+        geometry_name="geometry",
+        layer_options=options,
+    )
+
+
+def count_by_gdal(path: Path) -> int:
+    """As ``Format.count``."""
+    import pyogrio
+
+    return int(pyogrio.read_info(str(path), force_feature_count=True)["features"])

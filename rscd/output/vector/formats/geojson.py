@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rscd.core.types import Grid
-from rscd.output.vector import gdal
+from rscd.output.vector.formats import count_by_gdal, write_by_gdal
 from rscd.output.vector.geopackage import bands_of
 from rscd.vectorize.attributes import columns
 
-count = gdal.count
+count = count_by_gdal
 _DECIMALS = {"m2": 2, "m": 2, "DN": 2, "px": 3, "degree": 7}
 """Unit -> decimals that mean something."""
 _OTHER = 4
@@ -22,7 +22,7 @@ _OTHER = 4
 def write(path: Path, features: pa.RecordBatchReader, grid: Grid, kind: str, layer: str) -> None:
     """As ``Format.write``."""
     rounded = pa.RecordBatchReader.from_batches(features.schema, map(_rounded, features))
-    gdal.write(path, rounded, grid, kind, layer, "GeoJSON", RFC7946="YES", WRITE_NAME="NO")
+    write_by_gdal(path, rounded, grid, kind, layer, "GeoJSON", RFC7946="YES", WRITE_NAME="NO")
 
 
 def _rounded(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -16,7 +16,7 @@ from qgis.core import (
 
 from ..parameters import Option, advanced, choice, file, model, more, switch, whole
 from .base import Algorithm
-from .detect import forward_options, pair_options, polygon_options
+from .pair import forward_options, pair_options, polygon_options
 
 SOME_FAILED = 6
 

@@ -1,10 +1,10 @@
-"""The changes of a layer in an order to go through, and their answers, written at once."""
+"""The layers of a review: changes in an order to go through, their answers, and the two dates behind them."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from qgis.core import QgsFeatureRequest
+from qgis.core import QgsFeatureRequest, QgsRasterLayer
 
 from ..names import CAN_CHANGE, NO_GEOMETRY, POLYGON
 
@@ -149,3 +149,33 @@ class Changes:
 def _plain(value: Any) -> Any:  # noqa: ANN401
     """The value, with None for SQL's NULL, which older versions of QGIS wrap."""
     return None if value is None or (hasattr(value, "isNull") and value.isNull()) else value
+
+
+DATES = "before", "after"
+
+
+def dates_of(project: Any) -> dict[str, Any]:  # noqa: ANN401 - a QgsProject
+    """Date -> raster layer whose name says so; at most one layer each."""
+    found: dict[str, Any] = {}
+    for layer in project.mapLayers().values():
+        for date in DATES:
+            if isinstance(layer, QgsRasterLayer) and date in layer.name().lower():
+                found.setdefault(date, layer)
+    return found
+
+
+def show_layer(project: Any, layer: Any, visible: bool) -> None:  # noqa: ANN401 - a QgsMapLayer or None
+    """Make a layer visible, with the groups that it is in, or not."""
+    node = project.layerTreeRoot().findLayer(layer.id()) if layer is not None else None
+    if node is None:
+        return
+    if visible:
+        node.setItemVisibilityCheckedParentRecursive(True)
+    else:
+        node.setItemVisibilityChecked(False)
+
+
+def is_seen(project: Any, layer: Any) -> bool:  # noqa: ANN401
+    """Whether a layer is visible."""
+    node = project.layerTreeRoot().findLayer(layer.id()) if layer is not None else None
+    return node is not None and bool(node.isVisible())

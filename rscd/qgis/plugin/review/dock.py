@@ -6,15 +6,24 @@ from functools import partial
 from typing import Any
 
 from qgis.core import QgsGeometry, QgsProject, QgsRectangle
-from qgis.gui import QgsDockWidget, QgsMapCanvas, QgsRubberBand
+from qgis.gui import QgsDockWidget, QgsMapCanvas, QgsMapLayerComboBox, QgsRubberBand
 from qgis.PyQt.QtCore import Qt, pyqtSignal
 from qgis.PyQt.QtGui import QColor, QKeySequence
-from qgis.PyQt.QtWidgets import QShortcut
+from qgis.PyQt.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QShortcut,
+    QVBoxLayout,
+    QWidget,
+)
 
-from ..names import POLYGON
-from . import dates
-from .changes import ANSWERS, ORDERS, Changes, is_reviewable
-from .form import Form
+from ..names import POLYGON, RASTER_LAYERS
+from .changes import ANSWERS, DATES, ORDERS, Changes, dates_of, is_reviewable, is_seen, show_layer
 
 AROUND = 4.0
 """The map shows so many times a change's size."""
@@ -97,7 +106,7 @@ class ReviewDock(QgsDockWidget):
         layer.attributeValueChanged.connect(self._noted)
         layer.afterCommitChanges.connect(self._read_again)
         layer.afterRollBack.connect(self._read_again)
-        for date, found in dates.guess(self.project).items():
+        for date, found in dates_of(self.project).items():
             self.form.dates[date].setLayer(found)
         self._show()
 
@@ -132,19 +141,19 @@ class ReviewDock(QgsDockWidget):
 
     def toggle(self) -> None:
         """Show the other date."""
-        before, after = (self.form.dates[date].currentLayer() for date in dates.DATES)
+        before, after = (self.form.dates[date].currentLayer() for date in DATES)
         if before is None or after is None or before == after:
             self._show("Choose the layers of both dates first.")
             return
-        shown, hidden = (after, before) if dates.is_seen(self.project, before) else (before, after)
-        dates.show(self.project, shown, True)
-        dates.show(self.project, hidden, False)
+        shown, hidden = (after, before) if is_seen(self.project, before) else (before, after)
+        show_layer(self.project, shown, True)
+        show_layer(self.project, hidden, False)
         self.form.seen.setText(f"The map shows {shown.name()}.")
 
     def show_polygons(self, visible: bool) -> None:
         """Show the polygons, or what they cover; the outline of the current one stays."""
         if self.changes is not None:
-            dates.show(self.project, self.changes.layer, visible)
+            show_layer(self.project, self.changes.layer, visible)
 
     def _zoom(self, fid: int) -> bool:
         """Bring a change to the middle of the map; returns whether it has an outline."""
@@ -210,3 +219,101 @@ def _around(box: QgsRectangle) -> QgsRectangle:
     centre = box.center()
     half = AROUND * side / 2
     return QgsRectangle(centre.x() - half, centre.y() - half, centre.x() + half, centre.y() + half)
+
+
+NOTHING = "Select a layer of changes in the layer panel."
+COLOURS = {"accepted": "#006e3c", "rejected": "#6e6e6e", "unsure": "#1e50c8"}
+"""Answer -> colour, as on the map."""
+
+
+class Form(QWidget):
+    """What the panel shows: the change, the answers, the order, the dates."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.text, self.count, self.seen = QLabel(NOTHING), QLabel(), QLabel(), QLabel()
+        for label in (self.layer, self.text, self.seen):
+            label.setWordWrap(True)
+        self.bar = QProgressBar()
+        self.bar.setTextVisible(False)
+        self.bar.setMaximumHeight(8)
+        self.previous, self.next = QPushButton("Previous (P)"), QPushButton("Next (N)")
+        words = {"accepted": "Accept (A)", "rejected": "Reject (R)", "unsure": "Unsure (U)", "": "Clear (0)"}
+        self.answers = {value: QPushButton(label) for value, label in words.items()}
+        for value, colour in COLOURS.items():
+            self.answers[value].setStyleSheet(f"QPushButton {{ color: {colour}; font-weight: bold; }}")
+        self.order = QComboBox()
+        self.order.addItems(list(ORDERS))
+        self.unanswered, self.go_on = QCheckBox("Only without a review"), QCheckBox("Go on after an answer")
+        self.go_on.setChecked(True)
+        self.dates = {date: QgsMapLayerComboBox() for date in ("before", "after")}
+        for box in self.dates.values():
+            box.setFilters(RASTER_LAYERS)
+            box.setAllowEmptyLayer(True)
+        self.toggle = QPushButton("Show the other date (B)")
+        self.polygons = QCheckBox("Show the polygons (H)")
+        self.polygons.setChecked(True)
+        self.train = QPushButton("Train on these reviews...")
+        self._arrange()
+
+    def _arrange(self) -> None:
+        column = QVBoxLayout(self)
+        for label in (self.layer, self.count, self.bar, self.text):
+            column.addWidget(label)
+        for buttons in (
+            (self.previous, self.next),
+            (self.answers["accepted"], self.answers["rejected"]),
+            (self.answers["unsure"], self.answers[""]),
+        ):
+            row = QHBoxLayout()
+            for button in buttons:
+                row.addWidget(button)
+            column.addLayout(row)
+        form = QFormLayout()
+        form.addRow("Order", self.order)
+        column.addLayout(form)
+        column.addWidget(self.unanswered)
+        column.addWidget(self.go_on)
+        form = QFormLayout()
+        for date, box in self.dates.items():
+            form.addRow(date.capitalize(), box)
+        column.addLayout(form)
+        for widget in (self.toggle, self.seen, self.polygons, self.train):
+            column.addWidget(widget)
+        column.addStretch()
+
+    def describe(
+        self, layer: str, values: dict[str, Any] | None, answer: str, reviewed: tuple[int, int], problem: str
+    ) -> None:
+        """Show where the review is.
+
+        Args:
+            layer: Name of the layer; empty without one.
+            values: Columns of the current change.
+            answer: Its answer.
+            reviewed: Changes with an answer, and all.
+            problem: What went wrong, if anything.
+        """
+        self.layer.setText(f"Layer <b>{layer}</b>" if layer else NOTHING)
+        self.count.setText(f"{reviewed[0]:,} of {reviewed[1]:,} reviewed" if layer else "")
+        self.bar.setMaximum(max(reviewed[1], 1))
+        self.bar.setValue(reviewed[0])
+        self.text.setText(problem or (words(values, answer) if values is not None else ""))
+        for button in (*self.answers.values(),):
+            button.setEnabled(values is not None)
+        for button in (self.next, self.previous, self.train):
+            button.setEnabled(bool(layer))
+
+
+def words(values: dict[str, Any], answer: str) -> str:
+    """A change in a line or two."""
+    number = values.get("id")
+    parts = [f"<b>Change {number}</b>" if number is not None else "<b>Drawn by hand</b>"]
+    if values.get("direction"):
+        parts.append(str(values["direction"]))
+    if values.get("mean_probability") is not None:
+        parts.append(f"p = {float(values['mean_probability']):.2f}")
+    if values.get("area_m2") is not None:
+        parts.append(f"{float(values['area_m2']):,.0f} m2")
+    colour = COLOURS.get(answer, "#a05000")
+    return ", ".join(parts) + f"<br><span style='color:{colour}'>{answer or 'not reviewed'}</span>"

@@ -1,10 +1,13 @@
-"""``rscd detect`` in QGIS."""
+"""The algorithms of one pair: ``rscd detect``, ``rscd inspect`` and ``rscd polygons`` in QGIS."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from qgis.core import (
+    QgsProcessingOutputNumber,
+    QgsProcessingOutputString,
     QgsProcessingParameterFileDestination,
     QgsProcessingParameterRasterDestination,
     QgsProcessingParameterVectorDestination,
@@ -128,3 +131,85 @@ class DetectAlgorithm(Algorithm):
         self.load_all(results["OUTPUT"], context)
         self.load_styled(results.get("PROBABILITY", ""), context)
         return results
+
+
+class InspectAlgorithm(Algorithm):
+    """Say whether a pair is fit to be compared."""
+
+    command = "inspect"
+    title = "Is this pair fit to be compared?"
+    about = (
+        "Looks at grids, overlap, brightness and the shift between the dates, and gives a verdict: fit, fit after "
+        "alignment, doubtful, outside what the model takes, or refused; with reasons, and what would help."
+    )
+    accepted = 0, 3
+
+    def options(self) -> list[Option]:
+        """As the command has them."""
+        return [
+            raster("BEFORE", "Before: image of the earlier date"),
+            raster("AFTER", "After: image of the later date"),
+            area(),
+            *model(),
+            *pair_options(),
+            *mask_options(),
+            more(),
+        ]
+
+    def initAlgorithm(self, configuration: Any = None) -> None:  # noqa: ANN401 - QGIS's
+        """Declare parameters and outputs."""
+        super().initAlgorithm(configuration)
+        self.addOutput(QgsProcessingOutputString("VERDICT", "Verdict"))
+        self.addOutput(QgsProcessingOutputString("REASONS", "Reasons, with remedies"))
+        self.addOutput(QgsProcessingOutputNumber("OVERLAP", "Share of the grid that is in both files, 0..1"))
+        self.addOutput(QgsProcessingOutputNumber("SHIFT", "Shift between the dates in m"))
+
+    def processAlgorithm(self, parameters: dict, context: Any, feedback: Any) -> dict[str, Any]:  # noqa: ANN401
+        """Run it, and show the verdict; a refusal is a result, too."""
+        ended = self.run_program([*self.prepared, "--json"], feedback, progress=False)
+        found = json.loads(ended.output)
+        reasons = [" - ".join(pair) for pair in zip(found["reasons"], found["remedies"])]
+        shift = found.get("shift") or {}
+        results = {
+            "VERDICT": found["verdict"],
+            "REASONS": "\n".join(reasons),
+            "OVERLAP": found.get("overlap_share"),
+            "SHIFT": shift.get("metres"),
+        }
+        for line in (f"verdict: {found['verdict']}", *reasons, *found.get("notes", ())):
+            feedback.pushInfo(line)
+        for name, label in (("OVERLAP", "overlap"), ("SHIFT", "shift in m")):
+            if results[name] is not None:
+                feedback.pushInfo(f"{label}: {results[name]:.3g}")
+        return results
+
+
+class PolygonsAlgorithm(Algorithm):
+    """Make polygons of a kept probability raster."""
+
+    command = "polygons"
+    title = "Polygons at another threshold"
+    about = (
+        "Makes polygons anew of a probability raster that rscd wrote, at another threshold or smallest size; the "
+        "network does not run. An output that exists is replaced, and its reviews are carried over."
+    )
+
+    def options(self) -> list[Option]:
+        """As the command has them."""
+        return [
+            raster("PROBABILITY", "Probability of change, as rscd wrote it"),
+            *polygon_options(),
+            discard_reviews(),
+            more(),
+        ]
+
+    def destinations(self) -> list[Any]:
+        """The changes."""
+        return [QgsProcessingParameterVectorDestination("OUTPUT", "Changes", POLYGONS)]
+
+    def processAlgorithm(self, parameters: dict, context: Any, feedback: Any) -> dict[str, Any]:  # noqa: ANN401
+        """Run it, and load both layers."""
+        output = self.parameterAsOutputLayer(parameters, "OUTPUT", context)
+        self.run_program([*self.prepared, "-o", output, "--overwrite"], feedback)
+        self.load_all(output, context)
+        return {"OUTPUT": output}

@@ -16,10 +16,10 @@ from test_attributes import CONTRACT
 from test_formats import pair
 
 from rscd.core.contract import Contract
-from rscd.core.telemetry import STAGES, Stopwatch, telemetry
+from rscd.core.resources import STAGES, Stopwatch, telemetry
 from rscd.inference.device import idle_gpu
 from rscd.model.checkpoint import build_network, save_checkpoint
-from rscd.model.encoders.registry import normalisation
+from rscd.model.encoders import normalisation
 from rscd.options.detect import DetectConfig
 from rscd.workflows.detect import detect
 
@@ -104,7 +104,7 @@ def test_peak_memory_is_that_of_the_process_and_not_of_the_one_that_started_it()
     code = (
         "import subprocess, sys\n"
         "held = bytearray(600_000_000)\n"
-        "own = 'from rscd.core.memory import peak_memory_mb; print(peak_memory_mb())'\n"
+        "own = 'from rscd.core.resources import peak_memory_mb; print(peak_memory_mb())'\n"
         "print(subprocess.check_output([sys.executable, '-c', own], text=True))\n"
     )
     peak = float(subprocess.check_output([sys.executable, "-c", code], text=True))
