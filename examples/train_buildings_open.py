@@ -25,7 +25,7 @@ from rscd.workflows.train import train
 SIDE = 768
 """Of a rendered tile, px."""
 LEARN, JUDGE = (8, 3_000_000), (24, 2_000_000)
-"""Tiles, and the seed of the first: apart from those that ``simulated`` draws from, from tests and from the demo."""
+"""Tiles, and the seed of the first: apart from those that ``simulated`` draws from, and from tests and demo."""
 
 
 def main(output: Path, data: Path | None) -> None:

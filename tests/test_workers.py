@@ -39,6 +39,19 @@ def test_it_works_ahead_of_its_consumer_but_not_further_than_asked():
     items.close()
 
 
+def test_it_begins_before_the_first_item_is_asked_for_and_ends_when_none_is():
+    before, begun = threading.active_count(), threading.Event()
+
+    def source():
+        begun.set()
+        yield from range(10)
+
+    items = prefetched(source())
+    assert begun.wait(10)
+    items.close()
+    assert threading.active_count() == before
+
+
 def test_an_exception_in_the_thread_is_raised_here():
     def source():
         yield 1

@@ -9,8 +9,6 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from rscd.core.types import BoolArray, LongArray, Runs
 
@@ -63,12 +61,20 @@ def overlaps(runs: Runs) -> Overlaps:
 def labelled(runs: Runs, over: Overlaps) -> Runs:
     """The runs with the labels of their 4-connected components, 1..n in the order of their first pixel."""
     n = len(runs.row)
-    graph = coo_array((np.ones(len(over.above), np.int8), (over.above, over.below)), shape=(n, n))
-    found = connected_components(graph, directed=False)[1]
+    found = connected(n, over.above, over.below)
     _, first, of = np.unique(found, return_index=True, return_inverse=True)
     rank = np.empty(len(first), np.int32)
     rank[np.argsort(first)] = np.arange(1, len(first) + 1)
     return runs._replace(label=rank[of])
+
+
+def connected(nodes: int, one: LongArray, other: LongArray) -> LongArray:
+    """Group of each of so many nodes, 0.., (nodes,): edge i joins nodes ``one[i]`` and ``other[i]``."""
+    from scipy.sparse import coo_array  # while windows are forwarded, and not before
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_array((np.ones(len(one), np.int8), (one, other)), shape=(nodes, nodes))
+    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
 
 
 def keys(runs: Runs) -> tuple[LongArray, LongArray, int]:

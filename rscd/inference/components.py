@@ -15,11 +15,9 @@ from itertools import pairwise
 from typing import TypeVar, cast
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from rscd.core.pixel_area import PixelAreas
-from rscd.core.runs import Overlaps, labelled, overlaps, pixels_of, runs_of, stacked
+from rscd.core.runs import Overlaps, connected, labelled, overlaps, pixels_of, runs_of, stacked
 from rscd.core.types import (
     NOT_OBSERVABLE,
     P_SCALE,
@@ -236,9 +234,7 @@ class ComponentJoiner:
     def _groups(self, top: LongArray, nodes: int) -> LongArray:
         """Group of each node: nodes are one when they meet in a column of the seam."""
         meet = (self._last_ids >= 0) & (top >= 0)
-        above, below = self._last_ids[meet], top[meet]
-        graph = coo_array((np.ones(len(above), dtype=np.int8), (above, below)), shape=(nodes, nodes))
-        return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
+        return connected(nodes, self._last_ids[meet], top[meet])
 
     def _with_seam_edges(self, nodes: ComponentTable, top: LongArray, top_values: ByteArray) -> ComponentTable:
         """Count the seam's edges that face an unchanged pixel, and those that face a hidden one."""

@@ -74,14 +74,22 @@ class _Made(Generic[T]):
 def prefetched(items: Iterable[T], depth: int = 1) -> Generator[T]:
     """Yield the items while a thread already makes the next ``depth``, and no more, for items may be large.
 
-    An exception in the thread is raised here, in place of the item that it cost. When the consumer stops early
-    (``close``, Ctrl-C), the thread ends after the item it is at; close it to be sure that it has.
+    The thread begins at once, before the first item is asked for: what the consumer prepares meanwhile costs no
+    time. An exception in the thread is raised here, in place of the item that it cost. When the consumer stops
+    early (``close``, Ctrl-C), the thread ends after the item it is at; close it to be sure that it has.
     """
+    taken = _taken(items, depth)
+    next(taken)
+    return taken
+
+
+def _taken(items: Iterable[T], depth: int) -> Generator[T]:
     slots: queue.SimpleQueue[_Made[T]] = queue.SimpleQueue()
     wanted, stopped = threading.Semaphore(depth), threading.Event()
     thread = threading.Thread(target=_fill, args=(slots, items, wanted, stopped), daemon=True)
     thread.start()
     try:
+        yield None  # type: ignore[misc]  # the thread has begun; a generator that has not would not end it
         while not (made := slots.get()).last:
             wanted.release()
             yield made.item  # type: ignore[misc]  # None only if an item is

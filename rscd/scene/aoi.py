@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyogrio
 import pyproj
 import shapely
 from affine import Affine
@@ -99,6 +98,8 @@ def read_vectors(path: Path, columns: list[str] | None = None, layer: str | None
     require_file(path, VECTORS)
     _check_content(path)
     refuse_views(path)
+    import pyogrio  # with pandas a quarter of a second, which a run without an area does not need
+
     pyogrio.set_gdal_config_options({"GML_DOWNLOAD_SCHEMA": "NO"})
     try:
         options = {"WRITE_GFS": "NO"} if _is_gml(path) else {}  # GDAL would leave a file beside it

@@ -16,17 +16,20 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
-from scipy.spatial import KDTree
 from skimage.registration import phase_cross_correlation
 from threadpoolctl import threadpool_limits
 
 from rscd.core.types import BoolArray, DoubleArray, FloatArray, ImageArray
 from rscd.scene.raster import fill_invalid
 from rscd.scene.sample import SampleBlock
+
+if TYPE_CHECKING:
+    from scipy.spatial import KDTree
 
 EdgeArray = NDArray[np.complex64]
 """Gradients (h, w): rows real, columns imaginary."""
@@ -118,6 +121,8 @@ class ShiftMap:
     @cached_property
     def _near(self) -> tuple[KDTree, DoubleArray] | None:
         """The agreeing patches' places, and the lengths of their shifts, px."""
+        from scipy.spatial import KDTree  # a fifth of a second at the start, with scipy.sparse
+
         near = [p for p in self.patches if _agrees(p, self.rows, self.cols)]
         if not near:
             return None

@@ -17,9 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyogrio
 import shapely
-from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
 
 from rscd.core.pixel_area import PixelAreas
 from rscd.core.publish import Publication, writing
@@ -208,6 +206,8 @@ def write_geopackage(
 
 def vector_writing(path: Path) -> AbstractContextManager[None]:
     """Turn what the file system, GDAL or SQLite says into an OutputError about ``path``."""
+    from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
+
     return writing(path, DataSourceError, DataLayerError, FeatureError, sqlite3.Error)
 
 
@@ -234,6 +234,8 @@ def write_layer(
         features: With a column ``geometry``, WKB.
         more: Options of ``pyogrio.write_arrow``.
     """
+    import pyogrio  # with pandas a quarter of a second, in which windows are already forwarded
+
     pyogrio.set_gdal_config_options(_GDAL_OPTIONS)  # pyogrio brings a GDAL of its own
     pyogrio.write_arrow(
         features,
@@ -277,6 +279,8 @@ def _describe(path: Path, described: Sequence[Column]) -> None:
 
 def _check(path: Path, features: int) -> None:
     """Open the file anew and compare it with what was meant."""
+    import pyogrio
+
     with closing(sqlite3.connect(path)) as database:
         verdict = database.execute("PRAGMA quick_check").fetchone()[0]
         if verdict != "ok":
