@@ -105,6 +105,9 @@ def test_models_list_show_verify():
     assert told["buildings"]["encoder"] == "lite"
     assert json.loads(rscd("models", "show", "buildings", "--json").stdout) == told["buildings"]
     assert "buildings" in rscd("models", "list").stdout
+    shown = " ".join(rscd("models", "show", "buildings").stdout.split())
+    assert f"one_date ({len(told['buildings']['training']['one_date'])} entries, see --json)" in shown
+    assert "bands red, green, blue radiometry uint8" in shown
     result = rscd("models", "verify", "buildings")
     assert result.exit_code == 0
     assert told["buildings"]["sha256"] in result.output

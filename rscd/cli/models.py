@@ -45,7 +45,22 @@ def show(
         if as_json:
             print_json(contract)
         else:
-            print_table([(k, str(v)) for k, v in dataclasses.asdict(contract).items()], stdout=True)
+            print_table([(k, _in_words(v)) for k, v in dataclasses.asdict(contract).items()], stdout=True)
+
+
+LONG = 8
+"""Entries of a list that are printed at most: a contract lists all files that a model learnt from."""
+
+
+def _in_words(value: object) -> str:
+    """A value of a contract for people; ``--json`` has all of it."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_in_words(v)}" for key, v in value.items()) or "-"
+    if isinstance(value, list | tuple):
+        if len(value) > LONG:
+            return f"({len(value)} entries, see --json)"
+        return ", ".join(_in_words(v) for v in value) or "-"
+    return "-" if value is None else str(value)
 
 
 @app.command()
