@@ -63,13 +63,12 @@ MODELS = {
 }
 
 
-KINDS = [
-    pytest.param(
-        name, marks=[pytest.mark.slow] if name in ("dinov2_with_registers", "dinov3_convnext", "dinov2") else []
-    )
-    for name in MODELS
-]
-"""All families, of which those that are much like another run with ``-m slow`` alone."""
+def families(*usual):
+    """All families; others than the usual ones, which are much like one of them, run only with ``-m slow``."""
+    return [pytest.param(name, marks=[] if name in usual else [pytest.mark.slow]) for name in MODELS]
+
+
+KINDS = families("dinov3_vit", "convnextv2", "swinv2", "sam2")
 
 
 @pytest.fixture(scope="module")
@@ -227,18 +226,23 @@ def test_full_tuning_moves_the_encoder_and_lora_its_adapted_layers_alone(name, i
         assert moved if tune == "full" else moved == adapted
 
 
-def test_detect_repeats_in_fresh_processes(trained, tmp_path):
+REPEATED = "dinov3_vit", "sam2"
+"""A plain transformer and a hierarchical one."""
+
+
+@pytest.mark.parametrize("names", [REPEATED, pytest.param({*MODELS} - {*REPEATED}, marks=pytest.mark.slow)])
+def test_detect_repeats_in_fresh_processes(names, trained, tmp_path):
     """Each family, after one step: the same bytes twice, the second time from the converted network."""
     made = simulate_pair(tmp_path / "pair")
     script = tmp_path / "detect.py"
     script.write_text(DETECT)
     for turn in ("one", "two"):
         (tmp_path / turn).mkdir()
-        models = [str(path) for (_, tune), path in trained.items() if tune == "lora"]
+        models = [str(trained[name, "lora"]) for name in names]
         command = [sys.executable, script, *map(str, made), tmp_path / turn, *models]
         environment = os.environ | {"RSCD_CACHE_DIR": str(tmp_path / "cache")}
         subprocess.run(command, check=True, env=environment, timeout=300)
-    for name in MODELS:
+    for name in names:
         one, two = (tmp_path / turn / f"{name}-lora.tif" for turn in ("one", "two"))
         assert contents_of_raster(one) == contents_of_raster(two)
 
@@ -262,7 +266,7 @@ def simulate_pair(folder):
     return [write_image(folder / f"{name}.tif", image) for name, image in zip("ab", pixels, strict=True)]
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", families("dinov3_vit", "convnextv2"))
 def test_each_family_overfits_eight_tiles(name, saved, imported, tmp_path):
     """60 steps on eight tiles, from random weights: the loss falls below half."""
     contract = read_contract(imported[name])

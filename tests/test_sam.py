@@ -47,6 +47,7 @@ def imported(tmp_path_factory):
     return sam, folder / "vit_b.safetensors"
 
 
+@pytest.mark.slow  # half a minute; test_attention.py compares its blocks in each run
 def test_vit_b_equals_the_official_encoder_at_1024(imported):
     sam, path = imported
     network, contract = load_checkpoint(path)
