@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from rscd.core.types import Window
+from rscd.inference.device import own_process
 from rscd.options.training import EvaluateConfig, TrainConfig
 from rscd.simulate.scene import Scene
 from rscd.simulate.spec import LAYOUTS, SceneSpec
@@ -30,6 +31,7 @@ LEARN, JUDGE = (8, 3_000_000), (24, 2_000_000)
 
 def main(output: Path, data: Path | None) -> None:
     """Render what it is judged on, train, measure."""
+    own_process("cpu")  # freed memory is kept, as rscd train does: a fifth of a step
     folders = [output.with_name(f"{output.stem}-{name}") for name in ("learn", "judge")]
     if leads():
         for folder, (count, seed) in zip(folders, (LEARN, JUDGE), strict=True):
