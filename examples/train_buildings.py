@@ -34,7 +34,7 @@ from pathlib import Path
 import torch
 
 from rscd.inference.device import own_process
-from rscd.model.checkpoint import load_checkpoint, save_checkpoint
+from rscd.model.checkpoint import load_mean, save_checkpoint
 from rscd.options.training import TrainConfig
 from rscd.training.data.tiles import find_tiles
 from rscd.training.parallel import leads
@@ -137,17 +137,8 @@ def main(data: Path, output: Path) -> None:
 
 
 def average(shares: dict[Path, float], output: Path) -> None:
-    """Write a mean of checkpoints' weights, which lie close enough for that, with the last one's contract."""
-    states = {path: load_checkpoint(path)[0].state_dict() for path in shares}
-    network, contract = load_checkpoint([*shares][-1])
-    mean = {
-        name: sum(share * states[path][name] for path, share in shares.items())
-        if tensor.is_floating_point()
-        else tensor
-        for name, tensor in network.state_dict().items()
-    }
-    network.load_state_dict(mean)
-    save_checkpoint(output, network, contract)
+    """Write a mean of checkpoints' weights, with the last one's contract."""
+    save_checkpoint(output, *load_mean(shares))
 
 
 def chosen(source: Path, target: Path) -> Path:

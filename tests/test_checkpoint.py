@@ -9,7 +9,7 @@ import torch
 from rscd.core.contract import Contract
 from rscd.core.errors import ModelError
 from rscd.model.catalog import KEY, embedded, find_model, read_contract
-from rscd.model.checkpoint import build_network, load_checkpoint, save_checkpoint
+from rscd.model.checkpoint import build_network, load_checkpoint, load_mean, save_checkpoint
 from rscd.model.encoders import normalisation
 from rscd.model.imported import import_sam
 from rscd.model.registry import load_model
@@ -36,6 +36,23 @@ def test_a_checkpoint_comes_back_as_it_was_saved(saved):
     torch.manual_seed(0)
     for a, b in zip(network.state_dict().values(), build_network(contract()).state_dict().values(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_weights_of_checkpoints_are_averaged_by_shares(saved, tmp_path):
+    first, other = saved[0], tmp_path / "other.safetensors"
+    torch.manual_seed(1)
+    save_checkpoint(other, build_network(contract()), contract(version="2"))
+    network, read = load_mean({first: 0.25, other: 0.75})
+    assert read.version == "2"
+    states = [load_checkpoint(path)[0].state_dict() for path in (first, other)]
+    for name, tensor in network.state_dict().items():
+        one, two = (state[name] for state in states)
+        expected = 0.25 * one + 0.75 * two if tensor.is_floating_point() else two
+        torch.testing.assert_close(tensor, expected)
+    wider = tmp_path / "wider.safetensors"
+    save_checkpoint(wider, build_network(contract(width=16)), contract(width=16))
+    with pytest.raises(ModelError, match="another network"):
+        load_mean({wider: 0.5, first: 0.5})
 
 
 def test_half_precision_halves_the_file_and_loads_as_float32(tmp_path, saved):

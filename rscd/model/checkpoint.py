@@ -91,6 +91,31 @@ def load_checkpoint(path: Path) -> tuple[ChangeNetwork, Contract]:
     return network.eval(), contract
 
 
+def load_mean(shares: Mapping[Path, float]) -> tuple[ChangeNetwork, Contract]:
+    """Average the weights of checkpoints that were trained from the same start, so that they lie close together.
+
+    Args:
+        shares: Checkpoint -> its weight in the mean; the weights sum to 1.
+
+    Returns:
+        The network, and the contract of the last checkpoint.
+
+    Raises:
+        ModelError: As ``load_checkpoint``; or their networks differ.
+    """
+    loaded = {path: load_checkpoint(path) for path in shares}
+    network, contract = [*loaded.values()][-1]
+    mean = {name: torch.zeros_like(tensor) for name, tensor in network.state_dict().items()}
+    for path, (other, _) in loaded.items():
+        state = other.state_dict()
+        if {name: tensor.shape for name, tensor in state.items()} != {n: t.shape for n, t in mean.items()}:
+            raise ModelError("holds another network", path=path, remedy="average checkpoints of one network")
+        for name, tensor in state.items():
+            mean[name] = mean[name] + shares[path] * tensor if tensor.is_floating_point() else tensor
+    network.load_state_dict(mean)
+    return network, contract
+
+
 def _check_shapes(path: Path, network: ChangeNetwork, contract: Contract) -> None:
     """Compare what the header says of the tensors with what the network takes.
 

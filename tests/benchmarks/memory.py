@@ -30,7 +30,8 @@ def status(key):
 
 folder = Path(sys.argv[1])
 contract = Contract("stand-in", "1", "lite", 8, (0.0,) * 3, (1.0,) * 3, threshold=0.9, trained_on="nothing")
-import rscd.workflows.detect, torch, pyogrio, scipy.sparse.csgraph, scipy.spatial  # libraries are not what is measured
+# libraries are not what is measured
+import rscd.workflows.detect, torch, pyogrio, scipy.sparse.csgraph, scipy.spatial
 model = Pointwise(), contract
 loaded = status("VmRSS")
 config = DetectConfig(folder / "before.tif", folder / "after.tif", folder / "c.gpkg", probability=folder / "p.tif")
