@@ -189,7 +189,7 @@ def test_ctrl_c_leaves_a_ledger_that_resumes(tmp_path, place, cluster):
     assert seen
     _, told = run.communicate(timeout=300)
     assert run.returncode == 5, told
-    assert "of 6 pairs are done and stay so" in told
+    assert "of 6 pairs are done and are kept" in told
     states = [state for _, state, *_ in ledger(out)]
     assert "running" not in states
     done = states.count("done")

@@ -65,7 +65,7 @@ def test_bad_pairs_fail_by_name_and_stop_nothing(place):
         "own": "failed",
     }
     assert "is a folder" in pairs.error["dir"]
-    assert "is a file, where the pair's folder is to be" in pairs.error["file"]
+    assert "is a file, but the pair's folder must be here" in pairs.error["file"]
     assert "is the name of a file of the archive" in pairs.error["ledger.sqlite-wal"]
     assert "is an input" in pairs.error["own"]
     assert pairs.verdict["good"] and pairs.model["good"].startswith("buildings")

@@ -391,7 +391,7 @@ def test_polygons_without_their_images_say_so_and_come_all_the_same(tmp_path, go
     assert again.polygons == first.polygons
     assert "before_red" not in read(tmp_path / "again.gpkg").columns
     assert ("is not there" if gone else "is not the file that it was made from") in said[0]
-    assert "get no attributes of the images" in said[0]
+    assert "get no attributes from the images" in said[0]
 
 
 def test_polygons_of_a_raster_that_was_moved_off_the_grid_of_its_images_come_without_them(tmp_path):
