@@ -81,7 +81,7 @@ def test_out_of_memory_halves_the_micro_batch_says_so_and_learns_the_same(tiny_t
     assert short.micro_batch == 2
     assert len(notices) == 1
     assert "2 crop(s) at a time" in notices[0]
-    assert "learns from 4" in notices[0]
+    assert "uses 4" in notices[0]
     for one, other in zip(short.network.parameters(), small.network.parameters(), strict=True):
         assert torch.equal(one, other)
 

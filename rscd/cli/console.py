@@ -58,8 +58,7 @@ def printing() -> Iterator[TextIO]:
 
 
 def open_all() -> None:
-    """Open /dev/null in place of closed standard streams: otherwise the next opened file would take their
-    number."""
+    """Open /dev/null in place of closed standard streams: else the next opened file would take their number."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -132,9 +131,8 @@ def say(text: str, *, quiet: bool = False, copied: bool = False) -> None:
 
     Args:
         text: The line.
-            quiet: Write nothing.
-            copied: The text is meant to be copied: only the terminal wraps it, so that no line break is copied
-                with it.
+        quiet: Write nothing.
+        copied: The text is meant to be copied: only the terminal wraps it, so no line break is copied.
     """
     if quiet:
         return
@@ -337,8 +335,7 @@ def way() -> Way:
 
 
 def silent(*, quiet: bool, as_json: bool, progress: Way) -> bool:
-    """Whether messages and progress are suppressed: by ``--quiet``, and by ``--json`` without ``--progress
-    json``."""
+    """Whether messages are suppressed: by ``--quiet``, and by ``--json`` without ``--progress json``."""
     return quiet or (as_json and progress != "json")
 
 

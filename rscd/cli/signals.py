@@ -1,5 +1,4 @@
-"""Signals: a run that is told to stop ends between two batches, keeps what is finished, and prints how to
-continue."""
+"""Signals: a stopped run ends between two batches, keeps what is finished, and prints how to continue."""
 
 from __future__ import annotations
 

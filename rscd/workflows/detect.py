@@ -51,8 +51,8 @@ def detect(
     Args:
         config: Inputs, outputs and options.
         model: A model from ``load_model``, for use on many pairs; default: ``config.model`` is loaded.
-            scheduler: Address of a Dask scheduler whose workers see the same files: they share the strips.
-                ``model`` and ``interrupt`` then apply to this process only.
+        scheduler: Address of a Dask scheduler whose workers see the same files: they share the strips. ``model``
+            and ``interrupt`` then apply to this process only.
         progress: Called after each strip.
         on_start: Called with messages on device, model, licence and resumed strips, before the first window.
         interrupt: Called before each batch and after each strip; an exception that it raises ends the run there.

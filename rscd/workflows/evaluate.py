@@ -1,5 +1,4 @@
-"""Evaluate: how accurate a model is on labelled tiles and scenes, by pixels and objects, mapped as by
-``detect``."""
+"""Evaluate: accuracy of a model on labelled tiles and scenes, by pixels and objects, mapped as by ``detect``."""
 
 from __future__ import annotations
 
