@@ -277,5 +277,5 @@ def test_one_run_at_a_time(tmp_path):
     (tmp_path / "ledger.sqlite").write_text("no ledger, but text that is long enough to be one")
     from rscd.core.errors import OutputError
 
-    with pytest.raises(OutputError, match="no ledger"):
+    with pytest.raises(OutputError, match="not a usable ledger"):
         Ledger(tmp_path)

@@ -153,7 +153,7 @@ def test_a_scheduler_without_a_worker_is_waited_for_and_then_given_up(tmp_path, 
     said = [line for line in done.stderr.splitlines() if "waiting for workers" in line]
     assert 2 <= len(said) <= 6
     assert "of 2 s" in said[0]
-    assert "no worker came in 2 s - start some: dask worker" in done.stderr
+    assert "no worker connected in 2 s - start some: dask worker" in done.stderr
 
 
 def test_workers_of_our_own_and_models_of_each_pair(tmp_path):

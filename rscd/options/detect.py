@@ -55,7 +55,7 @@ class ForwardOptions:
     device: Annotated[Device, Option("rounding", metavar="[auto|cpu|cuda:N]", resolved=True)] = "auto"
     """Device that the network runs on."""
     precision: Annotated[Precision, Option("strips", resolved=True)] = "auto"
-    """``auto``: bf16 on CUDA, and on CPUs with bf16 for models whose maps it was measured not to change
+    """``auto``: bf16 on CUDA, and on CPUs with bf16 for models whose probabilities it was measured to change little
     (``buildings``, in OpenVINO); else fp32."""
     backend: Annotated[BackendName, Option("strips", resolved=True)] = "auto"
     """Library that runs the network: ``torch`` or ``openvino``; ``auto`` uses ``openvino`` on CPUs."""

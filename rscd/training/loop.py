@@ -51,7 +51,7 @@ class Listener:
     epoch: Callable[[Epoch], None]
     """After each epoch."""
     notice: Callable[[str], None]
-    """With messages for the user."""
+    """For each message to the user."""
     validating: Callable[[int, int], None] = lambda done, total: None
     """During validation: tiles done and in total."""
 
