@@ -56,7 +56,7 @@ def test_nodata_of_a_raster_is_ignored(tmp_path):
 def test_vector_files_that_say_nothing_are_refused_and_an_empty_layer_says_unchanged(tmp_path):
     assert "lies outside the scene" in refused(write_polygons(tmp_path / "far.gpkg", [(9000, 0, 5, 5)], GRID))
     (tmp_path / "text.gpkg").write_text("no")
-    assert "is no vector file" in refused(tmp_path / "text.gpkg")
+    assert "is not a vector file" in refused(tmp_path / "text.gpkg")
     empty = write_polygons(tmp_path / "empty.gpkg", [], GRID)
     assert (label_of(empty) == UNCHANGED).all()
 

@@ -140,7 +140,7 @@ def test_a_mask_is_shifted_with_its_date(tmp_path):
     ("make", "code", "words"),
     [
         (lambda path: None, 3, "no such file"),
-        (lambda path: write_image(path, np.ones((3, 40, 40), np.uint8)), 3, "has 3 bands, and a mask has one"),
+        (lambda path: write_image(path, np.ones((3, 40, 40), np.uint8)), 3, "has 3 bands; a mask has one"),
         (lambda path: write_image(path, np.ones((1, 40, 40), np.uint8), crs=None), 3, "has no CRS"),
         (
             lambda path: write_image(path, np.ones((1, 40, 40), np.uint8), utm_grid(40, 40), transform=FAR),

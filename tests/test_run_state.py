@@ -134,7 +134,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint_and_state(tiny_tiles, tmp_p
         pytest.skip("not allowed to mount a small file system")
     try:
         options = config(tiny_tiles, disk / "m.safetensors", crops=2, epochs=2)
-        with pytest.raises(OutputError, match=r"m.safetensors.state: cannot be written.*make room") as caught:
+        with pytest.raises(OutputError, match=r"m.safetensors.state: cannot be written.*free disk space") as caught:
             train(options)
         assert caught.value.exit_code == 7
         network, contract = load_checkpoint(options.output)

@@ -25,7 +25,7 @@ from filelock import lock_descriptor
 from rscd.core.errors import OutputError
 from rscd.core.paths import KEY_NAME, LOCK_NAME, RECORD_NAME, SPLIT_NAME, identity, placed_by_dead_run, run_folder
 
-REMEDY = "see that the folder is writable and has room, then run again"
+REMEDY = "check that the folder is writable and has free space, then run again"
 
 
 class Publication:

@@ -148,7 +148,7 @@ def write_history(output: Path, epochs: Sequence[Epoch]) -> None:
             _draw(epochs, temporary)
     except OSError as error:
         problem = f"history cannot be written: {error}"
-        raise OutputError(problem, path=table_path(output), remedy="make room") from error
+        raise OutputError(problem, path=table_path(output), remedy="free disk space") from error
 
 
 def _table(epochs: Sequence[Epoch]) -> str:
