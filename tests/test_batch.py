@@ -225,7 +225,7 @@ def test_the_plan_runs_nothing(tmp_path, place):
 def test_near_infrared_is_an_option_of_all_pairs(tmp_path, place):
     (tmp_path / "m.csv").write_text("id,before,after\n" + write_pair(tmp_path, "a", place, 0, 0))
     result = rscd(tmp_path / "m.csv", "-o", tmp_path / "out", "--plan", "--nir", 4, *OPTIONS)
-    assert "has 3 bands, and --nir 4 is asked for" in " ".join(result.stdout.split()), result.output
+    assert "has 3 bands, but --nir 4 is requested" in " ".join(result.stdout.split()), result.output
 
 
 @pytest.mark.parametrize(

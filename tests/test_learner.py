@@ -146,7 +146,7 @@ def test_checkpointing_gives_the_same_gradients(tiny_tiles):
 
 def test_what_only_sam_encoders_can_do_is_refused_elsewhere(tiny_tiles):
     for changes in ({"tune": "lora"}, {"checkpointing": True}):
-        with pytest.raises(UsageError, match="lite does not offer"):
+        with pytest.raises(UsageError, match="lite does not support"):
             learner(tiny_tiles, encoder="lite", **changes)
 
 

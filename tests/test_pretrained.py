@@ -427,7 +427,7 @@ def test_checkpointing_gives_the_same_gradients(name, imported, tiny_tiles, tmp_
 
 def test_checkpointing_is_refused_where_the_library_has_none(imported, tiny_tiles, tmp_path):
     config = learner(tiny_tiles, tmp_path / "m", imported["convnextv2"], checkpointing=True)
-    with pytest.raises(UsageError, match=r"checkpointing=True .*convnextv2 does not offer it"):
+    with pytest.raises(UsageError, match=r"checkpointing=True .*convnextv2 does not support it"):
         Learner(start_network(config)[0], config, Group(torch.device("cpu")), 1)
 
 

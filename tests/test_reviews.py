@@ -180,7 +180,7 @@ def test_reviews_in_other_formats_are_not_dropped_silently(tmp_path):
     output = tmp_path / "c.geojson"
     run(output)
     output.write_text(output.read_text().replace('"review": ""', '"review": "accepted"', 1))
-    with pytest.raises(UsageError, match=r"holds 1 review, which only a GeoPackage carries over"):
+    with pytest.raises(UsageError, match=r"contains 1 review, which can only be carried over in a GeoPackage"):
         run(output)
     run(output, discard_reviews=True)
 
@@ -244,7 +244,7 @@ def test_changes_of_a_program_that_died_are_not_replayed_into_the_new_file(tmp_p
     holder.kill()
     holder.wait()
     assert (tmp_path / "c.gpkg-wal").stat().st_size
-    with pytest.raises(OutputError, match=r"c\.gpkg-wal lies beside it"):
+    with pytest.raises(OutputError, match=r"c\.gpkg-wal is next to it"):
         run(output)
     assert set(read(output).review) == {"accepted"}, "the person's edits are still there to be read"
 
@@ -277,7 +277,7 @@ def test_a_file_that_appears_during_the_run_is_kept(tmp_path):
             output.write_text("somebody's")
 
     config = DetectConfig(before, after, output, device="cpu", threshold=0.9)
-    with pytest.raises(OutputError, match=r"c\.gpkg: appeared while this run was at work"):
+    with pytest.raises(OutputError, match=r"c\.gpkg: appeared during this run"):
         detect(config, model=(Pointwise(), CONTRACT), progress=appear)
     assert output.read_text() == "somebody's"
 

@@ -109,7 +109,7 @@ def idle_gpu(device: str, root: Path = Path("/")) -> str:
 
 
 def gpu_memory_mb(device: str) -> float | None:
-    """Peak memory that torch has reserved on the device, MB (10^6 bytes); None on the CPU."""
+    """Peak memory that torch has allocated on the device, MB (10^6 bytes); None on the CPU."""
     if device == "cpu":
         return None
     import torch
