@@ -71,7 +71,7 @@ def _origin(found: Inspection) -> list[tuple[str, str]]:
     if found.origin_offset is None:
         return []
     x, y = found.origin_offset
-    return [("corner", f"of after lies {x:+.10g}, {y:+.10g} from that of before, in units of the CRS")]
+    return [("corner", f"after minus before: {x:+.10g}, {y:+.10g} in units of the CRS")]
 
 
 def _shift(shift: ShiftFacts, radius: float) -> str:

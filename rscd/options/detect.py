@@ -30,11 +30,11 @@ class PolygonOptions:
 
     _: KW_ONLY
     threshold: Annotated[Probability, Option("polygons", metavar="0..1")] = None
-    """Calibrated probability from which a pixel counts as changed; default: the model's, or that of the run that
-    wrote the raster, else 0.5."""
+    """Calibrated probability from which a pixel counts as changed; default: the model's; of
+    ``rscd polygons`` that of the run that wrote the raster, else 0.5."""
     min_area_m2: Annotated[float | None, AtLeast0, Option("polygons")] = None
-    """Minimum polygon area in m2; default: the model's minimum mapping unit at the scene's pixel size, or that of
-    the run that wrote the raster."""
+    """Minimum polygon area in m2; default: the model's minimum mapping unit at the scene's pixel size; of
+    ``rscd polygons`` that of the run that wrote the raster."""
     simplify_m: Annotated[float, AtLeast0, Option("polygons")] = 0.0
     """Tolerance of outline simplification in m; 0 keeps the pixel outline."""
     fill_holes_m2: Annotated[float, AtLeast0, Option("polygons")] = 0.0
@@ -58,7 +58,8 @@ class ForwardOptions:
     """``auto``: bf16 on CUDA, and on CPUs with bf16 for models whose probabilities it was measured to change little
     (``buildings``, in OpenVINO); else fp32."""
     backend: Annotated[BackendName, Option("strips", resolved=True)] = "auto"
-    """Library that runs the network: ``torch`` or ``openvino``; ``auto`` uses ``openvino`` on CPUs."""
+    """Library that runs the network: ``torch`` or ``openvino``; ``auto`` uses ``openvino`` on CPUs if it is
+    installed."""
     tta: Annotated[bool, Option("strips")] = False
     """Test-time augmentation: mean over the eight rotations and flips of each window; takes 8 times as long."""
 
@@ -86,7 +87,7 @@ class DetectConfig(OutputOptions, PolygonOptions, ForwardOptions, PairConfig):
     """Report page (HTML) to write."""
     _: KW_ONLY
     project: Annotated[Path | None, Option(of_pair=True)] = None
-    """QGIS project (.qgz) to write: both images, changes and their extent, ready to be reviewed."""
+    """QGIS project (.qgz) to write: both images, changes and their extent, ready for review."""
     model: Annotated[str | None, Option("strips", resolved=True, model=True)] = None
     """Name of an embedded model, or a checkpoint file; default: the embedded model whose pixel sizes fit."""
     batch_size: Annotated[
