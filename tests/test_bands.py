@@ -234,7 +234,7 @@ def test_near_infrared_by_number(tmp_path, ground, rgb):
         bands_of(path, path, nir=2)
     with pytest.raises(UsageError, match="--nir -1"):
         bands_of(path, path, nir=-1)
-    with pytest.raises(DataError, match=r"rgb.tif: has 3 bands, and --nir 4"):
+    with pytest.raises(DataError, match=r"rgb.tif: has 3 bands, but --nir 4"):
         bands_of(path, rgb, nir=4)
 
 

@@ -67,7 +67,7 @@ def test_bad_pairs_fail_by_name_and_stop_nothing(place):
     assert "is a folder" in pairs.error["dir"]
     assert "is a file, but the pair's folder must be here" in pairs.error["file"]
     assert "is the name of a file of the archive" in pairs.error["ledger.sqlite-wal"]
-    assert "is an input" in pairs.error["own"]
+    assert "is also an input" in pairs.error["own"]
     assert pairs.verdict["good"] and pairs.model["good"].startswith("buildings")
     assert 0 < pairs.valid_share["good"] <= 1
     assert "buildings" in (place / "out" / "index.html").read_text()

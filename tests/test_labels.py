@@ -41,7 +41,7 @@ def test_a_raster_has_to_be_a_label_on_the_grid(labelled_scene, tmp_path):
     assert "has 420 x 320 px, and the pair's grid 400 x 320" in refused(path, grid=utm_grid(320, 400))
     assert "is not on the pair's grid" in refused(path, grid=utm_grid(320, 420, gsd=0.6))
     values = np.full((1, 320, 420), 3, np.uint8)
-    assert "label values 3 beyond 0, 1 and 255" in refused(write_image(tmp_path / "l.tif", values))
+    assert "label values 3 other than 0, 1 and 255" in refused(write_image(tmp_path / "l.tif", values))
 
 
 def test_nodata_of_a_raster_is_ignored(tmp_path):

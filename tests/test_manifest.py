@@ -143,7 +143,7 @@ def test_a_hundred_thousand_lines(tmp_path):
     lines = [f"p{i},b/{i}.tif,c/{i}.tif,," for i in range(100_000)]
     assert len(read_manifest(manifest(tmp_path, HEAD + "\n".join(lines))).pairs) == 100_000
     lines[99_998] = "p7,b/1.tif,c/1.tif,,"
-    with pytest.raises(DataError, match=r"line 100000: id 'p7' is that of line 9"):
+    with pytest.raises(DataError, match=r"line 100000: id 'p7' is also that of line 9"):
         read_manifest(manifest(tmp_path, HEAD + "\n".join(lines)))
 
 

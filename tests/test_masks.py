@@ -178,7 +178,7 @@ def test_options_that_cannot_be_meant(tmp_path, pair):
     mask_file(tmp_path / "mask.tif", "same")
     masked = ["--after-mask", str(tmp_path / "mask.tif"), "--probability", str(tmp_path / "mask.tif")]
     result = CliRunner().invoke(app, ["detect", *map(str, pair), "-o", str(tmp_path / "o.gpkg"), *masked])
-    assert result.exit_code == 2 and "is an input" in result.stderr
+    assert result.exit_code == 2 and "is also an input" in result.stderr
 
 
 def test_detect_hides_what_the_mask_hides_and_tells_of_it(tmp_path, pair):

@@ -370,7 +370,7 @@ def test_the_command_line_imports_and_says_the_licence_and_what_is_next(saved, t
     assert code == 2
     assert "exists already" in said
     code, said = run("models", "verify", output)
-    assert (code, "sound" in said) == (0, True)
+    assert (code, "valid; " in said) == (0, True)
 
 
 def test_a_name_that_cannot_be_fetched_is_refused_in_one_line(tmp_path):

@@ -95,7 +95,7 @@ def _csv_rows(path: Path) -> Iterator[Row]:
             names = [name.strip() for name in next(reader, [])]
             _present(path, names)
             if len(set(names)) < len(names):
-                raise DataError("line 1: a column is repeated", path=path, remedy="name each column once")
+                raise DataError("line 1: a column is named twice", path=path, remedy="name each column once")
             for cells in reader:
                 if not any(cell.strip() for cell in cells):
                     continue

@@ -82,7 +82,7 @@ def test_a_cut_file_is_refused_at_once(tmp_path, good, layout, share):
     cut = write_image(tmp_path / "cut.tif", IMAGE, **LAYOUTS[layout])
     os.truncate(cut, int(cut.stat().st_size * share))
     told = refused(good, cut)
-    assert "cut.tif: is cut: " in told
+    assert "cut.tif: is truncated: " in told
     assert "blocks lie beyond its end, the first at rows from" in told
     assert "cut.tif" in refused(cut, good)
 
@@ -91,7 +91,7 @@ def test_a_cut_cog_is_refused_too(tmp_path, good):
     cut = tmp_path / "cut.tif"
     rasterio.shutil.copy(good, cut, driver="COG", blocksize=128, compress="deflate")
     os.truncate(cut, cut.stat().st_size * 9 // 10)
-    assert "cut.tif: is cut" in refused(cut, good)
+    assert "cut.tif: is truncated" in refused(cut, good)
 
 
 @pytest.mark.parametrize("layout", ["tiles", "strips", "planes", "pixels"])
