@@ -156,7 +156,7 @@ def test_layers_that_people_added_are_not_dropped_silently(tmp_path):
     output = tmp_path / "c.gpkg"
     run(output)
     pyogrio.write_dataframe(read(output), output, layer="my sites", append=False)
-    with pytest.raises(UsageError, match=r"c\.gpkg: holds 1 layer that rscd did not make: my sites"):
+    with pytest.raises(UsageError, match=r"c\.gpkg: contains 1 layer that rscd did not make: my sites"):
         run(output)
     run(output, discard_reviews=True)
 
@@ -310,7 +310,7 @@ def test_a_run_folder_that_is_not_ours_is_not_touched(tmp_path):
     folder.mkdir()
     (folder / "thesis.strip").write_text("mine")
     (folder / "thesis.txt").write_text("mine")
-    with pytest.raises(UsageError, match=r"c\.gpkg\.rscd: holds thesis\.txt, which is not rscd's"):
+    with pytest.raises(UsageError, match=r"c\.gpkg\.rscd: contains thesis\.txt, which is not from rscd"):
         run(tmp_path / "c.gpkg")
     assert sorted(path.name for path in folder.iterdir()) == ["thesis.strip", "thesis.txt"]
 

@@ -42,7 +42,7 @@ def trained_model(name: str) -> tuple[Path, Contract]:
     contract = read_contract(path)
     if not contract.trained_on:
         remedy = f"train it first: rscd train TILES --init {path} -o MODEL.safetensors"
-        raise ModelError("contains an imported encoder without a trained change head", path=path, remedy=remedy)
+        raise ModelError("contains an imported encoder, but no trained change head", path=path, remedy=remedy)
     return path, contract
 
 

@@ -32,7 +32,7 @@ SAME_SHARE = 0.5
 LAYER, BEFORE = "changes", "reviewed_before"
 OURS = (LAYER, BEFORE, "extent", "pairs", "layer_styles")
 """Tables that rscd writes."""
-DISCARD = "move them to another file, or add --discard-reviews to drop all that people put into this one"
+DISCARD = "move them to another file, or add --discard-reviews to drop everything that people added to this one"
 
 
 _STYLE = (
