@@ -1,6 +1,6 @@
 r"""Map what changed between two large GeoTIFFs of the same place.
 
-One function a command, with its options and its result; ``docs/api.md`` shows them in use::
+One function per command, with its options and its result; ``docs/api.md`` shows them in use::
 
     from rscd import DetectConfig, detect
 
@@ -12,10 +12,10 @@ The stages, in the order in which a pair passes through them::
                                                                           |   \-----> polygons -> GeoPackage
                                                                           \---------> journal, report
 
-One folder a room, each importing only those above it:
+One folder per room, each importing only those above it:
 
-* ``core``: types, errors, grids, paths, locks, publishing; imports nothing of ours
-* ``options``: what a command can be asked for, each option declared once
+* ``core``: types, errors, grids, paths, locks, publishing; imports no other room
+* ``options``: the options of all commands, each declared once
 * ``scene``: files to comparable arrays
 * ``model``: network, contract, checkpoints, embedded weights
 * ``inference``: arrays to strip records
@@ -24,9 +24,9 @@ One folder a room, each importing only those above it:
 * ``simulate``: rendered scenes with exact labels
 * ``training``: labels, losses, learning, evaluation
 * ``jobs``: many pairs: manifest, ledger, schedule, summary
-* ``workflows``: one file a command, its stages in order
+* ``workflows``: one module per command, its stages in order
 * ``cli``: parsing and printing
-* ``qgis``: the QGIS plugin, standing alone, and its installer
+* ``qgis``: the QGIS plugin, which imports no other room, and its installer
 """
 
 from __future__ import annotations

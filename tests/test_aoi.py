@@ -125,5 +125,5 @@ def test_a_run_is_not_resumed_on_pixels_that_changed_with_size_and_time_as_they_
     assert {name for name in new if new[name] != old[name]} == {"sha256"}
     told = []
     result = detect(config, model=STAND_IN, on_start=told.append)
-    assert any("starting anew" in line and "sha256" in line for line in told)
+    assert any("starting from the beginning" in line and "sha256" in line for line in told)
     assert result.bands_resumed == 0

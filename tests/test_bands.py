@@ -230,11 +230,11 @@ def test_near_infrared_that_both_files_name_is_taken(tmp_path, ground, rgb, by):
 def test_near_infrared_by_number(tmp_path, ground, rgb):
     path = written(tmp_path / "four.tif", ground, kind=np.uint16)
     assert [nir for _, nir, _ in bands_of(path, path, nir=4)] == [4, 4]
-    with pytest.raises(UsageError, match="--nir 2 is read as green too"):
+    with pytest.raises(UsageError, match="--nir 2 is also read as green"):
         bands_of(path, path, nir=2)
     with pytest.raises(UsageError, match="--nir -1"):
         bands_of(path, path, nir=-1)
-    with pytest.raises(DataError, match=r"rgb.tif: has 3 bands, and --nir 4"):
+    with pytest.raises(DataError, match=r"rgb.tif: has 3 bands, but --nir 4"):
         bands_of(path, rgb, nir=4)
 
 

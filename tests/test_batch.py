@@ -189,7 +189,7 @@ def test_ctrl_c_leaves_a_ledger_that_resumes(tmp_path, place, cluster):
     assert seen
     _, told = run.communicate(timeout=300)
     assert run.returncode == 5, told
-    assert "of 6 pairs are done and stay so" in told
+    assert "of 6 pairs are done and are kept" in told
     states = [state for _, state, *_ in ledger(out)]
     assert "running" not in states
     done = states.count("done")
@@ -225,7 +225,7 @@ def test_the_plan_runs_nothing(tmp_path, place):
 def test_near_infrared_is_an_option_of_all_pairs(tmp_path, place):
     (tmp_path / "m.csv").write_text("id,before,after\n" + write_pair(tmp_path, "a", place, 0, 0))
     result = rscd(tmp_path / "m.csv", "-o", tmp_path / "out", "--plan", "--nir", 4, *OPTIONS)
-    assert "has 3 bands, and --nir 4 is asked for" in " ".join(result.stdout.split()), result.output
+    assert "has 3 bands, but --nir 4 is requested" in " ".join(result.stdout.split()), result.output
 
 
 @pytest.mark.parametrize(
@@ -277,5 +277,5 @@ def test_one_run_at_a_time(tmp_path):
     (tmp_path / "ledger.sqlite").write_text("no ledger, but text that is long enough to be one")
     from rscd.core.errors import OutputError
 
-    with pytest.raises(OutputError, match="no ledger"):
+    with pytest.raises(OutputError, match="not a usable ledger"):
         Ledger(tmp_path)

@@ -65,9 +65,9 @@ def test_bad_pairs_fail_by_name_and_stop_nothing(place):
         "own": "failed",
     }
     assert "is a folder" in pairs.error["dir"]
-    assert "is a file, where the pair's folder is to be" in pairs.error["file"]
+    assert "is a file, but the pair's folder must be here" in pairs.error["file"]
     assert "is the name of a file of the archive" in pairs.error["ledger.sqlite-wal"]
-    assert "is an input" in pairs.error["own"]
+    assert "is also an input" in pairs.error["own"]
     assert pairs.verdict["good"] and pairs.model["good"].startswith("buildings")
     assert 0 < pairs.valid_share["good"] <= 1
     assert "buildings" in (place / "out" / "index.html").read_text()
@@ -153,7 +153,7 @@ def test_a_scheduler_without_a_worker_is_waited_for_and_then_given_up(tmp_path, 
     said = [line for line in done.stderr.splitlines() if "waiting for workers" in line]
     assert 2 <= len(said) <= 6
     assert "of 2 s" in said[0]
-    assert "no worker came in 2 s - start some: dask worker" in done.stderr
+    assert "no worker connected in 2 s - start some: dask worker" in done.stderr
 
 
 def test_workers_of_our_own_and_models_of_each_pair(tmp_path):

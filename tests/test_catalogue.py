@@ -159,10 +159,10 @@ def test_a_folder_that_is_not_ours_is_refused_before_any_work(archive, tmp_path)
     (foreign / "collection.json").write_text('{"type": "Collection", "id": "of somebody else"}')
     before = (foreign / "collection.json").read_bytes()
     result = rscd(archive / "m.csv", "-o", tmp_path / "out", "--stac", foreign, *OPTIONS)
-    assert result.exit_code == 2 and "no catalogue of rscd's" in result.stderr
+    assert result.exit_code == 2 and "not a catalogue of rscd" in result.stderr
     assert (foreign / "collection.json").read_bytes() == before and not list(tmp_path.glob("out/*/changes.gpkg"))
     for place in (tmp_path, tmp_path / "one", tmp_path / "one" / "stac"):
-        with pytest.raises(UsageError, match="lies in it"):
+        with pytest.raises(UsageError, match="inside it"):
             check_catalogue(place, tmp_path, ["one"])
     check_catalogue(tmp_path / "new", tmp_path, ["one"])
 

@@ -49,7 +49,7 @@ def test_detect_refuses(config, options, words):
         (lambda: TrainConfig((), output=Path("m"), encoder="resnet"), "--encoder resnet"),
         (lambda: TrainConfig((), output=Path("m"), crop=100), "--crop 100 - use a multiple of 32, at least 64"),
         (lambda: TrainConfig((), output=Path("m"), tau=2.0), "--tau 2.0 - use 0 to 1"),
-        (lambda: BatchConfig(Path("o"), DetectConfig(**PAIR)), "no pairs named, or twice"),
+        (lambda: BatchConfig(Path("o"), DetectConfig(**PAIR)), "no pairs given, or given twice"),
         (lambda: BatchConfig(Path("o"), DetectConfig(**PAIR), Path("m.csv"), Path("a"), Path("b")), "no pairs"),
         (lambda: BatchConfig(Path("o"), DetectConfig(**PAIR), Path("m.csv"), retries=-1), "--retries -1"),
     ],

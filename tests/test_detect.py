@@ -219,7 +219,7 @@ def test_existing_outputs_need_overwrite_and_survive_a_failure(tmp_path):
 
 def test_an_output_is_never_an_input_or_another_output(tmp_path):
     before, after = (write_image(tmp_path / f"{i}.tif", image) for i, image in enumerate(pair(96, 96)))
-    with pytest.raises(UsageError, match="is an input"):
+    with pytest.raises(UsageError, match="is also an input"):
         detect(DetectConfig(before, after, tmp_path / "c.gpkg", probability=after, overwrite=True), model=STAND_IN)
     with pytest.raises(OutputError, match="mkdir"):
         detect(DetectConfig(before, after, tmp_path / "none" / "c.gpkg"), model=STAND_IN)

@@ -151,7 +151,7 @@ def test_the_command_prints_a_table_or_json(tiny_tiles, tmp_path):
     assert len(told["scenes"]) == 6
     done = rscd(tiny_tiles, "--window", 64)
     assert "5.png" in done.stdout
-    assert "left out on both sides" in done.stderr
+    assert "left out of map and labels" in done.stderr
     assert rscd(tmp_path).exit_code == 3
     assert rscd().exit_code == 2
     assert rscd(tiny_tiles, "--model", "nothing").exit_code == 4

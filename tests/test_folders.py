@@ -85,5 +85,5 @@ def test_a_footprint_is_the_files_outline(tmp_path):
     assert (north - south) * 111_000 == pytest.approx(32, rel=0.03)
     assert -98 < west < east < -97.9
     bare = write_image(tmp_path / "bare.tif", PIXELS, crs=None, transform=Affine.identity())
-    with pytest.raises(DataError, match="no place on earth"):
+    with pytest.raises(DataError, match="not georeferenced"):
         read_footprint(bare)

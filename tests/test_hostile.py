@@ -157,4 +157,4 @@ def test_threads_that_cannot_be_started_are_one_line():
         'with exit_codes():\n    raise RuntimeError("can\'t start new thread")\n'
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "rscd: the system starts no more threads" in done.stderr
+    assert "rscd: the system cannot start more threads" in done.stderr

@@ -199,7 +199,7 @@ BAD = {
     "no crs": (lambda p, x: write_image(p, x, elsewhere(crs="")), "has no CRS"),
     "local crs": (lambda p, x: write_image(p, x, elsewhere(crs=LOCAL)), "not tied to the earth"),
     "complex": (lambda p, x: write_image(p, x.astype(np.complex64)), "pixels are complex (complex64)"),
-    "one band": (lambda p, x: write_image(p, x[:1]), "has 1 band, and the model takes 3"),
+    "one band": (lambda p, x: write_image(p, x[:1]), "has 1 band, but the model needs 3"),
     "constant": (lambda p, x: write_image(p, x * 0 + 77), "is constant: every valid pixel is 77, 77, 77"),
     "all nodata": (lambda p, x: write_image(p, x * 0, nodata=0), "has no valid pixel"),
     "nothing together": (lambda p, x: write_image(p, x * LEFT, nodata=0), "no pixel is valid in both dates"),
@@ -341,16 +341,16 @@ def test_sidecars_are_told_of_and_read_when_asked(tmp_path):
     sidecar.write_text(f"<PAMDataset><SRS>{told}</SRS></PAMDataset>")
     found = inspect(InspectConfig(before, after))
     assert found.verdict == "refused"
-    assert "b.tif.aux.xml beside it" in found.reasons[0]
+    assert "b.tif.aux.xml next to it" in found.reasons[0]
     assert prepared(before, after, sidecars=True)[0].inspection.verdict == "fit"
     sidecar.write_text("<PAMDataset><SourceFilename>/vsicurl/http://x</SourceFilename></PAMDataset>")
-    assert "names other files" in inspect(InspectConfig(before, after, sidecars=True)).reasons[0]
+    assert "refers to other files" in inspect(InspectConfig(before, after, sidecars=True)).reasons[0]
     sidecar.write_text("<PAMDataset><SRS>")  # GDAL would go on without it, and without a word
-    assert "b.tif.aux.xml: is no XML" in inspect(InspectConfig(before, after, sidecars=True)).reasons[0]
+    assert "b.tif.aux.xml: is not XML" in inspect(InspectConfig(before, after, sidecars=True)).reasons[0]
     sidecar.unlink()
     for text in ("1\n2\n3\n", "0.5 0 0 -0.5 east 3", "nan 0 0 -0.5 7 3"):
         (tmp_path / "b.tfw").write_text(text)
-        assert "does not hold six numbers" in inspect(InspectConfig(before, after, sidecars=True)).reasons[0]
+        assert "does not contain six numbers" in inspect(InspectConfig(before, after, sidecars=True)).reasons[0]
 
 
 def test_one_screen_and_json(scene, tmp_path):

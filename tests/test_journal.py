@@ -134,7 +134,8 @@ def test_a_journal_of_another_run_is_told_and_begun_anew(tmp_path):
     assert told.pop() == f"resuming: {n} of {n} strips finished in {tmp_path.name}"
     other = {"model": "b" * 64, "options": {"batch_size": 4}}
     assert len(open_journal(tmp_path, case.plan, other, notify=told.append)) == 0
-    assert told.pop() == f"starting anew, not from {tmp_path.name}: model differs, options.batch_size was 8, is 4"
+    why = "model differs, options.batch_size was 8, is 4"
+    assert told.pop() == f"starting from the beginning, not from {tmp_path.name}: {why}"
     assert json.loads((tmp_path / KEY_NAME).read_text())["options"] == {"batch_size": 4}
     case.run(open_journal(tmp_path, case.plan, other))
     assert len(open_journal(tmp_path, case.plan, other, resume=False, notify=told.append)) == 0

@@ -39,9 +39,9 @@ def test_polygons_of_another_crs_burn_to_the_pixels_that_were_drawn(labelled_sce
 def test_a_raster_has_to_be_a_label_on_the_grid(labelled_scene, tmp_path):
     path = labelled_scene / "label.tif"
     assert "has 420 x 320 px, and the pair's grid 400 x 320" in refused(path, grid=utm_grid(320, 400))
-    assert "does not lie on the pair's grid" in refused(path, grid=utm_grid(320, 420, gsd=0.6))
+    assert "is not on the pair's grid" in refused(path, grid=utm_grid(320, 420, gsd=0.6))
     values = np.full((1, 320, 420), 3, np.uint8)
-    assert "label values 3 beyond 0, 1 and 255" in refused(write_image(tmp_path / "l.tif", values))
+    assert "label values 3 other than 0, 1 and 255" in refused(write_image(tmp_path / "l.tif", values))
 
 
 def test_nodata_of_a_raster_is_ignored(tmp_path):
@@ -56,7 +56,7 @@ def test_nodata_of_a_raster_is_ignored(tmp_path):
 def test_vector_files_that_say_nothing_are_refused_and_an_empty_layer_says_unchanged(tmp_path):
     assert "lies outside the scene" in refused(write_polygons(tmp_path / "far.gpkg", [(9000, 0, 5, 5)], GRID))
     (tmp_path / "text.gpkg").write_text("no")
-    assert "is no vector file" in refused(tmp_path / "text.gpkg")
+    assert "is not a vector file" in refused(tmp_path / "text.gpkg")
     empty = write_polygons(tmp_path / "empty.gpkg", [], GRID)
     assert (label_of(empty) == UNCHANGED).all()
 

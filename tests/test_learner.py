@@ -81,7 +81,7 @@ def test_out_of_memory_halves_the_micro_batch_says_so_and_learns_the_same(tiny_t
     assert short.micro_batch == 2
     assert len(notices) == 1
     assert "2 crop(s) at a time" in notices[0]
-    assert "learns from 4" in notices[0]
+    assert "uses 4" in notices[0]
     for one, other in zip(short.network.parameters(), small.network.parameters(), strict=True):
         assert torch.equal(one, other)
 
@@ -146,7 +146,7 @@ def test_checkpointing_gives_the_same_gradients(tiny_tiles):
 
 def test_what_only_sam_encoders_can_do_is_refused_elsewhere(tiny_tiles):
     for changes in ({"tune": "lora"}, {"checkpointing": True}):
-        with pytest.raises(UsageError, match="lite does not offer"):
+        with pytest.raises(UsageError, match="lite does not support"):
             learner(tiny_tiles, encoder="lite", **changes)
 
 

@@ -58,7 +58,7 @@ def test_a_file_that_is_no_ledger_is_refused_and_left_alone(tmp_path):
     with sqlite3.connect(tmp_path / LEDGER) as database:
         database.execute("CREATE TABLE pairs (colour TEXT)")
     before = (tmp_path / LEDGER).read_bytes()
-    with pytest.raises(OutputError, match="is no ledger that can be used"):
+    with pytest.raises(OutputError, match="is not a usable ledger"):
         Ledger(tmp_path)
     assert (tmp_path / LEDGER).read_bytes()[:100] != b""
     assert len(before) <= (tmp_path / LEDGER).stat().st_size

@@ -54,5 +54,5 @@ def test_the_folder_stays_while_strips_are_in_it(tmp_path):
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
-    with pytest.raises(OutputError, match="could not be made"), locked(tmp_path / "missing" / "c.gpkg"):
+    with pytest.raises(OutputError, match="could not be created"), locked(tmp_path / "missing" / "c.gpkg"):
         pass

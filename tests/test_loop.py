@@ -227,7 +227,7 @@ def test_the_command_line_tells_epochs_and_prints_json(tiny_tiles, tmp_path):
     assert "epoch 1: loss " in short.stderr
     assert "crops/s" in short.stderr
     assert "min left" in short.stderr
-    assert "run the same command again to go on" in short.stderr
+    assert "run the same command again to continue" in short.stderr
     rest = CliRunner().invoke(app, [str(c) for c in [*command, "--json"]])
     assert rest.exit_code == 0, rest.output
     told = json.loads(rest.stdout)
@@ -250,8 +250,8 @@ def test_fine_tuning_inherits_and_keeps_the_old_weights_unless_it_beats_them(tin
     assert told.licence == "mine alone; theirs"
     said = " ".join(notices)
     assert "the starting model has validation F1" in said
-    assert "threshold and temperature would rest on" in said
-    assert "no epoch beat the starting model" in said or "against the starting model" in said
+    assert "threshold and temperature would depend on" in said
+    assert "no epoch beat the starting model" in said or "compared with the starting model" in said
     if "no epoch beat" in said:
         network, _ = load_checkpoint(second)
         for one, two in zip(start.state_dict().values(), network.state_dict().values(), strict=True):

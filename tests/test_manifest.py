@@ -52,7 +52,7 @@ def test_the_resolved_manifest_reads_back(tmp_path):
     ("text", "words"),
     [
         ("", ["line 1", "no column id, before, after"]),
-        (HEAD, ["holds no pair"]),
+        (HEAD, ["contains no pair"]),
         ("id,before\na,b.tif\n", ["line 1", "no column after", "id, before"]),
         ("id;before;after\na;b;c\n", ["no column id", "commas"]),
         ("id,before,after,before\n", ["line 1", "twice"]),
@@ -63,7 +63,7 @@ def test_the_resolved_manifest_reads_back(tmp_path):
         (HEAD + "a,/etc/passwd,c.tif,,\n", ["line 2", "absolute", "allow_remote=True"]),
         (HEAD + "a,b.tif,/vsicurl/http://h/c.tif,,\n", ["line 2", "/vsicurl/http://h/c.tif"]),
         (HEAD + "a,b.tif,https://h/c.tif,,\n", ["line 2", "is an address", "allow_remote=True"]),
-        (HEAD + "a,b.tif,file:///c.tif,,\n", ["line 2", "address of a kind"]),
+        (HEAD + "a,b.tif,file:///c.tif,,\n", ["line 2", "address of an unsupported kind"]),
         (HEAD + "a,b.tif,c.tif,https://h/aoi.gpkg,\n", ["line 2", "address"]),
         (HEAD + "a,b.tif,\n", ["line 2", "3 values for 5 columns"]),
         (HEAD + "a,b.tif,,,\n", ["line 2", "no value for after"]),
@@ -143,7 +143,7 @@ def test_a_hundred_thousand_lines(tmp_path):
     lines = [f"p{i},b/{i}.tif,c/{i}.tif,," for i in range(100_000)]
     assert len(read_manifest(manifest(tmp_path, HEAD + "\n".join(lines))).pairs) == 100_000
     lines[99_998] = "p7,b/1.tif,c/1.tif,,"
-    with pytest.raises(DataError, match=r"line 100000: id 'p7' is that of line 9"):
+    with pytest.raises(DataError, match=r"line 100000: id 'p7' is also that of line 9"):
         read_manifest(manifest(tmp_path, HEAD + "\n".join(lines)))
 
 

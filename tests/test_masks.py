@@ -140,7 +140,7 @@ def test_a_mask_is_shifted_with_its_date(tmp_path):
     ("make", "code", "words"),
     [
         (lambda path: None, 3, "no such file"),
-        (lambda path: write_image(path, np.ones((3, 40, 40), np.uint8)), 3, "has 3 bands, and a mask has one"),
+        (lambda path: write_image(path, np.ones((3, 40, 40), np.uint8)), 3, "has 3 bands; a mask has one"),
         (lambda path: write_image(path, np.ones((1, 40, 40), np.uint8), crs=None), 3, "has no CRS"),
         (
             lambda path: write_image(path, np.ones((1, 40, 40), np.uint8), utm_grid(40, 40), transform=FAR),
@@ -178,7 +178,7 @@ def test_options_that_cannot_be_meant(tmp_path, pair):
     mask_file(tmp_path / "mask.tif", "same")
     masked = ["--after-mask", str(tmp_path / "mask.tif"), "--probability", str(tmp_path / "mask.tif")]
     result = CliRunner().invoke(app, ["detect", *map(str, pair), "-o", str(tmp_path / "o.gpkg"), *masked])
-    assert result.exit_code == 2 and "is an input" in result.stderr
+    assert result.exit_code == 2 and "is also an input" in result.stderr
 
 
 def test_detect_hides_what_the_mask_hides_and_tells_of_it(tmp_path, pair):

@@ -208,7 +208,7 @@ def test_it_obeys_the_rules_for_outputs(tmp_path):
         assert result.exit_code == code and words in " ".join(result.stderr.split()), result.stderr
     with pytest.raises(UsageError, match="parquet"):
         DetectConfig(before, after, tmp_path / "c.parquet", project=project)
-    with pytest.raises(UsageError, match="is an input or another output too"):
+    with pytest.raises(UsageError, match="is also an input or another output"):
         run(tmp_path / "d.gpkg", report=project, project=project)
     assert project.is_file() and not output.exists()
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]

@@ -202,7 +202,7 @@ answer(told)
         assert "not from a local file - save it as a GeoTIFF first" in told[name]
     assert "scratch" in told["memory"] and "save it as a GeoPackage first" in told["memory"]
     assert "it is not the first layer of" in told["second"]
-    assert "is rscd 9.9.0, and this plugin goes with 0.1 - install rscd 0.1" in told["version"]
+    assert "is rscd 9.9.0, but this plugin needs 0.1 - install rscd 0.1" in told["version"]
     assert "there is no such program" in told["missing"] and "install rscd 0.1" in told["missing"]
     assert told["dialog"] in told["missing"]
     assert "was not found - install rscd 0.1" in told["nowhere"] and "Providers > rscd" in told["nowhere"]
@@ -265,14 +265,14 @@ answer([done, log.errors, model, training.bar[-1], training.lines, temporary])
     assert pyogrio.read_info(done["SUMMARY"], layer="changes")["features"] > 3
     assert any(line.startswith("b: ") and "does not overlap" in line for line in errors)
     assert Path(model).exists(), lines
-    assert "would be removed when QGIS ends - name one" in temporary
+    assert "would be removed when QGIS closes - choose a file" in temporary
     assert bar == 100
     assert any(line.startswith("epoch 1: loss") for line in lines)
 
 
 def test_install_replaces_an_older_copy_and_nothing_else(tmp_path):
     done = rscd("qgis", "install", "--profile", tmp_path)
-    assert done.returncode == 2 and "is no profile of QGIS - " in done.stderr
+    assert done.returncode == 2 and "is not a QGIS profile - " in done.stderr
     done = subprocess.run(
         [sys.executable, "-m", "rscd", "qgis", "install"],
         env=os.environ | {"HOME": str(tmp_path), "XDG_DATA_HOME": "", "QGIS_CUSTOM_CONFIG_PATH": ""},

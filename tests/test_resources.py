@@ -68,7 +68,7 @@ def test_a_run_tells_its_stages(tmp_path: Path) -> None:
     json.dumps(result.cost.__dict__)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="torch sees a GPU here")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch sees a GPU")
 def test_a_gpu_that_torch_cannot_use_is_told_aloud(tmp_path: Path) -> None:
     assert idle_gpu("cpu", tmp_path) == ""
     (tmp_path / "dev").mkdir()

@@ -156,7 +156,7 @@ def test_layers_that_people_added_are_not_dropped_silently(tmp_path):
     output = tmp_path / "c.gpkg"
     run(output)
     pyogrio.write_dataframe(read(output), output, layer="my sites", append=False)
-    with pytest.raises(UsageError, match=r"c\.gpkg: holds 1 layer that rscd did not make: my sites"):
+    with pytest.raises(UsageError, match=r"c\.gpkg: contains 1 layer that rscd did not make: my sites"):
         run(output)
     run(output, discard_reviews=True)
 
@@ -180,7 +180,7 @@ def test_reviews_in_other_formats_are_not_dropped_silently(tmp_path):
     output = tmp_path / "c.geojson"
     run(output)
     output.write_text(output.read_text().replace('"review": ""', '"review": "accepted"', 1))
-    with pytest.raises(UsageError, match=r"holds 1 review, which only a GeoPackage carries over"):
+    with pytest.raises(UsageError, match=r"contains 1 review, which can only be carried over in a GeoPackage"):
         run(output)
     run(output, discard_reviews=True)
 
@@ -244,7 +244,7 @@ def test_changes_of_a_program_that_died_are_not_replayed_into_the_new_file(tmp_p
     holder.kill()
     holder.wait()
     assert (tmp_path / "c.gpkg-wal").stat().st_size
-    with pytest.raises(OutputError, match=r"c\.gpkg-wal lies beside it"):
+    with pytest.raises(OutputError, match=r"c\.gpkg-wal is next to it"):
         run(output)
     assert set(read(output).review) == {"accepted"}, "the person's edits are still there to be read"
 
@@ -277,7 +277,7 @@ def test_a_file_that_appears_during_the_run_is_kept(tmp_path):
             output.write_text("somebody's")
 
     config = DetectConfig(before, after, output, device="cpu", threshold=0.9)
-    with pytest.raises(OutputError, match=r"c\.gpkg: appeared while this run was at work"):
+    with pytest.raises(OutputError, match=r"c\.gpkg: appeared during this run"):
         detect(config, model=(Pointwise(), CONTRACT), progress=appear)
     assert output.read_text() == "somebody's"
 
@@ -310,7 +310,7 @@ def test_a_run_folder_that_is_not_ours_is_not_touched(tmp_path):
     folder.mkdir()
     (folder / "thesis.strip").write_text("mine")
     (folder / "thesis.txt").write_text("mine")
-    with pytest.raises(UsageError, match=r"c\.gpkg\.rscd: holds thesis\.txt, which is not rscd's"):
+    with pytest.raises(UsageError, match=r"c\.gpkg\.rscd: contains thesis\.txt, which is not from rscd"):
         run(tmp_path / "c.gpkg")
     assert sorted(path.name for path in folder.iterdir()) == ["thesis.strip", "thesis.txt"]
 
@@ -391,7 +391,7 @@ def test_polygons_without_their_images_say_so_and_come_all_the_same(tmp_path, go
     assert again.polygons == first.polygons
     assert "before_red" not in read(tmp_path / "again.gpkg").columns
     assert ("is not there" if gone else "is not the file that it was made from") in said[0]
-    assert "get no attributes of the images" in said[0]
+    assert "get no attributes from the images" in said[0]
 
 
 def test_polygons_of_a_raster_that_was_moved_off_the_grid_of_its_images_come_without_them(tmp_path):

@@ -63,7 +63,7 @@ def test_a_killed_run_loses_few_steps_and_ends_as_if_nothing_had_happened(tiny_t
         on_notice=notices.append,
     )
     assert 8 < steps[0] <= 10  # the kill lands a little after step 9 was told
-    assert f"going on from step {steps[0] - 1} of 12" in notices[0]
+    assert f"continuing from step {steps[0] - 1} of 12" in notices[0]
     assert same(epochs) == same(whole[1:])
     assert told.sha256 == expected.sha256
     rows = (tmp_path / "killed.history.csv").read_text().splitlines()
@@ -107,7 +107,7 @@ def test_the_state_of_another_run_is_refused_and_the_difference_named(tiny_tiles
     moved = dataclasses.replace(options, save_every=1, threads=2, micro_batch=1)  # none of these makes another run
     notices = []
     train(moved, on_notice=notices.append)
-    assert "going on from step 1 of 4" in notices[0]
+    assert "continuing from step 1 of 4" in notices[0]
     steps = []
     anew = dataclasses.replace(options, rate=0.01, overwrite=True, limit_minutes=0)
     train(anew, on_step=lambda step, *_: steps.append(step))
@@ -134,7 +134,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint_and_state(tiny_tiles, tmp_p
         pytest.skip("not allowed to mount a small file system")
     try:
         options = config(tiny_tiles, disk / "m.safetensors", crops=2, epochs=2)
-        with pytest.raises(OutputError, match=r"m.safetensors.state: cannot be written.*make room") as caught:
+        with pytest.raises(OutputError, match=r"m.safetensors.state: cannot be written.*free disk space") as caught:
             train(options)
         assert caught.value.exit_code == 7
         network, contract = load_checkpoint(options.output)

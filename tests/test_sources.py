@@ -41,8 +41,8 @@ def test_a_scene_that_lacks_a_file_is_not_passed_over(tmp_path):
     found = find_sources(LabelledConfig((tmp_path,)), (), bad.append)
     assert [p.name for p in found.pairs] == [str(tmp_path / "paris")]
     oslo, rome = map(str, bad)
-    assert "oslo: holds a scene without its labels - add it as label or labels or changes" in oslo
-    assert "rome: holds a scene without its later date - add it as after or t2" in rome
+    assert "oslo: contains a scene without its labels - add it as label or labels or changes" in oslo
+    assert "rome: contains a scene without its later date - add it as after or t2" in rome
 
 
 def test_a_list_names_scenes_from_its_own_folder(tmp_path):

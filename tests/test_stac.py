@@ -90,7 +90,7 @@ def test_links_stay_below_the_root_and_make_no_circle(tmp_path, link, words):
         ({"assets": {"B": {"href": "https://h/x.tif", "type": TIFF}}}, "item 2, 'y'.*address"),
         ({"properties": {}}, "item"),
         ({"geometry": {"type": "Polygon", "coordinates": 3}}, "item"),
-        ({"assets": 3}, "no STAC item"),
+        ({"assets": 3}, "not a STAC item"),
     ],
 )
 def test_an_item_that_cannot_be_used_is_named(tmp_path, change, words):
@@ -133,7 +133,7 @@ def test_an_item_of_two_images_is_a_pair_beside_others(tmp_path):
 @pytest.mark.parametrize(
     ("second", "words"),
     [
-        (pair_item("two"), "one id"),
+        (pair_item("two"), "the same id"),
         (pair_item("x", **{"rscd:before_datetime": "May 2019"}), "item 2, 'x': cannot be read as a pair"),
         (pair_item("x") | {"assets": {"before": {"href": "../b.tif"}, "after": {"href": "a.tif"}}}, "leads out"),
     ],

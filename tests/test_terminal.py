@@ -65,7 +65,7 @@ def test_ctrl_c_and_the_same_command_again(demo):
     typed = type_command(*command, folder=folder, interrupt_at=r" [1-9]\d?%")
     assert typed.code == 5, typed.text
     assert "Traceback" not in typed.raw
-    assert f"to go on where it was: rscd {' '.join(command)}" in typed.text.replace("\n", "")
+    assert f"to continue this run: rscd {' '.join(command)}" in typed.text.replace("\n", "")
     assert not (folder / "again.gpkg").exists()
     typed = type_command(*command, folder=folder, width=200)
     assert typed.code == 0, typed.text

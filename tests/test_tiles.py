@@ -44,7 +44,7 @@ def refused(folder):
 
 def test_what_cannot_be_used_is_named(folder, tmp_path):
     save(folder, "label", "a.png", np.full((40, 50), 7, np.uint8))
-    assert "label values 7 beyond 0, 1 and 255" in refused(folder)
+    assert "label values 7 other than 0, 1 and 255" in refused(folder)
     save(folder, "label", "a.png", np.zeros((39, 50), np.uint8))
     assert "sizes differ: before 50 x 40, after 50 x 40, label 50 x 39 px" in refused(folder)
     (folder / "label" / "a.png").write_bytes(b"no image")

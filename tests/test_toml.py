@@ -45,9 +45,9 @@ def test_paths_count_from_the_files_folder(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("thresold = 0.5", "holds thresold, which is no option here - did you mean threshold"),
-        ("colour = 1", "holds colour, which is no option here"),
-        ("threshold 0.5", "not TOML"),
+        ("thresold = 0.5", "contains thresold, which is not an option here - did you mean threshold"),
+        ("colour = 1", "contains colour, which is not an option here"),
+        ("threshold 0.5", "invalid TOML"),
     ],
 )
 def test_what_is_no_option_is_refused(tmp_path, text, words):

@@ -1,4 +1,4 @@
-"""The application: one command a file, imported without torch or GDAL so that --help answers at once."""
+"""The application: one module per command, imported without torch or GDAL so that --help is fast."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def main() -> None:
     except OSError as error:
         if error.filename is not None:
             raise
-        say(f"rscd: {cannot_print(error)} - see where it leads")  # help is printed by Typer
+        say(f"rscd: {cannot_print(error)} - check where it is redirected")  # help is printed by Typer
         sys.exit(OutputError.exit_code)
     finally:
         flush_all()

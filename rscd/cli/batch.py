@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 SOME_FAILED = 6
 MOST_LISTED = 50
-"""So many pairs are listed on the screen; all of them are in the ledger, and with --json."""
+"""Failed pairs listed on the screen at most; all of them are in the ledger, and in the output of --json."""
 
 SHARED = tuple(each for each in declared(DetectConfig) if not each.option.of_pair)
 """Options of detect that all pairs share."""
 
 
 def _config(**given: Any) -> BatchConfig:  # noqa: ANN401 - as declared
-    """The options of the archive, and in them those of all its pairs."""
+    """The archive's options, including the detect options shared by all pairs."""
     shared = {each.name: given.pop(each.name) for each in SHARED if each.name in given}
     return BatchConfig(**given, detect=DetectConfig(Path(), Path(), output=Path(), **shared))
 
@@ -38,7 +38,7 @@ def _config(**given: Any) -> BatchConfig:  # noqa: ANN401 - as declared
 @command(_config, typed((*declared(BatchConfig), *SHARED)))
 def batch(
     config: BatchConfig,
-    plan: Annotated[bool, typer.Option("--plan", help="Say what would run and how long, and run nothing.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Estimate what would run, and run nothing.")] = False,
     probability: Annotated[
         bool, typer.Option("--probability", help="Keep each pair's probability raster.")
     ] = False,
@@ -47,7 +47,7 @@ def batch(
     quiet: Quiet = False,
     progress: Progress = "auto",
 ) -> None:
-    """Map what changed in many pairs: what is missing is run, and one summary made of all."""
+    """Map what changed in many pairs: run the missing ones, and write one summary of all."""
     outputs: dict[str, Any] = {"probability": Path() if probability else None, "report": Path() if report else None}
     config = replace(config, detect=replace(config.detect, **outputs))
     refuse_early(config)
@@ -76,13 +76,13 @@ def plan_rows(found: BatchPlan) -> list[tuple[str, str]]:
     ]
     more = len(found.pairs) - MOST_LISTED
     wrong = sum(bool(pair.problem) for pair in found.pairs)
-    speed = f"{found.seconds_per_window:.3g} s a window, one batch measured here on {found.device}"
+    speed = f"{found.seconds_per_window:.3g} s per window, measured here with one batch on {found.device}"
     return [
         *rows,
         *([("...", f"and {several(more, 'more pair')}")] if more > 0 else []),
         *(("", note) for note in found.notes),
         ("pairs", f"{len(found.pairs):,}, {found.megapixels:,.1f} Mpx, {several(found.windows, 'window')}"),
-        *([("problems", f"{several(wrong, 'pair')} would fail, for what the headers say")] if wrong else []),
+        *([("problems", f"{several(wrong, 'pair')} would fail, according to the headers")] if wrong else []),
         ("time", f"about {_hours(found.seconds)} on one such worker ({speed})"),
         ("written", f"{found.resolved}; nothing was run"),
     ]
@@ -114,7 +114,7 @@ def _run(config: BatchConfig, *, as_json: bool, quiet: bool) -> None:
 
 
 def result_rows(result: BatchResult) -> list[tuple[str, str]]:
-    """The closing table, with those that failed and why."""
+    """The closing table, with the failed pairs and their errors."""
     failed = [(f"  {entry.id}", entry.error) for entry in result.failed[:MOST_LISTED]]
     more = len(result.failed) - MOST_LISTED
     return [

@@ -1,4 +1,4 @@
-"""What all commands share: options, each declared once in ``rscd/options``, and what is refused before any work."""
+"""What all commands share: their options, each declared once in ``rscd/options``, and checks before any work."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from rscd.output.vector.formats import check_vector_name
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="TOML file of these options; what is typed wins. See rscd config.")
+    Path | None, typer.Option("--config", help="TOML file of options; the command line wins. See rscd config.")
 ]
 
 
@@ -36,11 +36,11 @@ def command(
     """Give a command the options of a group.
 
     Args:
-        make: Makes the options' object, the command's first argument, of those that were given.
-        options: Which options there are; default: all of ``make``, a class made by ``options``.
+        make: Makes the options object, the command's first argument, from the given values.
+        options: Options of the command; default: all of ``make``, a class made by ``options``.
 
     Returns:
-        A decorator of ``command(config, **others)``; parameters after the first are options of the command alone.
+        A decorator of ``command(config, **others)``; parameters after the first are options of this command only.
     """
     known = typed(declared(make)) if options is None and isinstance(make, type) else tuple(options or ())
 
@@ -67,19 +67,19 @@ def command(
         ]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        del run.__wrapped__  # whose signature Typer would take
+        del run.__wrapped__  # otherwise Typer uses its signature
         return run
 
     return decorate
 
 
 def typed(options: Sequence[Declared]) -> tuple[Declared, ...]:
-    """Those that the command line has, arguments first."""
+    """Options that the command line has, arguments first."""
     return tuple(sorted((e for e in options if e.option.typed), key=lambda e: not e.option.argument))
 
 
 def declared_by(options: Sequence[Declared]) -> tuple[Declared, ...]:
-    """All options of the classes that declare some: those that are not typed by themselves, too."""
+    """All options of the classes that declare these, including those without a flag of their own."""
     names = {each.name: each for each in options}
     beside = [
         other
@@ -130,10 +130,10 @@ Config = DetectConfig | InspectConfig | PolygonsConfig | BatchConfig | LabelledC
 
 
 def refuse_early(config: Config) -> None:
-    """Look at what a command reads and writes, without opening it; the command itself looks again.
+    """Check a command's inputs and outputs without opening them; the command itself checks again.
 
     Raises:
-        UsageError: An output is in the way, or cannot be meant.
+        UsageError: An output exists already, or has an unsuitable name.
         DataError: An input is missing.
         ModelError: There is no such model.
         OutputError: An output cannot be written.
@@ -153,7 +153,7 @@ def refuse_early(config: Config) -> None:
 
 
 def _inputs(config: Config) -> list[tuple[Path, str]]:
-    """Files that must be there, and what to do where one is not."""
+    """Files that must exist, and the remedy for each if it does not."""
     if isinstance(config, PolygonsConfig):
         return [(config.probability, GEOTIFF)]
     if isinstance(config, BatchConfig):

@@ -24,14 +24,14 @@ OPTIONS = {
     "train": declared(TrainConfig),
     "evaluate": declared(EvaluateConfig),
 }
-"""Command -> what may stand in its file."""
+"""Command -> options that its file may contain."""
 
 
 def config(
     command: Annotated[
-        Command, typer.Argument(metavar=f"[{'|'.join(get_args(Command))}]", help="Whose options to print.")
+        Command, typer.Argument(metavar=f"[{'|'.join(get_args(Command))}]", help="Whose options are printed.")
     ],
 ) -> None:
-    """Print a file of all options of a command, for --config: rscd config detect > run.toml."""
+    """Print a file with all options of a command, for --config: rscd config detect > run.toml."""
     with exit_codes():
         print_text(template(command, OPTIONS[command]))

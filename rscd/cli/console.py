@@ -1,8 +1,8 @@
-"""Messages and tables on standard error, what was asked for on standard output; exit codes.
+"""Messages and tables on standard error, requested results on standard output; exit codes.
 
-Either may be closed, full, or a pipe that nobody reads any more. Messages are a courtesy: where standard error
-cannot be written, the run goes on. Standard output is what was asked for: where it cannot be written, the
-command fails. With ``--progress json`` standard error has one JSON object a line for programs.
+Either stream may be closed, full, or a pipe without a reader. If standard error cannot be written, the run goes on
+without messages. If standard output cannot be written, the command fails. With ``--progress json`` standard error
+carries one JSON object per line, for programs.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 PIPE_WIDTH = 200
-"""Columns of a table that goes into a file or a pipe: they have no width, and nothing is to be cut there."""
+"""Columns of a table that goes to a file or a pipe, which has no width: nothing may be cut there."""
 
 
 @cache
 def messages() -> Console:
-    """The console of all that goes to standard error, so that messages and progress bars share the screen."""
+    """The console for everything on standard error, so that messages and progress bars share the screen."""
     from rich.console import Console
 
     courtesy: Any = Courtesy()
@@ -42,10 +42,10 @@ def messages() -> Console:
 
 @contextmanager
 def printing() -> Iterator[TextIO]:
-    """Yield standard output, and write what was printed to it.
+    """Yield standard output, and flush it afterwards.
 
     Raises:
-        OSError: It is closed, or cannot take more, or the reader of the pipe has gone, as ``| head`` does.
+        OSError: It is closed or full, or the reader of the pipe has gone, as with ``| head``.
     """
     if sys.stdout is None:
         raise OSError("it is closed")
@@ -58,16 +58,16 @@ def printing() -> Iterator[TextIO]:
 
 
 def open_all() -> None:
-    """Put /dev/null where a standard stream is closed: the next file to be opened would take its number."""
+    """Open /dev/null in place of closed standard streams: else the next opened file would take their number."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free descriptor: this one
 
 
 def flush_all() -> None:
-    """Write what is left of standard output and error, or drop it: Python would end with a message and 120."""
+    """Flush standard output and error, or drop what is left: Python would end with a message and exit code 120."""
     for descriptor, stream in ((1, sys.stdout), (2, sys.stderr)):
         try:
             if stream is not None:
@@ -77,7 +77,7 @@ def flush_all() -> None:
 
 
 def _to_nowhere(stream: TextIO, descriptor: int) -> None:
-    """Let a stream lead to /dev/null, with what it still holds."""
+    """Redirect a stream to /dev/null, with what it still holds."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, descriptor)
@@ -91,27 +91,27 @@ def _to_nowhere(stream: TextIO, descriptor: int) -> None:
 def exit_codes() -> Iterator[None]:
     """Turn an RscdError into one line and its exit code; Ctrl-C, SIGTERM and SIGHUP into exit code 5.
 
-    Anything else is a defect of ours: its traceback is shown, and Python exits with 1.
+    Anything else is a bug in rscd: its traceback is shown, and Python exits with 1.
     """
     try:
         with unwinding():
             yield
     except RscdError as error:
         if isinstance(error, Interrupted) and way() == "json":
-            remedy = error.remedy or f"to go on where it was: {resume_command()}"
+            remedy = error.remedy or f"to continue this run: {resume_command()}"
             fail(Interrupted(error.problem, path=error.path, remedy=remedy))
         else:
             fail(error)
             if isinstance(error, Interrupted):
-                say(f"rscd: to go on where it was: {resume_command()}", copied=True)
+                say(f"rscd: to continue this run: {resume_command()}", copied=True)
         raise typer.Exit(error.exit_code) from error
     except MemoryError as error:
-        fail(UsageError("there is not enough memory", remedy="free some, or use a smaller --window"))
+        fail(UsageError("not enough memory", remedy="free some, or use a smaller --window"))
         raise typer.Exit(UsageError.exit_code) from error
     except RuntimeError as error:
         if "can't start new thread" not in str(error):
             raise
-        fail(UsageError("the system starts no more threads", remedy="raise its limit, see ulimit -u"))
+        fail(UsageError("the system cannot start more threads", remedy="raise its limit, see ulimit -u"))
         raise typer.Exit(UsageError.exit_code) from error
     except KeyboardInterrupt as error:
         if way() == "json":
@@ -122,7 +122,7 @@ def exit_codes() -> Iterator[None]:
 
 
 def printable(text: str) -> str:
-    """The text without what would steer a terminal: names and licences come from files."""
+    """The text without control characters of terminals: names and licences come from files."""
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
@@ -131,8 +131,8 @@ def say(text: str, *, quiet: bool = False, copied: bool = False) -> None:
 
     Args:
         text: The line.
-        quiet: Do not.
-        copied: It is there to be copied: a terminal wraps it, not we, so that no line break is copied with it.
+        quiet: Write nothing.
+        copied: The text is meant to be copied: only the terminal wraps it, so no line break is copied.
     """
     if quiet:
         return
@@ -146,7 +146,7 @@ def say(text: str, *, quiet: bool = False, copied: bool = False) -> None:
 
 
 def fail(error: RscdError) -> None:
-    """Write an error to standard error: one line, or one event with its remedy apart."""
+    """Write an error to standard error: one line, or one event with a separate remedy."""
     if way() == "json":
         text = error.line.removesuffix(f" - {' '.join(error.remedy.split())}") if error.remedy else error.line
         emit("error", text=printable(text), remedy=printable(error.remedy), exit_code=error.exit_code)
@@ -159,10 +159,10 @@ def print_json(value: Any, published: Path | None = None) -> None:  # noqa: ANN4
 
     Args:
         value: What to print.
-        published: What the command has made, to be named where printing fails.
+        published: File that the command has written, named in the error if printing fails.
 
     Raises:
-        OutputError: It cannot be written there.
+        OutputError: Standard output cannot be written.
     """
     plain = dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
     try:
@@ -170,7 +170,7 @@ def print_json(value: Any, published: Path | None = None) -> None:  # noqa: ANN4
             stdout.write(json.dumps(plain, default=_to_json, indent=2) + "\n")
     except OSError as error:
         made = f"{published} is written, but " if published is not None else ""
-        raise OutputError(made + cannot_print(error), remedy="see where it leads") from error
+        raise OutputError(made + cannot_print(error), remedy="check where it is redirected") from error
 
 
 def _to_json(value: object) -> object:
@@ -180,7 +180,7 @@ def _to_json(value: object) -> object:
 
 
 def print_table(rows: Sequence[tuple[str, str]], *, stdout: bool = False) -> None:
-    """Print names and values as a table, on standard error unless it is what was asked for."""
+    """Print names and values as a table, on standard error or, as the requested result, on standard output."""
     if way() == "json" and not stdout:
         for name, value in rows:
             emit("message", text=printable(f"{name}: {value}" if name else value))
@@ -195,9 +195,9 @@ def print_table(rows: Sequence[tuple[str, str]], *, stdout: bool = False) -> Non
 
 
 def print_columns(header: Sequence[str], rows: Sequence[Sequence[str]], *, stdout: bool = False) -> None:
-    """Print a table with a header, on standard error unless it is what was asked for.
+    """Print a table with a header, on standard error or, as the requested result, on standard output.
 
-    On a terminal too narrow for it, each row is a paragraph instead: its name, then names and values.
+    On a terminal too narrow for it, each row becomes a paragraph: its name, then names and values.
     """
     from rich.table import Table
     from rich.text import Text
@@ -233,7 +233,7 @@ def _print(table: Table, *, stdout: bool) -> None:
     """Print a table.
 
     Raises:
-        OutputError: It was asked for, and cannot be written.
+        OutputError: It is the requested result, and standard output cannot be written.
     """
     console = _console(stdout=stdout)
     if not stdout:
@@ -245,10 +245,10 @@ def _print(table: Table, *, stdout: bool) -> None:
 
 
 def print_text(text: str) -> None:
-    """Write what was asked for to standard output.
+    """Write requested text to standard output.
 
     Raises:
-        OutputError: It cannot be written.
+        OutputError: Standard output cannot be written.
     """
     try:
         with printing() as file:
@@ -256,11 +256,11 @@ def print_text(text: str) -> None:
     except BrokenPipeError:  # "| head" has seen what it wanted
         pass
     except OSError as error:
-        raise OutputError(cannot_print(error), remedy="see where it leads") from error
+        raise OutputError(cannot_print(error), remedy="check where it is redirected") from error
 
 
 def cannot_print(error: OSError) -> str:
-    """What is wrong with standard output, in words."""
+    """Why standard output cannot be written, as a message."""
     return f"standard output cannot be written: {error.strerror or error}"
 
 
@@ -269,49 +269,49 @@ Way = Literal["auto", "json", "off"]
 
 
 class Courtesy:
-    """Standard error, whichever it is at the moment, without the errors of writing to it."""
+    """The current standard error; errors of writing to it are ignored."""
 
     @property
     def encoding(self) -> str:
-        """What its characters are encoded in."""
+        """Its character encoding."""
         return getattr(self._stream, "encoding", None) or "utf-8"
 
     def write(self, text: str) -> int:
-        """Write the text if that is possible."""
+        """Write the text if possible."""
         with contextlib.suppress(OSError, ValueError):
             if self._stream is not None:
                 self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Flush if that is possible."""
+        """Flush if possible."""
         with contextlib.suppress(OSError, ValueError):
             if self._stream is not None:
                 self._stream.flush()
 
     def isatty(self) -> bool:
-        """Whether a person reads it on a terminal."""
+        """Whether it is a terminal."""
         with contextlib.suppress(OSError, ValueError):
             return self._stream is not None and self._stream.isatty()
         return False
 
     @property
     def _stream(self) -> TextIO | None:
-        """Standard error itself: while a bar is shown, rich's stand-in for it writes to us."""
+        """The real standard error: while a bar is shown, rich replaces it by a stand-in that writes to us."""
         stream: TextIO | None = getattr(sys.stderr, "rich_proxied_file", sys.stderr)
         return stream
 
     def fileno(self) -> int:
-        """The descriptor of standard error, whether it can be written or not."""
+        """The file descriptor of standard error, writable or not."""
         return 2
 
 
 _chosen: list[Way] = ["auto"]
-"""How this process shows progress, last."""
+"""How this process shows progress; the last item is valid."""
 
 
 def _choose(ctx: typer.Context, value: Way) -> Way:
-    """Take what was given for the time of the command."""
+    """Use the given value for the duration of the command."""
     _chosen.append(value)
     ctx.call_on_close(_chosen.pop)
     return value
@@ -324,7 +324,7 @@ Progress = Annotated[
         callback=_choose,
         is_eager=True,
         metavar="[auto|json|off]",
-        help="A bar on terminals, one JSON object a line on standard error, or messages without a bar.",
+        help="auto: a bar on terminals; json: one JSON object per line on standard error; off: no bar.",
     ),
 ]
 
@@ -335,12 +335,12 @@ def way() -> Way:
 
 
 def silent(*, quiet: bool, as_json: bool, progress: Way) -> bool:
-    """Whether messages and progress stay out: with ``--quiet``, and with ``--json`` unless a program reads them."""
+    """Whether messages are suppressed: by ``--quiet``, and by ``--json`` without ``--progress json``."""
     return quiet or (as_json and progress != "json")
 
 
 def emit(event: Literal["progress", "message", "error"], **values: str | float) -> None:
-    """Write one event of the stream that ``--progress json`` asks for."""
+    """Write one event of the ``--progress json`` stream."""
     stream = Courtesy()
     stream.write(json.dumps({"event": event, **values}) + "\n")
     stream.flush()

@@ -17,9 +17,9 @@ SEED = 7
 
 def demo(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write to.")] = Path("rscd-demo"),
-    seed: Annotated[int, typer.Option(help="Seed of the rendered place.")] = SEED,
+    seed: Annotated[int, typer.Option(help="Random seed of the rendered scene.")] = SEED,
     model: Annotated[str, typer.Option(help="Name of an embedded model, or a checkpoint file.")] = "buildings",
-    device: Annotated[str, typer.Option(metavar="[auto|cpu|cuda:N]", help="Where the network runs.")] = "auto",
+    device: Annotated[str, typer.Option(metavar="[auto|cpu|cuda:N]", help="Device for the network.")] = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
     progress: Progress = "auto",
@@ -33,7 +33,7 @@ def demo(
 
         own_process(device)
         quiet = silent(quiet=quiet, as_json=as_json, progress=progress)
-        say(f"rendering a place of seed {seed} into {output} ...", quiet=quiet)
+        say(f"rendering a scene with seed {seed} into {output} ...", quiet=quiet)
         place = render_pair(output, seed)
         config = DetectConfig(
             before=place.before,
@@ -65,16 +65,16 @@ def _tell(report: dict[str, Any], output: Path) -> None:
     model, plain = report["model"], report["differencing"]
     print_table(
         [
-            ("built", f"{report['built']} changed buildings in sight (new or vanished)"),
+            ("built", f"{report['built']} visible changed buildings (new or vanished)"),
             ("found", f"{model['matched']} of them, {model['recall']:.0%}, at IoU 0.3"),
             ("false", f"{_false(model)} of {several(model['found'], 'polygon')}, {model['false_share']:.0%}"),
             (
                 "|after - before|",
-                f"alone, at its best threshold: {plain['matched']} found ({plain['recall']:.0%}), "
+                f"for comparison, at its best threshold: {plain['matched']} found ({plain['recall']:.0%}), "
                 f"{_false(plain)} of {plain['found']} false",
             ),
             ("look at", f"{output / 'quicklook.png'} (before | after | changes)"),
-            ("forward", f"{output / 'report.html'}, a page to swipe between the dates"),
+            ("report", f"{output / 'report.html'}, a page to compare the dates by swiping"),
             ("in QGIS", f"{output / 'demo.qgz'}: both dates, changes, map themes before and after"),
         ],
     )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 SHOWN = 10
-"""So many of the blocks that could not be read are listed."""
+"""Unreadable blocks that are listed at most."""
 
 
 @command(DetectConfig)
@@ -46,7 +46,7 @@ def detect(
                 *summary(result.written, result.threshold, config.report),
                 ("windows", f"{result.windows:,} forwarded, {result.windows_skipped:,} without a valid pixel"),
                 *(
-                    [("resumed", f"{several(result.bands_resumed, 'band')} of an earlier run")]
+                    [("resumed", f"{several(result.bands_resumed, 'strip')} of an earlier run")]
                     * (result.bands_resumed > 0)
                 ),
                 *cost_rows(result),
@@ -55,7 +55,7 @@ def detect(
 
 
 def _run(config: DetectConfig, scheduler: str | None, *, quiet: bool) -> Result:
-    """Detect here, or on the workers of a cluster."""
+    """Detect on this machine, or on the workers of a cluster."""
 
     def announce(line: str) -> None:
         say(line, quiet=quiet)
@@ -71,27 +71,27 @@ def _run(config: DetectConfig, scheduler: str | None, *, quiet: bool) -> Result:
 
 
 def cost_rows(result: Result) -> list[tuple[str, str]]:
-    """Rows of the closing table on time and memory."""
+    """Rows on time and memory for the closing table."""
     cost = result.cost
     taken = ", ".join(f"{name} {seconds / cost.wall_s:.0%}" for name, seconds in cost.stages_s.items())
     memory = f"{cost.peak_memory_mb:,.0f} MB"
     if cost.gpu_memory_mb is not None:
         memory += f", and {cost.gpu_memory_mb:,.0f} MB on the GPU"
     return [
-        ("time", f"{cost.wall_s:.1f} s on {result.device}, busy {cost.device_busy:.0%} of it"),
+        ("time", f"{cost.wall_s:.1f} s on {result.device}, which was busy {cost.device_busy:.0%} of the time"),
         ("stages", f"{taken} of the time; they overlap"),
         ("peak memory", memory),
     ]
 
 
 def _directions(written: Written) -> str:
-    """How many polygons appeared, vanished, and so on, and their area."""
+    """Number and area of the polygons by direction: appeared, vanished, and so on."""
     ways = written.directions.items()
     return ", ".join(f"{n:,} {way} ({written.directions_m2.get(way, 0.0):,.0f} m2)" for way, n in ways)
 
 
 def summary(written: Written, threshold: float, report: Path | None = None) -> list[tuple[str, str]]:
-    """Rows of the closing table that detect and polygons share."""
+    """Rows of the closing table for both detect and polygons."""
     rows = [
         ("changes", f"{several(written.polygons, 'polygon')}, {written.changed_m2:,.0f} m2"),
         *([("", _directions(written))] if written.directions else []),

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 MOST_ROWS = 40
-"""Scenes in the printed table, at most."""
+"""Scenes in the printed table at most."""
 
 
 @command(partial(EvaluateConfig, data=()), typed(declared(EvaluateConfig)))
 def evaluate(
     config: EvaluateConfig, as_json: Json = False, quiet: Quiet = False, progress: Progress = "auto"
 ) -> None:
-    """Measure a model on labelled tiles and scenes, mapped as detect maps them."""
+    """Measure a model's accuracy on labelled tiles and scenes, which are mapped as by detect."""
     refuse_early(config)
     from rscd.inference.device import own_process
     from rscd.workflows.evaluate import evaluate as run
@@ -42,8 +42,8 @@ def evaluate(
         say(
             f"model {evaluation.model}, p >= {evaluation.threshold:.4g}; "
             f"average precision {evaluation.average_precision:.4f}; "
-            f"edge F1: of pixels within 2 px of the label's edges; objects: 4-connected, IoU >= 0.5, below "
-            f"{least} px left out on both sides"
+            f"edge F1: pixels within 2 px of label edges only; objects: 4-connected, IoU >= 0.5, those below "
+            f"{least} px are left out of map and labels"
         )
         if evaluation.total.directions:
             ways = ", ".join(f"{count} {way}" for way, count in evaluation.total.directions.items())
@@ -54,7 +54,7 @@ HEADER = ("", "Mpx", "P", "R", "F1", "IoU", "OA", "ECE", "edge F1", "objects", "
 
 
 def rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
-    """The table: scenes, the worst first where not all have room, and all together."""
+    """The table: scenes (only the worst if there are too many), and their total."""
     scenes = list(evaluation.scenes)
     folder = os.path.commonpath([os.path.dirname(s.name) for s in scenes])  # noqa: PTH120
     if len(scenes) > MOST_ROWS:

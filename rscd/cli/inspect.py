@@ -20,8 +20,8 @@ REFUSED = 3
 
 @command(InspectConfig)
 def inspect(config: InspectConfig, as_json: Json = False) -> None:
-    """Say whether two GeoTIFFs are fit to compare, and why; exit code 3 where they are not."""
-    if not as_json:  # where a missing file is a verdict
+    """Report whether two GeoTIFFs are fit to compare, and why; exit code 3 if they are not."""
+    if not as_json:  # with --json a missing file is a verdict, not an error
         refuse_early(config)
     from rscd.workflows.inspect import inspect as run
 
@@ -35,7 +35,7 @@ def inspect(config: InspectConfig, as_json: Json = False) -> None:
 
 
 def rows(found: Inspection) -> list[tuple[str, str]]:
-    """The table of one screen."""
+    """The rows of the table."""
     table: list[tuple[str, str]] = []
     for name, date in (("before", found.before), ("after", found.after)):
         if date is not None:
@@ -71,7 +71,7 @@ def _origin(found: Inspection) -> list[tuple[str, str]]:
     if found.origin_offset is None:
         return []
     x, y = found.origin_offset
-    return [("corner", f"of after lies {x:+.10g}, {y:+.10g} from that of before, in units of the CRS")]
+    return [("corner", f"after minus before: {x:+.10g}, {y:+.10g} in units of the CRS")]
 
 
 def _shift(shift: ShiftFacts, radius: float) -> str:

@@ -18,7 +18,7 @@ app = typer.Typer(help="List, show, verify and import models.", no_args_is_help=
 
 @app.command("list")
 def list_models(as_json: Json = False) -> None:
-    """List the models that travel with rscd."""
+    """List the models included in rscd."""
     with exit_codes():
         from rscd.model.catalog import embedded, read_contract
 
@@ -49,11 +49,11 @@ def show(
 
 
 LONG = 8
-"""Entries of a list that are printed at most: a contract lists all files that a model learnt from."""
+"""Items of a list that are printed at most: a contract lists all files that a model was trained on."""
 
 
 def _in_words(value: object) -> str:
-    """A value of a contract for people; ``--json`` has all of it."""
+    """A value of a contract as text for people; ``--json`` has all of it."""
     if isinstance(value, dict):
         return ", ".join(f"{key} {_in_words(v)}" for key, v in value.items()) or "-"
     if isinstance(value, list | tuple):
@@ -71,7 +71,7 @@ def verify(file: Annotated[str, typer.Argument(help="Checkpoint file, or name of
         from rscd.model.checkpoint import load_checkpoint
 
         _, contract = load_checkpoint(find_model(file))
-        say(f"{file}: sound; {contract.name} {contract.version}, sha256 {contract.sha256}")
+        say(f"{file}: valid; {contract.name} {contract.version}, sha256 {contract.sha256}")
 
 
 @app.command("import")
@@ -79,14 +79,14 @@ def import_model(
     source: Annotated[
         str,
         typer.Argument(
-            help="Official sam_vit_b|l|h .pth file; or a folder that the library transformers saved, or the id of "
+            help="Official sam_vit_b|l|h .pth file; or a folder saved by the transformers library, or the id of "
             "a model on the Hugging Face Hub: DINOv3, DINOv2, SAM 2, ConvNeXt V2, Swin V2.",
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Checkpoint (.safetensors) to write.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
 ) -> None:
-    """Turn pretrained weights of an image encoder into a checkpoint to train from."""
+    """Convert the pretrained weights of an image encoder to a checkpoint for training."""
     with exit_codes():
         check_target(output, overwrite=overwrite)
         if Path(source).suffix == ".pth":

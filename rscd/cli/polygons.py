@@ -15,7 +15,7 @@ from rscd.options.detect import PolygonsConfig
 def polygons(
     config: PolygonsConfig, as_json: Json = False, quiet: Quiet = False, progress: Progress = "auto"
 ) -> None:
-    """Make polygons anew from a kept probability raster, without a forward pass."""
+    """Make polygons again from a probability raster, without a forward pass."""
     refuse_early(config)
     from rscd.output.probability import KeptProbability
     from rscd.workflows.polygons import polygons as run

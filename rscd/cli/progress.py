@@ -1,6 +1,6 @@
-"""Progress, once its total is known: one bar below the messages on a terminal, or JSON lines (``--progress json``).
+"""Progress, once the total is known: one bar below the messages on a terminal, or JSON lines (``--progress json``).
 
-Elsewhere, such as in pipes and log files, nothing is shown.
+Without a terminal, e.g. in pipes and log files, nothing is shown.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 NARROW = 60
-"""A terminal of fewer columns has room for label, bar and share alone."""
+"""A terminal with fewer columns shows only label, bar and percentage."""
 SHOWN_A_SECOND = 8
-"""How often the bar is drawn anew, or an event written, Hz."""
+"""Updates of the bar, or events, per second."""
 
 
 class Bar:
@@ -28,7 +28,7 @@ class Bar:
     Args:
         label: What is being done.
         unit: What is counted, e.g. ``Mpx``.
-        scale: So many counts make one unit.
+        scale: Counts per unit.
         quiet: Show nothing.
     """
 
@@ -40,7 +40,7 @@ class Bar:
         self._note = ""
 
     def __call__(self, done: int, total: int) -> None:
-        """Show that ``done`` of ``total`` counts are done; the first call with a total begins the bar."""
+        """Show that ``done`` of ``total`` counts are done; the first call with a total starts the bar."""
         if self._quiet or not total > 0:
             return
         if way() == "json":
@@ -49,7 +49,7 @@ class Bar:
             self._draw(done, total)
 
     def _emit(self, done: float, total: float) -> None:
-        """Write an event, unless the last one has just been written and this is not the end of the work."""
+        """Write an event, unless the last one was just written and the work goes on."""
         now = time.monotonic()
         if done < total and now < self._emitted_s + 1 / SHOWN_A_SECOND:
             return
@@ -65,13 +65,13 @@ class Bar:
         self._progress.update(self._task, completed=done, total=total, amount=self._amount(done, total))
 
     def note(self, text: str) -> None:
-        """Show a few words at the bar's end, e.g. the loss."""
+        """Show a short text at the end of the bar, e.g. the loss."""
         self._note = text
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, note=text)
 
     def turn_to(self, label: str, unit: str) -> None:
-        """Show other work in the same bar from now on."""
+        """From now on, show other work in the same bar."""
         if label != self._label:
             self._emitted_s, self._note = -1.0, ""
         self._label, self._unit = label, unit
@@ -79,7 +79,7 @@ class Bar:
             self._progress.update(self._task, description=label)
 
     def close(self) -> None:
-        """End the bar; what it showed last stays on the screen."""
+        """End the bar; its last state stays on the screen."""
         if self._progress is not None:
             self._progress.stop()
         self._progress = self._task = None
@@ -108,7 +108,7 @@ class Bar:
 
 @contextmanager
 def counted(label: str, unit: str, *, quiet: bool) -> Iterator[Bar]:
-    """Show progress by count; yields a callback of things done and things in all."""
+    """Show progress by count; yields a callback of things done and in total."""
     bar = Bar(label, unit, quiet=quiet)
     try:
         yield bar
@@ -118,7 +118,7 @@ def counted(label: str, unit: str, *, quiet: bool) -> Iterator[Bar]:
 
 @contextmanager
 def megapixels(label: str, *, quiet: bool) -> Iterator[Bar]:
-    """Show progress by Mpx; yields a callback of pixels done and pixels in all."""
+    """Show progress by Mpx; yields a callback of pixels done and in total."""
     bar = Bar(label, "Mpx", scale=1e6, quiet=quiet)
     try:
         yield bar

@@ -1,4 +1,4 @@
-"""``rscd qgis``: install the QGIS plugin, or pack it."""
+"""``rscd qgis``: install the QGIS plugin, or package it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from rscd.cli.console import exit_codes, say
 
-app = typer.Typer(help="Install the QGIS plugin, or pack it.", no_args_is_help=True)
+app = typer.Typer(help="Install the QGIS plugin, or package it.", no_args_is_help=True)
 
 
 @app.command()
@@ -18,13 +18,13 @@ def install(
         Path | None, typer.Option(help="Folder of a QGIS profile; default: the default profile of this user.")
     ] = None,
 ) -> None:
-    """Copy the plugin into a QGIS profile, in place of an older copy."""
+    """Copy the plugin into a QGIS profile; an older copy is replaced."""
     with exit_codes():
         from rscd.qgis.package import install as run
 
         folder = run(profile)
         say(f"{folder}: installed")
-        say("next: start QGIS again, then tick rscd in Plugins > Manage and Install Plugins > Installed")
+        say("next: restart QGIS, then tick rscd in Plugins > Manage and Install Plugins > Installed")
 
 
 @app.command()
@@ -32,7 +32,7 @@ def package(
     output: Annotated[Path, typer.Option("-o", "--output", help="Zip to write.")] = Path("rscd-qgis.zip"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing zip.")] = False,
 ) -> None:
-    """Pack the plugin for QGIS's Plugins > Manage and Install Plugins > Install from ZIP."""
+    """Package the plugin for QGIS's Plugins > Manage and Install Plugins > Install from ZIP."""
     with exit_codes():
         from rscd.qgis.package import package as run
 

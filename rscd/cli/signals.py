@@ -1,4 +1,4 @@
-"""Signals: asked to stop, a run ends between two batches, keeps what is finished, and says how to go on."""
+"""Signals: a stopped run ends between two batches, keeps what is finished, and prints how to continue."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from rscd.core.errors import Interrupted
 
 NAMES = "SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"
 STOPPING = tuple(signal.Signals[name] for name in NAMES if hasattr(signal, name))
-"""Signals that stop a run; Windows has no SIGHUP, and it alone has SIGBREAK, which a program can send."""
+"""Signals that stop a run; Windows has no SIGHUP, but SIGBREAK, which programs can send."""
 AGAIN_S = 0.05
-"""So long after an interrupt was lost in a finaliser it is sent again, s."""
+"""Delay after which an interrupt that was lost in a finaliser is sent again, s."""
 Handler = Callable[[int, FrameType | None], None]
 
 
 @contextmanager
 def handling(handler: Handler) -> Iterator[None]:
-    """Let the signals that stop a run call ``handler``, except one that is ignored (``nohup``)."""
+    """Handle the signals that stop a run with ``handler``, except ignored ones (``nohup``)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -48,10 +48,10 @@ def end_at_once(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def unwinding() -> Iterator[None]:
-    """Let the signals that stop a run unwind the stack, wherever they come.
+    """Let the signals that stop a run unwind the stack, whenever they arrive.
 
     Python drops an exception that is raised inside a finaliser (``__del__``, a weak reference's callback), and with
-    it what the user asked for: the signal is then sent once more, when the finaliser is over.
+    it the user's request: the signal is then sent once more, after the finaliser.
     """
     previous = sys.unraisablehook
     inside = True
@@ -82,7 +82,7 @@ def unwinding() -> Iterator[None]:
 
 @contextmanager
 def stopping() -> Iterator[Callable[[], None]]:
-    """Yield what a run calls between batches: once a signal came, it raises Interrupted.
+    """Yield a function that a run calls between batches; after a signal it raises Interrupted.
 
     A second signal ends the run at once.
     """
@@ -102,5 +102,5 @@ def stopping() -> Iterator[Callable[[], None]]:
 
 
 def resume_command() -> str:
-    """The command line that goes on where this one was."""
+    """The command line that continues this run."""
     return shlex.join(["rscd", *(word for word in sys.argv[1:] if word != "--no-resume")])

@@ -27,11 +27,11 @@ REFUSED = 3
 
 
 def look_at(config: TrainConfig, sheet: Path, *, as_json: bool, quiet: bool) -> None:
-    """Report on labelled data and draw a contact sheet; exit with 3 and all reasons if anything is refused.
+    """Report on labelled data and draw a contact sheet; exit with 3 and all reasons if any data is refused.
 
     Raises:
         UsageError: No data is given.
-        typer.Exit: Something is refused.
+        typer.Exit: Some data is refused.
     """
     from rscd.training.data.survey import survey
     from rscd.training.evaluation.figures import write_sheet
@@ -53,7 +53,7 @@ def look_at(config: TrainConfig, sheet: Path, *, as_json: bool, quiet: bool) -> 
 
 
 def report(found: Survey, sheet: Path | None) -> dict[str, Any]:
-    """What ``--json`` prints."""
+    """The report that ``--json`` prints."""
     return {
         "training": _part(found.training),
         "validation": _part(found.validation),
@@ -101,13 +101,13 @@ def _words(value: Any) -> str:  # noqa: ANN401 - what the report holds
 @command(partial(TrainConfig, data=(), output=Path()), typed(declared(TrainConfig)))
 def train(
     config: TrainConfig,
-    check: Annotated[bool, typer.Option("--check", help="Look at the data, and do not train.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Check the data without training.")] = False,
     sheet: Annotated[Path, typer.Option(help="Contact sheet that --check draws (PNG).")] = Path("check.png"),
     as_json: Json = False,
     quiet: Quiet = False,
     progress: Progress = "auto",
 ) -> None:
-    """Train or fine-tune a model on labelled tiles; the same command again goes on with a run cut short."""
+    """Train or fine-tune a model on labelled tiles; the same command again continues an interrupted run."""
     refuse_early(config)
     quiet = silent(quiet=quiet, as_json=as_json, progress=progress)
     if check:
@@ -129,13 +129,13 @@ def train(
         print_json({**dataclasses.asdict(contract), "finished": not state_path(config.output).exists()})
     elif leads() and not quiet:
         if config.init is not None and contract.figures == read_contract(find_model(str(config.init))).figures:
-            say("figures of the starting model, on the data that it was validated on:")
+            say("metrics of the starting model, on its own validation data:")
         figures = [(k, f"{v:.4f}") for k, v in contract.figures.items()]
         print_table([*figures, ("threshold", f"{contract.threshold:.4g}"), ("written", str(config.output))])
 
 
 class _Shown:
-    """A progress bar by crops on a terminal, and a line an epoch anywhere."""
+    """A progress bar by crops on a terminal, and one line per epoch in any case."""
 
     def __init__(self, config: TrainConfig, *, quiet: bool) -> None:
         self.config, self.quiet, self.steps, self.f1 = config, quiet, 0, 0.0

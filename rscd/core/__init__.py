@@ -1,1 +1,1 @@
-"""What all rooms share; imports nothing of ours."""
+"""Shared by all rooms; imports no other room."""

@@ -1,4 +1,4 @@
-"""The contract: what a model takes, gives and promises; the JSON in a checkpoint's metadata."""
+"""The contract: input, output and validity range of a model; the JSON in a checkpoint's metadata."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 from rscd.core.errors import DataError, ModelError
 
 FORMAT = 1
-"""Version of the contract's own layout."""
+"""Version of the contract's format."""
 MOST_RESAMPLING = 2.5
-"""Factor by which a scene may be resampled to reach the contract's pixel sizes."""
+"""Maximum factor by which a scene may be resampled to reach the contract's pixel sizes."""
 
 
 def _is_number(value: object) -> bool:
@@ -35,12 +35,12 @@ _HOLDS: dict[str, Callable[[Any], bool]] = {
     "dict[str, float]": lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
     "dict[str, Any]": lambda value: isinstance(value, dict),
 }
-"""Annotation of a field -> whether a value from JSON is one, lists being tuples by then."""
+"""Annotation of a field -> whether a value from JSON has that type; lists are tuples by then."""
 
 
 @dataclass(frozen=True)
 class Contract:
-    """What ``detect`` may rely on, and is held to."""
+    """Properties of a model on which ``detect`` relies, and which it enforces."""
 
     name: str
     """Short name, as in ``--model NAME``."""
@@ -51,61 +51,61 @@ class Contract:
     width: int
     """Channels of STFE and MSDF."""
     mean: tuple[float, ...]
-    """Subtracted from each input band, on the 0..255 scale."""
+    """Mean of each input band, subtracted, 0..255 scale."""
     std: tuple[float, ...]
-    """Divides each input band, on the 0..255 scale."""
+    """Standard deviation of each input band, the divisor, 0..255 scale."""
     encoder_settings: dict[str, Any] = field(default_factory=dict)
-    """That library's configuration of the architecture, and the version of it; empty for the others."""
+    """The library's configuration of the architecture, and the library's version; empty for the others."""
     fine: int = 0
-    """Channels of the fine scales at strides 2 and 1; 0 where there are none."""
+    """Channels of the fine scales at strides 2 and 1; 0 without fine scales."""
     presence: bool = False
-    """Whether the network has a presence head: is the class there on each date?"""
+    """Whether the network has a presence head: is the class present on each date?"""
     bands: tuple[str, ...] = ("red", "green", "blue")
     """Input bands in order."""
     radiometry: str = "uint8"
-    """Policy for pixel values: ``uint8`` takes 8-bit imagery as it is."""
+    """Handling of pixel values: ``uint8`` uses 8-bit imagery unchanged."""
     gsd_m: tuple[float, float] = (0.3, 1.2)
-    """Least and largest ground sample distance in m that the weights were trained for."""
+    """Smallest and largest ground sample distance in m that the weights were trained for."""
     window: int = 448
     """Side of a window in px."""
     overlap: int = 64
     """Overlap of neighbouring windows in px."""
     threshold: float = 0.5
-    """Calibrated p from which a pixel counts as changed, 0..1."""
+    """Calibrated probability from which a pixel counts as changed, 0..1."""
     minimum_mapping_px: int = 4
     """Components smaller than this many px are dropped by default; see ``minimum_m2``."""
     minimum_mapping_m2: float = 0.0
-    """Components smaller than this are dropped by default, m2: the smallest thing that the class may be."""
+    """Components smaller than this are dropped by default, m2: the smallest possible object of the class."""
     temperature: float = 1.0
-    """Logits are divided by this before the sigmoid."""
+    """Divisor of the logits before the sigmoid."""
     class_name: str = "change"
     """What a polygon means."""
     trained_on: str = ""
-    """Data and recipe in words; empty while the change head has not been trained."""
+    """Data and recipe as text; empty if the change head is not trained."""
     licence: str = ""
-    """Terms of the weights."""
+    """Licence of the weights."""
     figures: dict[str, float] = field(default_factory=dict)
-    """Measured figures, name -> value."""
+    """Measured metrics, name -> value."""
     training: dict[str, Any] = field(default_factory=dict)
-    """How the weights came about: fingerprints of the data, seed, options, versions of rscd and torch."""
+    """How the weights were made: fingerprints of the data, seed, options, versions of rscd and torch."""
     sha256: str = ""
-    """Over the tensors: name, dtype, shape and bytes of each, in name order."""
+    """Hash of the tensors: name, dtype, shape and bytes of each, in name order."""
 
     def minimum_m2(self, gsd_m: float) -> float:
         """Minimum mapping unit in m2 at a ground sample distance in m: the larger of the two above."""
-        # slightly below the pixels' area, so that exactly so many pixels pass in any projection
+        # slightly below the pixels' area, so that this number of pixels passes in any projection
         return max(self.minimum_mapping_m2, self.minimum_mapping_px * gsd_m**2 * 0.999)
 
     def takes(self, gsd_m: float) -> bool:
-        """Whether ``working_gsd`` takes a ground sample distance, m."""
+        """Whether ``working_gsd`` accepts a ground sample distance, m."""
         low, high = self.gsd_m
         return low / MOST_RESAMPLING <= gsd_m <= high * MOST_RESAMPLING
 
     def working_gsd(self, gsd_m: float, path: object) -> float | None:
-        """At which pixel size the model must see a scene: None as it is, else the nearest allowed one, m.
+        """Pixel size to which a scene must be resampled for the model, m; None: not resampled.
 
         Raises:
-            DataError: ``gsd_m`` is more than MOST_RESAMPLING finer or coarser than the weights were trained for.
+            DataError: ``gsd_m`` is more than MOST_RESAMPLING times finer or coarser than the trained range.
         """
         low, high = self.gsd_m
         if 0.99 * low <= gsd_m <= 1.01 * high:
@@ -114,12 +114,12 @@ class Contract:
         if self.takes(gsd_m):
             return nearest
         problem = f"ground sample distance is {gsd_m:.3g} m, and model {self.name} takes {self.gsd_words}"
-        remedy = "resample both dates, or add --force-gsd to go on all the same"
+        remedy = "resample both dates, or add --force-gsd to continue anyway"
         raise DataError(problem, path=str(path), remedy=remedy)
 
     @property
     def gsd_words(self) -> str:
-        """The pixel sizes that it takes, in words."""
+        """The pixel sizes that it accepts, as text."""
         low, high = (f"{size:.3g}" for size in self.gsd_m)
         return f"{low} m" if low == high else f"{low} to {high} m"
 
@@ -149,13 +149,13 @@ class Contract:
         return contract
 
     def _check_types(self) -> None:
-        """Raise ValueError at the first field that does not hold what it is declared to."""
+        """Raise ValueError for the first field with a value of the wrong type."""
         for spec in dataclasses.fields(self):
             if not _HOLDS[str(spec.type)](getattr(self, spec.name)):
                 raise ValueError(f"{spec.name} is not {spec.type}")
 
     def _check(self) -> None:
-        """Raise ValueError at the first field out of its range."""
+        """Raise ValueError for the first field that is out of range."""
         from_three = len(self.bands) == len(self.mean) == len(self.std) == 3
         ranges = {
             "bands, mean, std (three each)": from_three,
@@ -176,7 +176,7 @@ class Contract:
 
 
 MOST_WINDOW = 4096
-"""Largest side of a window, px."""
+"""Maximum side of a window, px."""
 
 STRIDE = 32
-"""Windows and crops are multiples of this many px: the coarsest features of every encoder divide them evenly."""
+"""Windows and crops are multiples of this, px: the largest stride of all encoders."""

@@ -1,4 +1,4 @@
-"""What can go wrong, each with the path, the value and the remedy, and the exit code; and counts in messages."""
+"""The errors of rscd, each with path, value, remedy and exit code; and counts in messages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 FLAGS = re.compile("--(overwrite|force-gsd|assume-same-crs|discard-reviews|checkpointing|allow-remote)(?![a-z-])")
-"""Switches of the command line: in Python they are fields that are set."""
+"""Switches of the command line; in Python they are boolean fields."""
 
 
 def _in_python(flag: re.Match[str]) -> str:
@@ -14,17 +14,17 @@ def _in_python(flag: re.Match[str]) -> str:
 
 
 class RscdError(Exception):
-    """Base of every error that rscd raises on purpose.
+    """Base class of all errors that rscd raises intentionally.
 
     Args:
-        problem: What is wrong, with the offending value in it.
-        path: The file or folder that it is about, if there is one.
+        problem: What is wrong, with the wrong value.
+        path: The file or folder concerned, if any.
         remedy: What the user can do about it, as an imperative.
     """
 
     exit_code = 1
     line: str
-    """All of it in one line, with options as they are typed."""
+    """The whole message in one line, with options as on the command line."""
 
     def __init__(self, problem: str, *, path: str | Path | None = None, remedy: str = "") -> None:
         self.problem, self.path, self.remedy = problem, path, remedy
@@ -35,7 +35,7 @@ class RscdError(Exception):
 
 
 class UsageError(RscdError):
-    """An option, or a combination of options, that cannot be meant."""
+    """An invalid option, or combination of options."""
 
     exit_code = 2
 
@@ -59,11 +59,11 @@ class OutputError(RscdError):
 
 
 class Interrupted(RscdError):
-    """The run was asked to stop, or lost its device; run again, it goes on where it was."""
+    """The run was stopped, or lost its device; run again, it continues."""
 
     exit_code = 5
 
 
 def several(count: int, thing: str) -> str:
-    """A count with its noun, in the plural unless it is one: ``1 polygon``, ``2,345 polygons``."""
+    """A count with its noun, in the plural unless the count is one: ``1 polygon``, ``2,345 polygons``."""
     return f"{count:,} {thing}{'' if count == 1 else 's'}"

@@ -1,6 +1,6 @@
-"""Pixel grids of rasters: pixels to coordinates and back, ground sample distance; where one lies on another.
+"""Pixel grids of rasters: pixels to coordinates and back, ground sample distance; position of one grid on another.
 
-Pixel coordinates are of corners: the centre of the top left pixel is (0.5, 0.5).
+Pixel coordinates refer to corners: the centre of the top left pixel is (0.5, 0.5).
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from rscd.core.types import DoubleArray, Grid, Window
 Transform = tuple[float, float, float, float, float, float]
 
 EARTH_M = (6.3e6, 6.45e6)
-"""Equatorial radii of the ellipsoids that are used for the earth lie between these, m."""
+"""Limits of the equatorial radii of the earth's ellipsoids, m."""
 LEAST_SINE = 1e-6
-"""Sine of the angle between a grid's axes from which it has an area."""
+"""Minimum sine of the angle between a grid's axes."""
 TOLERANCE_PX = 0.01
-"""Grids whose corners lie closer than this are one grid."""
+"""Maximum distance of corners of grids that are considered equal."""
 
 
 def grid_of(dataset: Any) -> Grid:  # noqa: ANN401 - rasterio has no types
@@ -36,7 +36,7 @@ def grid_of(dataset: Any) -> Grid:  # noqa: ANN401 - rasterio has no types
 
 
 def place(transform: Transform, cols: Any, rows: Any) -> tuple[DoubleArray, DoubleArray]:  # noqa: ANN401
-    """Coordinates x, y of pixel coordinates (of corners: the centre of the first pixel is 0.5, 0.5)."""
+    """Coordinates x, y of pixel coordinates (at corners: the centre of the first pixel is 0.5, 0.5)."""
     matrix: Any = Affine(*transform)  # typed for numbers, and right for arrays
     x, y = matrix @ (np.asarray(cols, float), np.asarray(rows, float))
     return x, y
@@ -58,7 +58,7 @@ def moved(transform: Transform, row: float, col: float) -> Transform:
 
 
 def gsd_m(grid: Grid) -> float:
-    """Ground sample distance in m: root of the geodesic sides of the scene's centre pixel multiplied."""
+    """Ground sample distance in m: square root of the product of the centre pixel's geodesic sides."""
     crs = pyproj.CRS.from_wkt(grid.crs)
     geodetic = crs.geodetic_crs
     assert geodetic is not None
@@ -75,7 +75,7 @@ def gsd_m(grid: Grid) -> float:
 
 
 def check_place(path: Path, transform: Any, crs: str) -> None:  # noqa: ANN401 - rasterio's
-    """Refuse a grid that has no place on the earth's surface.
+    """Refuse a grid that is not on the earth's surface.
 
     Args:
         path: The file, for messages.
@@ -83,11 +83,11 @@ def check_place(path: Path, transform: Any, crs: str) -> None:  # noqa: ANN401 -
         crs: Its CRS as WKT.
 
     Raises:
-        DataError: The transform says nothing or has no area; the CRS is not tied to the earth's surface.
+        DataError: The transform is missing or has no area, or the CRS is not tied to the earth's surface.
     """
     if transform.is_identity:
         remedy = "georeference it: gdal_edit.py -a_srs EPSG:CODE -a_ullr LEFT TOP RIGHT BOTTOM FILE"
-        raise DataError("has no geotransform: nothing says where it lies", path=path, remedy=remedy)
+        raise DataError("has no geotransform: its location is unknown", path=path, remedy=remedy)
     across, down = math.hypot(transform.a, transform.d), math.hypot(transform.b, transform.e)
     area = abs(transform.determinant)
     if not math.isfinite(sum(transform)) or not area > LEAST_SINE * across * down:
@@ -97,7 +97,7 @@ def check_place(path: Path, transform: Any, crs: str) -> None:  # noqa: ANN401 -
     if system.geodetic_crs is None or system.ellipsoid is None:
         raise DataError(f"CRS '{system.name}' is not tied to the earth", path=path, remedy=remedy)
     if system.is_geocentric:
-        problem = f"CRS '{system.name}' is geocentric: it has no surface to lie on"
+        problem = f"CRS '{system.name}' is geocentric: it is three-dimensional"
         raise DataError(problem, path=path, remedy="warp it to a map projection: gdalwarp -t_srs EPSG:CODE")
     radius = system.ellipsoid.semi_major_metre
     if not EARTH_M[0] < radius < EARTH_M[1]:
@@ -113,12 +113,12 @@ def name_of(grid: Grid) -> str:
 
 
 EDGE_POINTS = 65
-"""Points along each edge of a grid when its outline is carried over to another CRS."""
+"""Points along each edge of a grid when its outline is transformed to another CRS."""
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """What of the common grid the other date covers."""
+    """The part of the common grid that the other date covers."""
 
     share: float
     """Share of the common grid's pixels, 0..1."""
@@ -128,7 +128,7 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Mapping:
-    """The way between pixels of the common grid and pixels of the other file's grid."""
+    """Transformation between pixels of the common grid and pixels of the other file's grid."""
 
     grid: Grid
     """The common grid."""
@@ -136,11 +136,11 @@ class Mapping:
     """The other file's grid."""
 
     def to_source(self, cols: DoubleArray, rows: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
-        """Columns and rows of the source under those of the common grid; infinite where there are none."""
+        """Columns and rows in the source for those of the common grid; infinite if there are none."""
         return self._carry(cols, rows, self.grid, self.source)
 
     def to_grid(self, cols: DoubleArray, rows: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
-        """Columns and rows of the common grid under those of the source; infinite where there are none."""
+        """Columns and rows in the common grid for those of the source; infinite if there are none."""
         return self._carry(cols, rows, self.source, self.grid)
 
     def _carry(
@@ -154,7 +154,7 @@ class Mapping:
 
     @cached_property
     def same_crs(self) -> bool:
-        """Whether coordinates carry over unchanged."""
+        """Whether both grids have the same CRS."""
         one, other = pyproj.CRS.from_wkt(self.grid.crs), pyproj.CRS.from_wkt(self.source.crs)
         return bool(one.equals(other, ignore_axis_order=True))
 
@@ -165,7 +165,7 @@ class Mapping:
 
     @cached_property
     def offset(self) -> tuple[int, int] | None:
-        """Rows and columns to add to reach the source's pixels, if they are those of the common grid."""
+        """Rows and columns to add to reach the source's pixels, if both grids have the same pixels; else None."""
         if not self.same_crs:
             return None
         size = max(self.grid.width, self.source.width), max(self.grid.height, self.source.height)
@@ -178,7 +178,7 @@ class Mapping:
 
     @cached_property
     def ratio(self) -> float:
-        """Source pixels along a pixel of the common grid, in the middle of what both cover; below 1 is coarser."""
+        """Source pixels per pixel of the common grid, at the centre of the overlap; below 1 is coarser."""
         box = self.overlap.window
         row, col = box.row + box.height / 2, box.col + box.width / 2
         cols, rows = self.to_source(col + np.array([-0.5, 0.5, 0, 0]), row + np.array([0, 0, -0.5, 0.5]))
@@ -187,7 +187,7 @@ class Mapping:
 
     @cached_property
     def overlap(self) -> Overlap:
-        """What of the common grid the source covers; a share of 0 where they are apart."""
+        """The part of the common grid that the source covers; share 0 if they do not overlap."""
         cols, rows = self.to_grid(*outline_of(self.source))
         sound = np.isfinite(cols) & np.isfinite(rows)
         frame = shapely.box(0, 0, self.grid.width, self.grid.height)
@@ -216,7 +216,7 @@ def _middle(grid: Grid) -> float:
 
 
 def _turn(grid: Grid) -> float | None:
-    """One turn around the earth in the units of a geographic grid; None for a projected one."""
+    """360 degrees in the units of a geographic grid; None for a projected grid."""
     crs = pyproj.CRS.from_wkt(grid.crs)
     if not crs.is_geographic:
         return None
@@ -224,7 +224,7 @@ def _turn(grid: Grid) -> float | None:
 
 
 def near_middle(x: DoubleArray, grid: Grid) -> DoubleArray:
-    """Longitudes taken to within half a turn of a geographic grid's middle; others unchanged."""
+    """Longitudes wrapped to within half a turn of a geographic grid's centre; others unchanged."""
     turn = _turn(grid)
     if turn is None:
         return np.asarray(x)
@@ -233,13 +233,13 @@ def near_middle(x: DoubleArray, grid: Grid) -> DoubleArray:
 
 
 def unwrapped(grid: Grid, source: Grid) -> Grid:
-    """The source's grid in the longitudes in which the common grid's points arrive there.
+    """The source's grid, with its longitudes shifted by whole turns to match the common grid's.
 
-    A scene at 179.9 to 180.1 degrees and one at -180.1 to -179.9 are one place. Whole turns are taken out here, so
-    that the warp need not know.
+    A scene at 179.9 to 180.1 degrees and one at -180.1 to -179.9 are at the same place. Whole turns are removed
+    here, so that warping need not handle them.
 
     Raises:
-        DataError: Some points arrive a turn apart from others: the source would have to be cut at the antimeridian.
+        DataError: Some points are a turn apart from others: the source would have to be cut at the antimeridian.
     """
     turn = _turn(source)
     mapping = Mapping(grid, source)

@@ -1,6 +1,6 @@
-"""Files that are read and written: what is missing, in the way or open elsewhere is said before any work.
+"""Checks of input and output files before any work: missing, existing, or open in another program.
 
-Nothing heavy is imported here, so that a command can refuse at once.
+Imports nothing heavy, so that a command can refuse at once.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from pathlib import Path
 from rscd.core.errors import DataError, OutputError, UsageError
 
 GEOTIFF = "give the path of a GeoTIFF"
-"""What to do where an image is missing."""
+"""Remedy for a missing image."""
 VECTORS = "give a vector file with polygons, e.g. GeoJSON"
-"""What to do where an area is missing."""
+"""Remedy for a missing area."""
 MANIFEST = "give a manifest, or --before-dir and --after-dir"
-"""What to do where a manifest is missing."""
+"""Remedy for a missing manifest."""
 
 
 def is_file(path: Path) -> bool:
-    """Whether a path is that of a file; False too where the system takes no such name, e.g. for its length."""
+    """Whether a path is a file; also False for a name that the system does not accept, e.g. a too long one."""
     with suppress(OSError):
         return path.is_file()
     return False
 
 
 def require_file(path: Path, remedy: str = GEOTIFF) -> None:
-    """Refuse a path that is no file's.
+    """Refuse a path that is not a file.
 
     Raises:
         DataError: It is missing, or a folder.
@@ -49,15 +49,15 @@ LOCK_NAME = "lock"
 KEY_NAME = "journal.json"
 SPLIT_NAME = "split.json"
 RECORD_NAME = "published.json"
-"""Where a publication notes what it puts in place."""
+"""File in which a publication records the outputs that it puts in place."""
 RUN_FILES = (LOCK_NAME, KEY_NAME, SPLIT_NAME, RECORD_NAME, "*.strip", "*.tail", ".*.tmp")
-"""All that a run folder holds."""
+"""All files of a run folder."""
 MOUNTS = Path("/proc/self/mountinfo")
 
 
 @dataclass(frozen=True)
 class Targets:
-    """The files that a run is to write."""
+    """The output files of a run."""
 
     vector: Path
     """Vector file, in the format of its suffix."""
@@ -76,17 +76,17 @@ class Targets:
         return (self.vector, *siblings(self.vector), *raster, *pages)
 
     def check(self, inputs: Iterable[Path], *, overwrite: bool) -> None:
-        """Refuse what could not be published in the end.
+        """Refuse outputs that could not be published at the end.
 
-        What an earlier run put in place, dying in the middle, may be replaced.
+        Files that an earlier run put in place before it died may be replaced.
 
         Args:
             inputs: Files that are read.
-            overwrite: Existing outputs may be replaced.
+            overwrite: Whether existing outputs may be replaced.
 
         Raises:
-            UsageError: An output exists and ``overwrite`` is off, is no regular file, is an input or named twice;
-                what lies at the run folder's place is not ours.
+            UsageError: An output exists and ``overwrite`` is off, is not a regular file, is an input or named
+                twice; or other files are in the place of the run folder.
             OutputError: A folder does not exist or cannot be written, a mount is in the way, or another program
                 has the GeoPackage open.
         """
@@ -94,7 +94,7 @@ class Targets:
         taken = {path.resolve() for path in inputs}
         for path in self.paths:
             if path.resolve() in taken:
-                raise UsageError("is an input or another output too", path=path, remedy="name another file")
+                raise UsageError("is also an input or another output", path=path, remedy="name another file")
             taken.add(path.resolve())
             check_target(path, overwrite=overwrite or placed_by_dead_run(path, record))
         _check_run_folder(run_folder(self.vector))
@@ -103,9 +103,9 @@ class Targets:
 
 
 def siblings(path: Path) -> tuple[Path, ...]:
-    """What is written beside the vector file, extent and provenance, unless it holds them itself.
+    """Files next to the vector file with extent and provenance, unless it contains them itself.
 
-    They are named after the whole file name, so that ``x.fgb`` and ``x.geojson`` do not share them.
+    Their names contain the whole file name, so that ``x.fgb`` and ``x.geojson`` do not share them.
     """
     if path.suffix.lower() == ".gpkg":
         return ()
@@ -113,17 +113,17 @@ def siblings(path: Path) -> tuple[Path, ...]:
 
 
 def legend_of(raster: Path) -> Path:
-    """The QML beside the probability raster, which QGIS takes its colours and legend from."""
+    """The QML next to the probability raster, from which QGIS takes colours and legend."""
     return raster.with_suffix(".qml")
 
 
 def run_folder(output: Path) -> Path:
-    """The folder beside an output that holds its lock, and what is finished of it."""
+    """The folder next to an output that contains its lock and its finished strips."""
     return output.with_name(output.name + ".rscd")
 
 
 def publication_record(output: Path) -> Path:
-    """Where a run notes what it puts in place, while it does."""
+    """File in which a run records outputs while it puts them in place."""
     return run_folder(output) / RECORD_NAME
 
 
@@ -137,7 +137,7 @@ def placed_by_dead_run(path: Path, record: Path) -> bool:
 
 
 def identity(path: Path) -> list[int] | None:
-    """What ``os.replace`` keeps of a file: inode, size, modification time in ns; None where there is none."""
+    """Properties of a file that ``os.replace`` keeps: inode, size, modification time in ns; None if missing."""
     try:
         found = path.stat()
     except OSError:
@@ -146,11 +146,12 @@ def identity(path: Path) -> list[int] | None:
 
 
 def check_target(path: Path, *, overwrite: bool) -> None:
-    """Refuse a target before any work is done. A symbolic link stands for what it leads to.
+    """Refuse a target before any work is done. A symbolic link is resolved.
 
     Raises:
-        UsageError: It exists and ``overwrite`` is off, is no regular file, or has a control character in its name.
-        OutputError: Its folder does not exist or cannot be written, the system takes no such name, or a file
+        UsageError: It exists and ``overwrite`` is off, is not a regular file, or has a control character in its
+            name.
+        OutputError: Its folder does not exist or cannot be written, the system does not accept the name, or a file
             system is mounted there.
     """
     try:
@@ -181,7 +182,7 @@ def _check_place(path: Path, real: Path) -> None:
 
 
 def _kind(path: Path) -> str:
-    """What lies at a path, in words, if it is no regular file; empty if it is one, or nothing is there."""
+    """Kind of the object at a path, as text, if it is not a regular file; else empty."""
     with suppress(OSError):
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
@@ -192,7 +193,7 @@ def _kind(path: Path) -> str:
 
 
 def _is_mounted(path: Path) -> bool:
-    """Whether a file is a mount point of its own, as containers bind single files; False where that is unknown."""
+    """Whether a file is itself a mount point, as in containers; False if that is unknown."""
     if not path.exists():
         return False
     try:
@@ -206,12 +207,12 @@ def _is_mounted(path: Path) -> bool:
 def _check_run_folder(folder: Path) -> None:
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise UsageError(
-            "lies where the run's folder is to be", path=folder, remedy="move it, or name another output"
+            "is in the place of the run's folder", path=folder, remedy="move it, or name another output"
         )
     with suppress(OSError):
         for path in sorted(folder.glob("*")) + sorted(folder.glob(".*")):
             if not any(fnmatchcase(path.name, pattern) for pattern in RUN_FILES):
-                problem = f"holds {path.name}, which is not rscd's"
+                problem = f"contains {path.name}, which is not from rscd"
                 raise UsageError(problem, path=folder, remedy="move that folder, or name another output")
 
 
@@ -222,10 +223,10 @@ CLOSE_IT = (
 
 
 def refuse_held(path: Path) -> None:
-    """Refuse a GeoPackage that another program has open, or did not close well; where there is none, do nothing.
+    """Refuse a GeoPackage that another program has open, or did not close properly; ignore a missing file.
 
     Raises:
-        OutputError: It is open elsewhere, or changes lie beside it.
+        OutputError: It is open elsewhere, or has unfinished changes next to it.
     """
     with held(path):
         pass
@@ -233,21 +234,21 @@ def refuse_held(path: Path) -> None:
 
 @contextmanager
 def held(path: Path) -> Iterator[sqlite3.Connection | None]:
-    """Hold a GeoPackage for ourselves, so that nobody, such as QGIS, changes it before it is replaced.
+    """Lock a GeoPackage, so that no other program, such as QGIS, changes it before it is replaced.
 
-    SQLite keeps changes in a file beside the database until they are in it (``-wal`` or ``-journal``). Put a new
-    database at its path, and SQLite replays the old changes into the new file.
+    SQLite keeps changes in a file next to the database until they are written to it (``-wal`` or ``-journal``). If
+    a new database were put at its path, SQLite would replay the old changes into the new file.
 
     Yields:
-        A connection that no other shares; None where there is no SQLite database.
+        An exclusive connection; None if there is no SQLite database.
 
     Raises:
-        OutputError: Another program has it open, or changes lie beside it.
+        OutputError: Another program has it open, or it has unfinished changes next to it.
     """
     for name in ("-wal", "-journal"):
         beside = path.with_name(path.name + name)
         if beside.is_file() and beside.stat().st_size:
-            problem = f"changes that another program made are not in it yet ({beside.name} lies beside it)"
+            problem = f"changes of another program are not in it yet ({beside.name} is next to it)"
             raise OutputError(problem, path=path, remedy=CLOSE_IT)
     if not _is_sqlite(path):
         yield None
@@ -257,7 +258,7 @@ def held(path: Path) -> Iterator[sqlite3.Connection | None]:
 
 
 def _take(database: sqlite3.Connection, path: Path) -> bool:
-    """Lock a database; False where it is none after all."""
+    """Lock a database; False if it is not a database after all."""
     try:
         database.execute("PRAGMA locking_mode=EXCLUSIVE")
         database.execute("BEGIN EXCLUSIVE")

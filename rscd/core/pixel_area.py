@@ -1,9 +1,8 @@
 """Areas and lengths on the ellipsoid, for any CRS: metres, degrees, feet, rotated, south-up.
 
-A projection's own square metres are wrong by a factor of four at 60 degrees north in Web Mercator, and a
-degree grid has none. So pixel corners are put on the ellipsoid in space (x, y, z from the earth's centre),
-where the area of a small quad is half the length of the cross product of its diagonals: no seam at the
-antimeridian, none at a pole.
+Areas in a projection are wrong by a factor of four at 60 degrees north in Web Mercator, and a degree grid has none.
+So pixel corners are converted to points on the ellipsoid in space (x, y, z from the earth's centre), where the area
+of a small quad is half the length of the cross product of its diagonals: no seam at the antimeridian or at a pole.
 """
 
 from __future__ import annotations
@@ -17,19 +16,19 @@ from rscd.core.grid import place
 from rscd.core.types import BoolArray, DoubleArray, Grid, LongArray
 
 LATTICE_PX = 64
-"""Longest side of a lattice block, pixels."""
+"""Maximum side of a lattice block, px."""
 LATTICE_M = 1000.0
-"""Longest side of a lattice block on the ground, m: curvature in a block is below 2e-8 of its area."""
+"""Maximum side of a lattice block on the ground, m: curvature in a block is below 2e-8 of its area."""
 
 
 class Ellipsoid:
-    """The ellipsoid under a CRS.
+    """The ellipsoid of a CRS.
 
     Args:
         crs: Anything that pyproj reads as a CRS.
 
     Raises:
-        DataError: The CRS says nothing of the earth (a local or engineering system).
+        DataError: The CRS is not tied to the earth (a local or engineering system).
     """
 
     def __init__(self, crs: str) -> None:
@@ -42,7 +41,7 @@ class Ellipsoid:
         self._geod = geod
 
     def lonlat(self, x: DoubleArray, y: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
-        """Longitude and latitude in radians; infinite where the CRS does not reach."""
+        """Longitude and latitude in radians; infinite outside the domain of the CRS."""
         lon, lat = self._to_geodetic.transform(x, y)
         return np.asarray(lon) * self._to_radians, np.asarray(lat) * self._to_radians
 
@@ -55,7 +54,7 @@ class Ellipsoid:
             return np.stack([ring * np.cos(lon), ring * np.sin(lon), height], axis=-1)
 
     def area_m2(self, polygons: NDArray[np.object_]) -> float:
-        """Geodesic area of polygons together, m2, holes left out."""
+        """Total geodesic area of polygons, m2, without holes."""
         total = 0.0
         for polygon in polygons:
             for sign, ring in ((1, polygon.exterior), *((-1, hole) for hole in polygon.interiors)):
@@ -67,8 +66,8 @@ class Ellipsoid:
     def lengths_m(self, coords: DoubleArray) -> DoubleArray:
         """Geodesic lengths, m, of the n - 1 segments between the points ``coords``, shape (n, 2).
 
-        The arc over the chord in space, on a sphere of the mean radius: within 1e-9 of ``pyproj.Geod.inv`` up
-        to some km, 3e-7 at 100 km, and several times as fast.
+        Uses the ratio of arc to chord on a sphere of the mean radius: within 1e-9 of ``pyproj.Geod.inv`` up to some
+        km, 3e-7 at 100 km, and several times as fast.
         """
         chord = np.linalg.norm(np.diff(self.positions(coords[:, 0], coords[:, 1]), axis=0), axis=-1)
         across = 2 * self._geod.a * (1 - self._geod.f / 3)
@@ -78,9 +77,10 @@ class Ellipsoid:
 class PixelAreas:
     """Geodesic areas of a grid's pixels, m2, always positive.
 
-    The grid is cut into equal blocks of at most 64 px and about 1 km; a block's mean pixel area stands at its
-    centre, and pixels between centres are interpolated bilinearly (outside the outermost, extrapolated). Only
-    the blocks of the rows asked for are computed: a scene of 100k x 100k costs a few thousand blocks a band.
+    The grid is divided into equal blocks of at most 64 px and about 1 km; a block's mean pixel area is assigned to
+    its centre, and pixels between centres are interpolated bilinearly (extrapolated outside the outermost centres).
+    Only the blocks of the requested rows are computed: a scene of 100k x 100k needs a few thousand blocks per
+    strip.
 
     Pixels outside the domain of the CRS have area 0.
     """
@@ -105,7 +105,7 @@ class PixelAreas:
     def total(self, mask: BoolArray, row: int) -> float:
         """Area, m2, of the True pixels of ``mask``, shape (h, width), which starts at row ``row``."""
         area = 0.0
-        for start in range(0, len(mask), LATTICE_PX):  # in slabs, since exact sums need the mask in float64
+        for start in range(0, len(mask), LATTICE_PX):  # in slabs, because exact sums need the mask in float64
             slab = mask[start : start + LATTICE_PX]
             first, above, t = self._row_weights(row + start, row + start + len(slab))
             by_column = self._by_column(first, first + int(above.max()) + 2)
@@ -113,7 +113,7 @@ class PixelAreas:
             lines = np.arange(len(slab))
             np.add.at(weights, (above, lines), 1 - t)
             np.add.at(weights, (np.minimum(above + 1, len(by_column) - 1), lines), t)
-            if slab.all():  # the common case, and no product of matrices
+            if slab.all():  # the common case, without a matrix product
                 area += float(weights.sum(axis=1) @ by_column.sum(axis=1))
                 continue
             area += float(((weights @ slab.astype(np.float64)) * by_column).sum())
@@ -133,7 +133,7 @@ class PixelAreas:
         return self.ellipsoid.positions(*place(self.grid.transform, col, row))
 
     def _row_weights(self, row: int, row_stop: int) -> tuple[int, LongArray, DoubleArray]:
-        """First block row in use; for each pixel row its upper block (from there), the lower one's share."""
+        """First block row in use; for each pixel row its upper block (relative), and the lower block's share."""
         above, t = _between(np.arange(row, row_stop), self.grid.height, self._rows)
         first = int(above[0])
         return first, above - first, t
@@ -155,12 +155,12 @@ class PixelAreas:
 
 
 def _blocks(pixels: int, px_m: float) -> int:
-    """Blocks along an axis; at least three where there are pixels, so that the slope is known."""
+    """Number of blocks along an axis; at least three if there are enough pixels, so that the slope is known."""
     return min(pixels, max(3, int(np.ceil(pixels * max(1 / LATTICE_PX, px_m / LATTICE_M)))))
 
 
 def _between(pixel: LongArray, pixels: int, blocks: int) -> tuple[LongArray, DoubleArray]:
-    """The block centre before each pixel centre, and the share (0..1, beyond at the ends) of the way on."""
+    """The block centre before each pixel centre, and the position (0..1, beyond at the ends) towards the next."""
     place = (pixel + 0.5) * (blocks / pixels) - 0.5
     before = np.clip(np.floor(place).astype(np.int64), 0, max(blocks - 2, 0))
     return before, place - before

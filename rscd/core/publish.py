@@ -1,8 +1,8 @@
-"""Publishing: files appear at their paths complete, or not at all, and one run at a time writes them.
+"""Publishing: outputs appear at their paths complete, or not at all, and only one run at a time writes them.
 
-Outputs are written beside their targets under names of our own. When all of them are ready they are synced to disk
+Outputs are written next to their targets under temporary names. When all of them are ready they are synced to disk
 and put in place, one ``os.replace`` after the other; until then older outputs are untouched. The lock of an output
-ends with its process, however that ends.
+ends with its process, in any case.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from filelock import lock_descriptor
 from rscd.core.errors import OutputError
 from rscd.core.paths import KEY_NAME, LOCK_NAME, RECORD_NAME, SPLIT_NAME, identity, placed_by_dead_run, run_folder
 
-REMEDY = "see that the folder is writable and has room, then run again"
+REMEDY = "check that the folder is writable and has free space, then run again"
 
 
 class Publication:
     """The outputs of one run.
 
     Args:
-        record: Where to note which files are put in place; the caller removes it when the run is over. See
+        record: File that records the outputs put in place; the caller removes it after the run. See
             ``paths.placed_by_dead_run``.
-        overwrite: Files at the targets may be replaced; else nothing may be there but what a dead run left.
+        overwrite: Whether existing files may be replaced; otherwise only files left by a dead run may exist.
     """
 
     def __init__(self, record: Path | None = None, *, overwrite: bool = True) -> None:
@@ -47,13 +47,13 @@ class Publication:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Remove what was not published, and what SQLite or GDAL may have left beside it."""
+        """Remove unpublished files, and what SQLite or GDAL may have left next to them."""
         for temporary in self._files.values():
             for left in temporary.parent.glob(f"{glob.escape(temporary.name)}*"):
                 left.unlink(missing_ok=True)
 
     def beside(self, target: Path) -> Path:
-        """Where to write the file that will be put at ``target``; a symbolic link stands for what it leads to."""
+        """Temporary path for the file that will be put at ``target``; a symbolic link is resolved."""
         real = Path(os.path.realpath(target))
         remove_leftovers(real)
         self._files[target] = real.with_name(f".{real.stem}.{os.getpid()}.tmp{real.suffix}")
@@ -63,7 +63,7 @@ class Publication:
         """Put all files in place, synced to disk with their folders.
 
         Raises:
-            OutputError: A file cannot be synced or put in place, or another has appeared where one is to be.
+            OutputError: A file cannot be synced or put in place, or another file has appeared at a target.
         """
         self._refuse_others()
         for target, temporary in self._files.items():
@@ -80,19 +80,19 @@ class Publication:
                 _sync(folder)
 
     def _refuse_others(self) -> None:
-        """Without ``overwrite``, nothing may have appeared where a file is to be."""
+        """Without ``overwrite``, check that no file has appeared at a target."""
         for target in [] if self._overwrite else self._files:
             ours = self._record is not None and placed_by_dead_run(target, self._record)
             if identity(target) is not None and not ours:
-                problem = "appeared while this run was at work"
+                problem = "appeared during this run"
                 raise OutputError(problem, path=target, remedy="move it away, or add --overwrite, and run again")
 
 
 @contextmanager
 def publishing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside the target; put it in place when the body succeeds.
+    """Yield a temporary path next to the target; put it in place when the body succeeds.
 
-    The old file, if there is one, is intact until ``os.replace``. On any error what was written is removed.
+    An existing file is intact until ``os.replace``. On any error the temporary file is removed.
     """
     with Publication() as publication:
         yield publication.beside(path)
@@ -100,7 +100,7 @@ def publishing(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(target: Path) -> None:
-    """Remove temporary files of ``target`` whose process is gone: killed, it could not do so itself."""
+    """Remove temporary files of ``target`` whose process was killed."""
     ours = re.compile(rf"\.{re.escape(target.stem)}\.(\d+)\.tmp{re.escape(target.suffix)}")
     for path in target.parent.glob(f".{glob.escape(target.stem)}.*"):
         named = ours.match(path.name)
@@ -109,7 +109,7 @@ def remove_leftovers(target: Path) -> None:
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Put bytes at ``path`` whole or not at all, and safe from a loss of power.
+    """Write bytes to ``path`` atomically, and safe from power loss.
 
     Raises:
         OutputError: They cannot be written.
@@ -129,7 +129,7 @@ def write_durably(path: Path, data: bytes) -> None:
 
 @contextmanager
 def writing(path: Path, *errors: type[Exception]) -> Iterator[None]:
-    """Turn what the file system raises, and ``errors`` of a library, into an OutputError about ``path``."""
+    """Convert errors of the file system, and ``errors`` of a library, to an OutputError about ``path``."""
     caught: tuple[type[Exception], ...] = (OSError, *errors)
     try:
         yield
@@ -138,7 +138,7 @@ def writing(path: Path, *errors: type[Exception]) -> Iterator[None]:
 
 
 def _sync(path: Path) -> None:
-    """Bring a file or a folder to disk; Windows does not offer it for a folder."""
+    """Sync a file or a folder to disk; Windows does not support it for folders."""
     if sys.platform == "win32" and path.is_dir():
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -150,25 +150,25 @@ def _sync(path: Path) -> None:
 
 _NOT_OFFERED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _HOLDER_AT = 1
-"""Where in the file its holder is named: on Windows nobody can read the first byte, which is locked."""
+"""Position of the holder's name in the file: on Windows the first byte is locked and cannot be read."""
 
 
 @contextmanager
 def locked(output: Path) -> Iterator[Path]:
-    """Hold the lock of an output; yields its run folder, which is removed in the end if no strip is in it.
+    """Hold the lock of an output; yields its run folder, which is removed at the end if it contains no strip.
 
-    The lock is the system's: a process that dies, by any signal, releases it, and the next run takes over. The
-    file names the holder.
+    It is a lock of the operating system: a process that dies, by any signal, releases it, and the next run takes
+    over. The file names the holder.
 
     Raises:
-        OutputError: Another run holds it, or the folder cannot be made.
+        OutputError: Another run holds it, or the folder cannot be created.
     """
     folder = run_folder(output)
     descriptor = _take(folder, output)
     try:
         yield folder
     finally:
-        if sys.platform == "win32":  # which removes no file that is open
+        if sys.platform == "win32":  # which cannot remove an open file
             os.close(descriptor)
             _remove_if_empty(folder)
         else:
@@ -177,7 +177,7 @@ def locked(output: Path) -> Iterator[Path]:
 
 
 def _remove_if_empty(folder: Path) -> None:
-    """Remove a run folder in which no strip is."""
+    """Remove a run folder without strips."""
     with suppress(OSError, OutputError):
         if not any(folder.glob("*.strip")):
             clear(folder)
@@ -196,11 +196,11 @@ def _take(folder: Path, output: Path) -> int:
                 raise _held(descriptor, output)
             if _is_at(descriptor, path):
                 break
-            os.close(descriptor)  # the run before removed it between our two steps
+            os.close(descriptor)  # the previous run removed it between our two steps
         os.ftruncate(descriptor, 0)
         os.write(descriptor, b" " + json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
     except OSError as error:
-        raise OutputError(f"could not be made ({error})", path=path, remedy=REMEDY) from error
+        raise OutputError(f"could not be created ({error})", path=path, remedy=REMEDY) from error
     return descriptor
 
 
@@ -208,7 +208,7 @@ def _lock(descriptor: int) -> bool:
     try:
         return lock_descriptor(descriptor, blocking=False)
     except OSError as error:
-        if error.errno in _NOT_OFFERED:  # some network file systems: go on without
+        if error.errno in _NOT_OFFERED:  # some network file systems: continue without a lock
             return True
         raise
 
@@ -220,7 +220,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def _held(descriptor: int, output: Path) -> OutputError:
-    """Who holds the lock, as an error."""
+    """An error that names the holder of the lock."""
     try:
         os.lseek(descriptor, _HOLDER_AT, os.SEEK_SET)
         named = json.loads(os.read(descriptor, 1000))
@@ -233,7 +233,7 @@ def _held(descriptor: int, output: Path) -> OutputError:
 
 
 def clear(folder: Path) -> None:
-    """Remove a journal's files from its folder, and last what lets the next run replace what this one published."""
+    """Remove a journal's files from its folder; last the record that lets the next run replace published files."""
     with writing(folder):
         for pattern in (KEY_NAME, SPLIT_NAME, "*.strip", "*.tail", ".*.tmp", RECORD_NAME):
             for path in folder.glob(pattern):

@@ -1,7 +1,7 @@
-"""What a run takes: the time of its stages, memory at most, and how the C library's allocator keeps it.
+"""Cost of a run: time of its stages, peak memory, and settings of the C library's allocator.
 
-glibc's allocator returns large freed arrays to the system at once, and the next forward pass fetches them anew. A
-command may have it keep them; strips then return what is free after some millions of pixels. With another C library
+glibc's allocator returns large freed arrays to the system at once, and the next forward pass allocates them again.
+A command may keep freed memory instead; strips then return it after some millions of pixels. With other C libraries
 the functions do nothing.
 """
 
@@ -25,23 +25,23 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 STAGES = ("read", "forward", "blend", "vectorise", "write")
-"""The stages that are timed, in the order of the data."""
+"""The timed stages, in the order of the data."""
 
 
 @dataclass
 class Stopwatch:
-    """Adds up the seconds that each stage was at work, in one thread or in several at a time."""
+    """Adds up the working time of each stage, in one or several threads."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     """Stage -> s. Stages overlap, so together they may exceed the wall time."""
     started: float = field(default_factory=perf_counter)
-    """When it was made, s."""
+    """Time of creation, s."""
     _inside: dict[str, tuple[int, float]] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time the body; where bodies overlap, the time that any of them takes."""
+        """Time the body; overlapping bodies of a stage are counted once."""
         with self._lock:
             inside, start = self._inside.get(name, (0, 0.0))
             self._inside[name] = inside + 1, start if inside else perf_counter()
@@ -55,7 +55,7 @@ class Stopwatch:
                     self.seconds[name] = self.seconds.get(name, 0.0) + perf_counter() - start
 
     def each(self, name: str, items: Iterable[T]) -> Generator[T]:
-        """Yield the items, and time how long each takes to come."""
+        """Yield the items, and time how long each takes to be produced."""
         source = iter(items)
         try:
             while True:
@@ -81,22 +81,22 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class Telemetry:
-    """What a run cost."""
+    """Cost of a run."""
 
     wall_s: float
-    """From start to end, s."""
+    """Wall time, s."""
     stages_s: dict[str, float]
-    """Seconds at work per stage of ``STAGES``; they overlap."""
+    """Working time per stage of ``STAGES``, s; stages overlap."""
     device_busy: float
-    """Share of the wall time in which the network ran or its input and output were moved, 0..1."""
+    """Share of the wall time in which the network ran or its data were transferred, 0..1."""
     peak_memory_mb: float
-    """Largest resident memory of the process, MB."""
+    """Peak resident memory of the process, MB."""
     gpu_memory_mb: float | None
-    """Most memory that torch held on the GPU, MB; None on the CPU."""
+    """Peak memory of torch on the GPU, MB; None on the CPU."""
 
 
 def telemetry(watch: Stopwatch, gpu_memory_mb: float | None = None) -> Telemetry:
-    """Totals of a run; blending is the time of its loop minus the time it waited for forwarded windows."""
+    """Totals of a run; blending is the time of its loop minus the time waiting for forwarded windows."""
     wall, taken = perf_counter() - watch.started, watch.seconds
     blend = taken.get("strips", 0.0) - taken.get("wait", 0.0)
     stages = {name: round(taken.get(name, 0.0), 3) for name in STAGES} | {"blend": round(max(blend, 0.0), 3)}
@@ -104,9 +104,9 @@ def telemetry(watch: Stopwatch, gpu_memory_mb: float | None = None) -> Telemetry
 
 
 def peak_memory_mb() -> float:
-    """Largest resident memory of this process so far, MB (10^6 bytes).
+    """Peak resident memory of this process so far, MB (10^6 bytes).
 
-    Linux's ``ru_maxrss`` is at least that of the process that started this one, so the kernel's own mark is read.
+    Linux's ``ru_maxrss`` is at least that of the parent process, so the kernel's own high-water mark is read.
     """
     with suppress(OSError):
         found = re.search(
@@ -124,19 +124,19 @@ def peak_memory_mb() -> float:
 
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
-"""Names of mallopt(3)."""
+"""Parameter numbers of mallopt(3)."""
 
 
 @cache
 def keep_freed_memory() -> None:
-    """Let the heap keep what is freed, for the whole process, until ``return_freed_memory``.
+    """Make the allocator keep freed memory, for the whole process, until ``return_freed_memory``.
 
-    It is for programs of our own, the command line and its workers: a library does not change its host's allocator.
-    By default arrays above 32 MB are fetched from the system and zeroed anew each time, and those of threads lie in
-    arenas of 64 MB that come and go: page faults took a fifth of a forward pass of ``lite`` on a CPU. Arrow, too,
-    then takes its memory from there: what its own pool keeps could not be given back.
+    Only for rscd's own programs, the command line and its workers: a library must not change its host's allocator.
+    By default arrays above 32 MB are allocated from the system and zeroed each time, and threads use arenas of 64
+    MB that come and go: page faults took a fifth of a forward pass of ``lite`` on a CPU. Arrow then also uses this
+    allocator, because memory in its own pool could not be returned.
     """
-    with suppress(ImportError):  # a bare machine that trains has none
+    with suppress(ImportError):  # not installed on a machine that only trains
         import pyarrow as pa
 
         pa.set_memory_pool(pa.system_memory_pool())
@@ -147,6 +147,6 @@ def keep_freed_memory() -> None:
 
 
 def return_freed_memory() -> None:
-    """Give freed memory back to the system: gaps in the heap would add up over a tall scene."""
+    """Return freed memory to the system: otherwise gaps in the heap would add up over a tall scene."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,6 +1,6 @@
-"""Changed pixels as runs, stretches of a row: what is asked of a mask is asked of them.
+"""Changed pixels as runs, ranges of a row; operations on masks are done on runs.
 
-So labels, edges and corners cost as much as there is change, and nothing where there is none.
+So labels, edges and corners cost time in proportion to the amount of change.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ class Overlaps(NamedTuple):
     """Pairs of runs that share columns in neighbouring rows, all arrays of shape (m,)."""
 
     above: LongArray
-    """The upper run."""
+    """Index of the upper run."""
     below: LongArray
-    """The lower one."""
+    """Index of the lower run."""
     columns: LongArray
-    """Columns that they share, at least one."""
+    """Number of shared columns, at least one."""
 
 
 def runs_of(wanted: BoolArray) -> Runs:
-    """Runs of a mask (rows, columns), in reading order, all of label 0."""
+    """Runs of a mask (rows, columns), in reading order, all with label 0."""
     framed = np.zeros((wanted.shape[0], wanted.shape[1] + 2), np.bool_)
     framed[:, 1:-1] = wanted
     row, col = np.divmod(np.flatnonzero(framed[:, 1:] != framed[:, :-1]), framed.shape[1] - 1)
@@ -34,7 +34,7 @@ def runs_of(wanted: BoolArray) -> Runs:
 
 
 def stacked(parts: Iterable[tuple[int, Runs]]) -> Runs:
-    """Runs of stretches that follow one another, each with its first row."""
+    """Runs of consecutive blocks of rows, each given with its first row."""
     moved = [runs._replace(row=runs.row + np.int32(row)) for row, runs in parts]
     return Runs(*map(np.concatenate, zip(*moved, strict=True)))
 
@@ -48,7 +48,7 @@ def pixels_of(runs: Runs) -> tuple[LongArray, LongArray]:
 
 
 def overlaps(runs: Runs) -> Overlaps:
-    """Which runs, in reading order, lie on one another."""
+    """Pairs of runs, in reading order, that overlap vertically."""
     start, stop, pitch = keys(runs)
     first = np.searchsorted(stop, start + pitch, side="right")
     count = np.searchsorted(start, stop + pitch, side="left") - first
@@ -69,8 +69,8 @@ def labelled(runs: Runs, over: Overlaps) -> Runs:
 
 
 def connected(nodes: int, one: LongArray, other: LongArray) -> LongArray:
-    """Group of each of so many nodes, 0.., (nodes,): edge i joins nodes ``one[i]`` and ``other[i]``."""
-    from scipy.sparse import coo_array  # while windows are forwarded, and not before
+    """Group of each of ``nodes`` nodes, from 0, shape (nodes,): edge i joins nodes ``one[i]`` and ``other[i]``."""
+    from scipy.sparse import coo_array  # imported while windows are forwarded, not before
     from scipy.sparse.csgraph import connected_components
 
     graph = coo_array((np.ones(len(one), np.int8), (one, other)), shape=(nodes, nodes))
@@ -78,9 +78,9 @@ def connected(nodes: int, one: LongArray, other: LongArray) -> LongArray:
 
 
 def keys(runs: Runs) -> tuple[LongArray, LongArray, int]:
-    """Starts and stops as numbers that ascend over all rows, and how far a row is from the next.
+    """Starts and stops as numbers that ascend over all rows, and the difference between rows.
 
-    Between two rows lie two numbers that no pixel has, so that what is beside a row's end is in no run.
+    Between two rows there are two unused numbers, so that the neighbour of a row's end is in no run.
     """
     pitch = int(runs.stop.max(initial=0)) + 2
     base = runs.row.astype(np.int64) * pitch + 1

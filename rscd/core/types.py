@@ -1,4 +1,4 @@
-"""Array conventions, and the small values that pass between the rooms.
+"""Array conventions, and the small value types that rooms exchange.
 
 Arrays are ``(bands, rows, columns)`` for images, ``(rows, columns)`` for masks. Rows grow downwards in the
 image in any CRS. A *probability value* is uint8: ``v`` in 0..254 stands for ``p = v / 254``, and 255 is
@@ -24,7 +24,7 @@ DoubleArray = NDArray[np.float64]
 ImageArray = NDArray[np.generic]
 
 NOT_OBSERVABLE = 255
-"""The value of a pixel that at least one date does not show."""
+"""Value of a pixel that is not valid in at least one date."""
 P_SCALE = 254
 """A probability p is stored as ``round(p * P_SCALE)``."""
 
@@ -49,7 +49,7 @@ class Window(NamedTuple):
 
 
 def intersection(one: Window, other: Window) -> Window:
-    """What two windows share; of no or negative size where they are apart."""
+    """The intersection of two windows; its size is zero or negative if they do not overlap."""
     row, col = max(one.row, other.row), max(one.col, other.col)
     return Window(row, col, min(one.row_stop, other.row_stop) - row, min(one.col_stop, other.col_stop) - col)
 
@@ -61,11 +61,11 @@ class Grid:
     crs: str
     """Coordinate reference system as WKT."""
     transform: tuple[float, float, float, float, float, float]
-    """Affine ``(a, b, c, d, e, f)``: x = a*col + b*row + c, y = d*col + e*row + f, of pixel corners."""
+    """Affine ``(a, b, c, d, e, f)``: x = a*col + b*row + c, y = d*col + e*row + f, for pixel corners."""
     width: int
-    """Columns."""
+    """Number of columns."""
     height: int
-    """Rows."""
+    """Number of rows."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -74,20 +74,20 @@ class Grid:
 
     @property
     def affine(self) -> Affine:
-        """``transform`` with operators: ``grid.affine @ (columns, rows)`` are x and y."""
+        """``transform`` as an operator: ``grid.affine @ (columns, rows)`` gives x and y."""
         return Affine(*self.transform)
 
     @property
     def mirrored(self) -> bool:
-        """Whether rows grow upwards where columns grow to the right, or the like."""
+        """Whether the grid is mirrored, e.g. rows increase upwards while columns increase to the right."""
         return self.affine.determinant > 0
 
 
 class Runs(NamedTuple):
-    """Changed pixels as stretches of rows, in reading order: rows ascend, and columns in a row; shape (n,) each."""
+    """Changed pixels as ranges of rows, in reading order: rows ascend, and columns in a row; shape (n,) each."""
 
     row: IntArray
-    """Row, counted from the first row of what they are part of."""
+    """Row, relative to the first row of the strip or block."""
     start: IntArray
     """First column."""
     stop: IntArray
@@ -109,11 +109,11 @@ class ComponentTable:
     """The connected components of changed pixels in one strip; row ``i`` describes label ``i + 1``.
 
     A component that crosses a strip's border has a row in each strip. Every column is additive (sums, counts), a
-    maximum, or a bounding box, so the rows of the pieces join into the row of the whole without the pixels.
+    maximum, or a bounding box, so the rows of its parts can be merged without the pixels.
     """
 
     pixels: LongArray
-    """Pixels, count."""
+    """Number of pixels."""
     area_m2: DoubleArray
     """Geodesic area, m2: the sum of the pixels' areas on the CRS's ellipsoid."""
     p_sum: LongArray
@@ -123,21 +123,21 @@ class ComponentTable:
     hist_start: LongArray
     """Start of each component's entries in ``hist_value`` / ``hist_count``, length n + 1."""
     hist_value: ByteArray
-    """Probability values that occur, ascending within a component."""
+    """Existing probability values, ascending within a component."""
     hist_count: LongArray
-    """How many pixels have that value."""
+    """Number of pixels with that value."""
     before_sum: DoubleArray
-    """Sums per input band of the before image, shape (n, bands); (n, 0) where no image was at hand."""
+    """Sums per input band of the before image, shape (n, bands); (n, 0) without images."""
     after_sum: DoubleArray
-    """Likewise of the after image."""
+    """The same for the after image."""
     presence_sum: DoubleArray
-    """Sums of the presence values (0..254) before and after, shape (n, 2); (n, 0) of a model that gives none."""
+    """Sums of the presence values (0..254) before and after, shape (n, 2); (n, 0) without a presence head."""
     bbox: LongArray
     """Bounding boxes in grid pixels, shape (n, 4): first row, first column, row stop, column stop."""
     outline_edges: LongArray
     """Pixel edges between the component and a pixel outside it, or the border of the grid."""
     hidden_edges: LongArray
-    """Those of ``outline_edges`` that face a not-observable pixel of the grid."""
+    """The part of ``outline_edges`` that faces a not-observable pixel of the grid."""
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -145,29 +145,29 @@ class ComponentTable:
 
 @dataclass(frozen=True)
 class StripRecord:
-    """All that leaves inference for rows ``[row, row + height)`` of the common grid.
+    """Complete output of inference for rows ``[row, row + height)`` of the common grid.
 
-    Raster, polygons, journal, report and the split over workers consume these records and nothing else.
+    Raster, polygons, journal, report and the split over workers use only these records.
     """
 
     index: int
-    """Which strip, counted from the top."""
+    """Index of the strip, counted from the top."""
     row: int
     """First row in the common grid."""
     probability: ByteArray
     """Calibrated probability values, shape (height, width), 255 = not observable."""
     threshold: int
-    """Smallest probability value that counts as changed; what ``runs`` and ``table`` were made with."""
+    """Smallest probability value that counts as changed; used for ``runs`` and ``table``."""
     runs: Runs
     """The changed pixels, with the labels 1..n of the strip's 4-connected components; derived, not hashed."""
     table: ComponentTable
-    """One row a label."""
+    """One row per label."""
     read_errors: tuple[str, ...]
     """Messages of input blocks that could not be decoded and were masked."""
     sha256: str
-    """Hex digest over index, row, shape and probability values."""
+    """Hex digest of index, row, shape and probability values."""
     presence: ByteArray | None = None
-    """Values 0..254 of presence before and after, shape (2, height, width); None of a model that gives none."""
+    """Values 0..254 of presence before and after, shape (2, height, width); None without a presence head."""
 
     @property
     def height(self) -> int:
@@ -191,7 +191,7 @@ class StripRecord:
 
 
 SLAB = 64
-"""Rows that are worked on at once where that takes several times their own memory; even."""
+"""Rows processed at once where temporary arrays need several times their memory; even."""
 
 Progress = Callable[[int, int], None]
-"""Called with pixels done and pixels in all, after each strip."""
+"""Called with pixels done and in total, after each strip."""

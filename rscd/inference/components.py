@@ -1,7 +1,7 @@
-"""Connected components of changed pixels: a strip's own, and those that run on over the strips.
+"""Connected components of changed pixels: within a strip, and across strips.
 
-Two changed pixels belong together when they share an edge (4-connectivity). Over the seam between two strips
-that is a question about labels in the same column, never about geometry: a touch in a corner joins nothing.
+Two changed pixels are connected if they share an edge (4-connectivity). Across the seam between two strips this
+only compares labels in the same column, not geometry: pixels that touch at a corner are not connected.
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ def record_digest(index: int, row: int, probability: ByteArray) -> str:
 
 
 def threshold_value(threshold: float) -> int:
-    """The smallest probability value (1..254) that stands for at least this probability, which is above 0."""
+    """The smallest probability value (1..254) that represents at least this probability (above 0)."""
     return math.ceil(threshold * P_SCALE - 1e-9)
 
 
 def is_changed(probability: ByteArray, threshold: int) -> BoolArray:
-    """Which pixels count as changed: observable, and at or above ``threshold`` (0..254)."""
+    """Pixels that count as changed: observable, and at or above ``threshold`` (0..254)."""
     return np.asarray((probability >= threshold) & (probability != NOT_OBSERVABLE))
 
 
 def changed_runs(probability: ByteArray, threshold: int) -> Runs:
-    """The changed pixels of a strip, without labels; some rows at a time, for masks are made on the way."""
+    """The changed pixels of a strip, without labels; some rows at a time, to keep temporary masks small."""
     starts = range(0, len(probability), SLAB)
     return stacked((row, runs_of(is_changed(probability[row : row + SLAB], threshold))) for row in starts)
 
@@ -85,18 +85,19 @@ def strip_record(
 ) -> StripRecord:
     """Label a strip and measure its components.
 
-    The table counts the pixel edges inside the strip and those on the border of the grid. Edges on the seam to
-    a neighbouring strip need that strip's row; ``ComponentJoiner`` adds them when it sees both.
+    The table counts the pixel edges inside the strip and those on the border of the grid. Edges on the seam to a
+    neighbouring strip need the neighbour's row; ``ComponentJoiner`` adds them when it has both strips.
 
     Args:
-        index: Which strip, counted from the top.
+        index: Index of the strip, counted from the top.
         row: The strip's first row in the grid.
         probability: Probability values, shape (height, width), 255 = not observable.
         threshold: Smallest probability value (0..254) that counts as changed.
         areas: The grid, and its pixels' geodesic areas.
-        colours: What the before and the after image show of the changed pixels, in reading order, shape
-            (bands, pixels) each, for the table's sums; None without images.
-        presence: Presence values before and after of all pixels, shape (2, height, width); None without such.
+        colours: Values of the before and the after image at the changed pixels, in reading order, shape (bands,
+            pixels) each, for the table's sums; None without images.
+        presence: Presence values before and after of all pixels, shape (2, height, width); None without a presence
+            head.
         read_errors: Messages of input blocks that could not be decoded.
     """
     height = len(probability)
@@ -118,7 +119,7 @@ def _measured(
     pixel_areas: PixelAreas,
     pixels: tuple[ImageArray | None, ImageArray | None, ImageArray | None],
 ) -> ComponentTable:
-    """The table of a strip's components but for ``outline_edges``; some rows at a time, to save memory."""
+    """The component table of a strip without ``outline_edges``; some rows at a time, to save memory."""
     tables: list[ComponentTable] = []
     groups: list[LongArray] = []
     done = 0
@@ -145,7 +146,7 @@ def _table(
     pixel_areas: PixelAreas,
     images: Sequence[ImageArray | None],
 ) -> ComponentTable:
-    """Measure n components, each run being of one of them; ``images`` are what ``_SUMS`` are of."""
+    """Measure n components; each run belongs to one of them; ``images`` are the inputs of ``_SUMS``."""
     of = np.repeat(of_run, runs.stop - runs.start)
     rows, cols = pixels_of(runs)
     values = probability[rows, cols]
@@ -169,18 +170,18 @@ def _table(
 
 @dataclass(frozen=True)
 class Joined:
-    """What one more strip made of the components: old open ones and the strip's own, joined into groups."""
+    """Result of adding a strip: groups joined from open components and the strip's own."""
 
     table: ComponentTable
-    """One row a group."""
+    """One row per group."""
     is_open: BoolArray
-    """Groups on the strip's last row, which may run on into the next; the others are closed and complete."""
+    """Groups on the strip's last row, which may continue in the next one; the others are complete."""
     group_of_open: LongArray
     """Group of each component that was open before this strip."""
     group_of_label: LongArray
-    """Group of each label of the strip; entry ``i`` is that of label ``i + 1``."""
+    """Group of each label of the strip; entry ``i`` is for label ``i + 1``."""
     row_above: LongArray
-    """Group of each pixel of the row above the strip, -1 where nothing changed or the grid begins."""
+    """Group of each pixel of the row above the strip, -1 if unchanged or above the grid."""
 
     def closed(self) -> ComponentTable:
         """The table of the complete components."""
@@ -200,7 +201,7 @@ class ComponentJoiner:
         self._next_row = 0
 
     def add(self, record: StripRecord) -> Joined:
-        """Join the next strip; records come in order and without gaps."""
+        """Add the next strip; records must come in order and without gaps."""
         assert record.row == self._next_row, "strips must be joined in order"
         if self._open is None:
             self._open = take(record.table, np.zeros(0, dtype=np.int64))
@@ -225,19 +226,19 @@ class ComponentJoiner:
         return joined
 
     def finish(self) -> Joined:
-        """Close what is still open after the grid's last row."""
+        """Close the components that are still open after the grid's last row."""
         assert self._open is not None, "no strip was joined"
         n = len(self._open)
         nothing = np.zeros(0, dtype=np.int64)
         return Joined(self._open, np.zeros(n, dtype=np.bool_), np.arange(n), nothing, self._last_ids)
 
     def _groups(self, top: LongArray, nodes: int) -> LongArray:
-        """Group of each node: nodes are one when they meet in a column of the seam."""
+        """Group of each node: nodes are joined if they meet in a column of the seam."""
         meet = (self._last_ids >= 0) & (top >= 0)
         return connected(nodes, self._last_ids[meet], top[meet])
 
     def _with_seam_edges(self, nodes: ComponentTable, top: LongArray, top_values: ByteArray) -> ComponentTable:
-        """Count the seam's edges that face an unchanged pixel, and those that face a hidden one."""
+        """Count the seam's edges that face an unchanged pixel, and those that face a hidden pixel."""
         outline, hidden = nodes.outline_edges.copy(), nodes.hidden_edges.copy()
         down, up = (self._last_ids, top, top_values), (top, self._last_ids, self._last_probability)
         for mine, faced, value in (down, up):
@@ -248,7 +249,7 @@ class ComponentJoiner:
 
 
 def take(table: ComponentTable, rows: LongArray) -> ComponentTable:
-    """Some rows of a table, in the order given."""
+    """The given rows of a table, in that order."""
     sizes = np.diff(table.hist_start)[rows]
     start = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     entries = np.arange(start[-1]) + np.repeat(table.hist_start[rows] - start[:-1], sizes)
@@ -271,7 +272,7 @@ def concatenate(one: ComponentTable, other: ComponentTable) -> ComponentTable:
 
 
 def merge(table: ComponentTable, group: LongArray) -> ComponentTable:
-    """Join the rows of equal ``group`` (0..k-1, none missing) into one row each.
+    """Merge the rows with equal ``group`` (0..k-1, none missing) into one row each.
 
     Args:
         table: n rows.
@@ -303,7 +304,7 @@ def _chain(then: LongArray, first: LongArray | IntArray) -> LongArray:
 
 def _histogram(key: LongArray, weight: LongArray | None, n: int) -> tuple[LongArray, ByteArray, LongArray]:
     """Sparse histograms of keys ``component * 256 + value``, weights 1 if None: start (n + 1), values, counts."""
-    if n * _VALUES <= max(4 * len(key), _DENSE):  # a table of all keys is faster than sorting them
+    if n * _VALUES <= max(4 * len(key), _DENSE):  # a dense table is faster than sorting
         dense = np.bincount(key, weights=weight, minlength=n * _VALUES)
         found = np.flatnonzero(dense)
         count = dense[found].astype(np.int64)
@@ -315,13 +316,13 @@ def _histogram(key: LongArray, weight: LongArray | None, n: int) -> tuple[LongAr
 
 
 def _outline_edges(runs: Runs, over: Overlaps, n: int, *, seams: tuple[bool, bool], height: int) -> LongArray:
-    """Edges to unchanged pixels of the strip, and on the border of the grid, per component.
+    """Edges to unchanged pixels within the strip, and on the border of the grid, per component.
 
     Args:
         runs: The changed pixels.
-        over: Which runs lie on one another; no edge lies between those.
-        n: Components.
-        seams: Whether a strip borders above, and below: edges there are not counted.
+        over: Runs that overlap vertically; there is no edge between them.
+        n: Number of components.
+        seams: Whether there is a strip above and below: edges there are not counted.
         height: Rows of the strip.
     """
     length = (runs.stop - runs.start).astype(np.int64)
@@ -334,7 +335,7 @@ def _outline_edges(runs: Runs, over: Overlaps, n: int, *, seams: tuple[bool, boo
 
 
 def _hidden_edges(probability: ByteArray, pixels: tuple[LongArray, LongArray], of: LongArray, n: int) -> LongArray:
-    """Edges to hidden pixels of the strip, per component."""
+    """Edges to hidden pixels within the strip, per component."""
     hidden = np.zeros(n, dtype=np.int64)
     rows, cols = pixels
     if not n or probability[max(0, rows[0] - 1) : rows[-1] + 2].max() != NOT_OBSERVABLE:
@@ -349,7 +350,7 @@ def _hidden_edges(probability: ByteArray, pixels: tuple[LongArray, LongArray], o
 
 
 def _image_sums(colours: ImageArray | None, of: LongArray, n: int) -> DoubleArray:
-    """Sums of each image band over each component, float64, shape (n, bands)."""
+    """Sum of each image band per component, float64, shape (n, bands)."""
     if colours is None:
         return np.zeros((n, 0))
     sums = [np.bincount(of, weights=band, minlength=n) for band in colours]

@@ -1,4 +1,4 @@
-"""The device that a network runs on: which, what it can do, whether one lies idle; without torch where possible."""
+"""The device that a network runs on: choice, abilities, warning on unused GPUs; without torch where possible."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def choose_device(name: str) -> str:
 
 
 def cuda_devices() -> int:
-    """GPUs that torch can use; a build for CPUs has none, and is not imported to say so."""
+    """Number of GPUs that torch can use; a CPU build has none, and is not imported."""
     if "torch" not in sys.modules and not _built_for_gpus():
         return 0
     import torch
@@ -39,7 +39,7 @@ def cuda_devices() -> int:
 
 
 def _built_for_gpus() -> bool:
-    """Whether torch may be built for CUDA or ROCm: it is not where its ``version.py`` says None to both."""
+    """Whether torch may be built for CUDA or ROCm: not if both are None in its ``version.py``."""
     found = importlib.util.find_spec("torch")
     try:
         text = (Path(found.origin or "").parent / "version.py").read_text(encoding="utf-8") if found else ""
@@ -50,7 +50,7 @@ def _built_for_gpus() -> bool:
 
 
 def own_process(device: str) -> None:
-    """Prepare a process that runs rscd alone, such as the command line: on a CPU, freed memory is kept for later.
+    """Prepare a process that only runs rscd, such as the command line: on a CPU, keep freed memory for reuse.
 
     Args:
         device: ``auto``, ``cpu`` or ``cuda:N``.
@@ -71,13 +71,13 @@ def usable_cores() -> int:
 
 
 def cpu_threads() -> int:
-    """Threads for the work of the CPU: ``OMP_NUM_THREADS``, else one a core that may be used."""
+    """Threads for work on the CPU: ``OMP_NUM_THREADS``, else one per usable core."""
     asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     return int(asked) if asked.isdecimal() and int(asked) > 0 else usable_cores()
 
 
 def cpu_bf16() -> str:
-    """How this CPU multiplies bfloat16 in hardware: ``amx_bf16``, ``avx512_bf16``; empty if not, or not Linux."""
+    """Hardware bfloat16 instructions of this CPU: ``amx_bf16``, ``avx512_bf16``; empty if none, or not Linux."""
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
     except OSError:
@@ -86,16 +86,16 @@ def cpu_bf16() -> str:
 
 
 def idle_gpu(device: str, root: Path = Path("/")) -> str:
-    """A warning, on a line of its own, if the CPU runs though the machine has a GPU; empty if all is well.
+    """A warning, on its own line, if the CPU is used although the machine has a GPU; else empty.
 
     Args:
-        device: Where the network will run.
-        root: Of the file system that shows the machine's devices (Linux).
+        device: Device that the network will run on.
+        root: Root of the file system that lists the machine's devices (Linux).
     """
     if device != "cpu":
         return ""
     if cuda_devices():
-        return "\nWARNING: running on the CPU although torch sees a GPU here; --device cuda:0 is far faster"
+        return "\nWARNING: running on the CPU although torch sees a GPU; --device cuda:0 is much faster"
     nodes = [*(root / "dev").glob("nvidia[0-9]*"), *(root / "proc/driver/nvidia/gpus").glob("*")]
     if not nodes:
         return ""
@@ -104,12 +104,12 @@ def idle_gpu(device: str, root: Path = Path("/")) -> str:
     build = "a CPU build" if torch.version.cuda is None else f"built for CUDA {torch.version.cuda}"
     return (
         f"\nWARNING: this machine has an NVIDIA GPU ({nodes[0].name}) but torch {torch.__version__} ({build}) "
-        "cannot use it: running on the CPU, far slower. Install a CUDA build of torch that fits the driver"
+        "cannot use it: running on the CPU, much slower. Install a CUDA build of torch that fits the driver"
     )
 
 
 def gpu_memory_mb(device: str) -> float | None:
-    """Most memory that torch has held on the device, MB (10^6 bytes); None on the CPU."""
+    """Peak memory that torch has allocated on the device, MB (10^6 bytes); None on the CPU."""
     if device == "cpu":
         return None
     import torch

@@ -1,9 +1,9 @@
-"""The journal, finished strips on disk so that a killed run goes on; and the work that remains, given these.
+"""The journal: finished strips on disk, so that a killed run can resume; and planning of the remaining work.
 
-It lies in the run folder beside the output: ``journal.json`` identifies the run, ``<k>.strip`` is a strip's
-record, and ``<k>.tail`` is what blending had left for the next strip (float32; only the newest is kept, and
-without it the windows above are forwarded again). Each file is one zstd stream behind its sha256: a file that
-does not match counts as missing. A strip is on disk, synced, before anything downstream sees it.
+It is in the run folder next to the output: ``journal.json`` identifies the run, ``<k>.strip`` is a strip's record,
+and ``<k>.tail`` holds the sums that blending passes to the next strip (float32; only the newest is kept; without it
+the windows above are forwarded again). Each file is one zstd stream after its sha256: a file that does not match is
+treated as missing. A strip is on disk, synced, before any later stage gets it.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from rscd.inference.components import label_changes, record_digest
 from rscd.scene.windows import WindowPlan
 
 FORMAT = 2
-"""Version of the files' layout."""
+"""Version of the file format."""
 _COLUMNS = tuple(field.name for field in dataclasses.fields(ComponentTable))
 _CODEC = pa.Codec("zstd", compression_level=1)
-_HEAD = 64 + 1 + 16 + 1  # the digest in hex, the size of the arrays in hex, a line each
+_HEAD = 64 + 1 + 16 + 1  # digest and size of the arrays, both in hex, one line each
 
 
 class Journal:
-    """The finished strips of a run; a strip's number gives its record.
+    """The finished strips of a run; indexed by the strip's number.
 
     Args:
         folder: The run folder; it exists.
-        plan: Says which rows a strip is.
-        strips: Look at these alone, where others are at work on the rest; default: all.
+        plan: Plan that defines the rows of each strip.
+        strips: Read only these, because other workers write the rest; default: all.
     """
 
     def __init__(self, folder: Path, plan: WindowPlan, strips: range | None = None) -> None:
@@ -74,17 +74,17 @@ class Journal:
 
     @property
     def damaged(self) -> tuple[int, ...]:
-        """Strips that were there and could not be used."""
+        """Strips that exist but cannot be used."""
         return tuple(self._damaged)
 
     def threshold(self, index: int) -> int:
-        """The threshold (1..254) with which a strip's components were made."""
+        """The threshold (1..254) with which a strip's components were labelled."""
         return self._thresholds[index]
 
     def __getitem__(self, index: int) -> StripRecord:
         """The record of a strip."""
         found = _unpack(self._path(index, "strip"))
-        assert found is not None, "a strip of the journal changed under a run that holds its lock"
+        assert found is not None, "a strip of the journal changed although this run holds its lock"
         row, threshold, probability = int(found["row"]), int(found["threshold"]), found["probability"]
         return StripRecord(
             index,
@@ -99,7 +99,7 @@ class Journal:
         )
 
     def keep(self, record: StripRecord, tail: FloatArray) -> None:
-        """Put a finished strip on disk, with what blending has left for the next.
+        """Write a finished strip to disk, with the sums that blending passes to the next.
 
         Raises:
             OutputError: It cannot be written.
@@ -117,13 +117,13 @@ class Journal:
         self._thresholds[k] = record.threshold
 
     def tail(self, index: int) -> FloatArray | None:
-        """What blending left when it had finished a strip: sums (..., overlap, columns), if they are here."""
+        """Sums that blending passes on below a finished strip, (..., overlap, columns); None if not kept."""
         found = _unpack(self._path(index, "tail"))
         expected = self._plan.rows.overlap, self._plan.cols.size
         return found["tail"] if found is not None and found["tail"].shape[-2:] == expected else None
 
     def close(self, *, keep: bool) -> None:
-        """Once all is published: remove the files, unless they are to be kept."""
+        """After everything is published: remove the files, unless ``keep``."""
         if keep:
             (self._folder / RECORD_NAME).unlink(missing_ok=True)
         else:
@@ -141,14 +141,14 @@ def open_journal(
     resume: bool = True,
     notify: Callable[[str], None] = lambda line: None,
 ) -> Journal:
-    """Open the journal of a run, or begin one if there is none, or it is of another run.
+    """Open the journal of a run, or start a new one if there is none or it belongs to another run.
 
     Args:
         folder: The run folder, locked.
         plan: The windows.
-        key: All that a strip's bytes depend on, as JSON holds it.
-        resume: Whether to use what is there.
-        notify: Called with a line on what was found.
+        key: Everything that a strip's bytes depend on, as JSON holds it.
+        resume: Whether to use existing strips.
+        notify: Called with a message on existing strips.
 
     Raises:
         OutputError: The folder cannot be written.
@@ -158,7 +158,7 @@ def open_journal(
     if old != key or not resume:
         if old is not None:
             why = ", ".join(differences(old, key)) if resume else "--no-resume"
-            notify(f"starting anew, not from {folder.name}: {why}")
+            notify(f"starting from the beginning, not from {folder.name}: {why}")
         clear(folder)
         write_durably(folder / KEY_NAME, json.dumps(key, indent=1).encode())
     journal = Journal(folder, plan)
@@ -170,12 +170,12 @@ def open_journal(
 
 
 def plain_key(key: Mapping[str, Any]) -> dict[str, Any]:
-    """A key as it reads back."""
+    """A key as JSON reads it back."""
     return {"format": FORMAT, **json.loads(json.dumps(key))}
 
 
 def read_key(folder: Path) -> dict[str, Any] | None:
-    """The key of the run that a folder's journal is of; None if there is none."""
+    """The key of the run that a folder's journal belongs to; None if there is none."""
     try:
         key = json.loads((folder / KEY_NAME).read_bytes())
     except FileNotFoundError:
@@ -186,7 +186,7 @@ def read_key(folder: Path) -> dict[str, Any] | None:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """In words, where two keys differ: ``options.batch_size was 8, is 4``."""
+    """The differences between two keys as text: ``options.batch_size was 8, is 4``."""
     found: list[str] = []
     for name in [*new, *(name for name in old if name not in new)]:
         was, now = old.get(name, "absent"), new.get(name, "absent")
@@ -199,7 +199,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
 
 
 def _pack(arrays: Mapping[str, Any]) -> bytes:
-    """Arrays as the bytes of a file."""
+    """Serialise arrays to the bytes of a file."""
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     plain = buffer.getbuffer()
@@ -208,7 +208,7 @@ def _pack(arrays: Mapping[str, Any]) -> bytes:
 
 
 def _unpack(path: Path) -> dict[str, Any] | None:
-    """The arrays of a file; None if it is missing, or not what was written."""
+    """The arrays of a file; None if it is missing or damaged."""
     try:
         data = path.read_bytes()
     except OSError:
@@ -224,24 +224,24 @@ def _unpack(path: Path) -> dict[str, Any] | None:
 
 
 class Finished(Protocol):
-    """Strips that are finished, as a journal has them."""
+    """Interface of finished strips, e.g. a journal."""
 
     def __contains__(self, index: object) -> bool:
-        """Whether a strip is."""
+        """Whether a strip is finished."""
 
     def __getitem__(self, index: int) -> StripRecord:
-        """The record of one that is."""
+        """The record of a finished strip."""
 
     def tail(self, index: int) -> FloatArray | None:
-        """What blending left below it, if that was kept."""
+        """Sums that blending passes on below it, if they were kept."""
 
     def keep(self, record: StripRecord, tail: FloatArray) -> None:
-        """Take one more."""
+        """Store a strip that was just finished."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """The way to the records of some strips."""
+    """What to read and forward to get the records of some strips."""
 
     strips: range
     """Strips whose records are wanted."""
@@ -250,25 +250,25 @@ class Work:
     read: tuple[int, ...]
     """Rows of windows whose pixels are needed, ascending."""
     journal: Finished | None = None
-    """Holds finished strips, and takes others as they become so."""
+    """Finished strips; strips that get finished are added."""
 
     def kept(self, strip: int) -> StripRecord | None:
         """The record of a strip that is finished."""
         return self.journal[strip] if self.journal is not None and strip in self.journal else None
 
     def finished(self, start: int, stop: int) -> Iterator[StripRecord]:
-        """Records of strips [start, stop), of which nothing is read."""
+        """Records of strips [start, stop) that need no reading."""
         for strip in range(start, stop):
             record = self.kept(strip)
             assert record is not None, "the rows of a strip are missing"
             yield record
 
     def tail(self, strip: int) -> FloatArray | None:
-        """What blending left below a finished strip, if it was kept."""
+        """Sums that blending passes on below a finished strip, if they were kept."""
         return None if self.journal is None else self.journal.tail(strip)
 
     def keep(self, record: StripRecord, tail: FloatArray) -> None:
-        """Put a strip just finished into the journal.
+        """Put a strip that was just finished into the journal.
 
         Raises:
             OutputError: It cannot be written.
@@ -285,15 +285,15 @@ def plan_work(
     journal: Journal | None = None,
     all_pixels: bool = False,
 ) -> Work:
-    """Find out what to read and forward for a range of strips.
+    """Determine what to read and forward for a range of strips.
 
     Args:
         plan: The windows.
-        threshold: Smallest probability value (1..254) that counts as changed. Of finished strips with another one,
-            pixels are read again for the components' colours; nothing is forwarded.
+        threshold: Smallest probability value (1..254) that counts as changed. For strips that were finished with
+            another one, pixels are read again for the components' colours, but nothing is forwarded.
         strips: Strips whose records are wanted; default: all.
         journal: Finished strips.
-        all_pixels: Somebody looks at the pixels of all strips.
+        all_pixels: Read the pixels of all strips, because a consumer needs them.
     """
     strips = range(plan.rows.count) if strips is None else strips
     if journal is None:
@@ -305,7 +305,7 @@ def plan_work(
 
 
 def _forwarded(plan: WindowPlan, missing: list[int], journal: Journal) -> Iterable[int]:
-    """The missing strips' rows of windows, and above each those that reach into it and left no tail."""
+    """Rows of windows of the missing strips, and above each the rows that reach into it and left no tail."""
     for strip in missing:
         for k in range(strip, max(-1, strip - plan.rows.reach - 1), -1):
             yield k

@@ -1,6 +1,6 @@
-"""One forward pass: batches, and ways to turn them; pixels in, calibrated probabilities out, at any pixel size.
+"""One forward pass: batches, test-time augmentation; pixels to calibrated probabilities, at any pixel size.
 
-And its tuning: how many windows it takes, and whether compiling the network repays itself.
+Also its tuning: batch size, and whether compiling the network pays off.
 """
 
 from __future__ import annotations
@@ -29,34 +29,34 @@ Forward = Callable[[ByteArray, ByteArray], FloatArray]
 
 @dataclass(frozen=True)
 class Faults:
-    """What went wrong on the device and was mended; each may move a probability by 1/254."""
+    """Device problems that were worked around; each may change a probability by 1/254."""
 
     halvings: int = 0
-    """Times that the batch was halved, for it did not fit in the device's memory."""
+    """How often the batch was halved because it did not fit in the device's memory."""
     fp32_batches: int = 0
     """Batches that gave NaN or Inf in bf16 and were forwarded again in fp32."""
 
 
 class View(NamedTuple):
-    """A way to turn and flip the last two axes of an array."""
+    """A rotation and flip of the last two axes of an array."""
 
     turns: int
-    """Quarter turns, against the clock."""
+    """Quarter turns, counterclockwise."""
     flipped: bool
     """Whether columns are mirrored first."""
 
     def of(self, images: ByteArray) -> ByteArray:
-        """The images so seen."""
+        """The images, flipped and rotated."""
         return np.rot90(images[..., ::-1] if self.flipped else images, self.turns, (-2, -1))
 
     def back(self, maps: FloatArray) -> FloatArray:
-        """Maps of images so seen, as of the images themselves."""
+        """Undo the rotation and flip for maps of such images."""
         turned = np.rot90(maps, -self.turns, (-2, -1))
         return turned[..., ::-1] if self.flipped else turned
 
 
 VIEWS = tuple(View(turns, flipped) for flipped in (False, True) for turns in range(4))
-"""All eight, the first of which changes nothing."""
+"""All eight views; the first changes nothing."""
 
 
 class Predictor:
@@ -64,9 +64,9 @@ class Predictor:
 
     Args:
         backend: Runs the network.
-        batch_size: Windows a forward pass; short batches are padded to it, so shapes never change and a
-            window's result does not depend on how many came with it. None is one, until ``tune`` finds better.
-        tta: Test-time augmentation: the mean over the eight ways to turn and flip a square window, each forwarded.
+        batch_size: Windows per forward pass; short batches are padded to it, so shapes never change and a window's
+            result does not depend on the other windows. None: one, until ``tune`` finds a better size.
+        tta: Test-time augmentation: mean over the eight rotations and flips of a square window.
     """
 
     def __init__(self, backend: Backend, batch_size: int | None = None, *, tta: bool = False) -> None:
@@ -77,7 +77,7 @@ class Predictor:
 
     @classmethod
     def of(cls, model: Model, config: DetectConfig | EvaluateConfig, window: int) -> Predictor:
-        """A model in the backend, on the device, and in the way, that the options ask for.
+        """A predictor for a model, with the backend, device and settings of the options.
 
         Args:
             model: The model.
@@ -85,7 +85,7 @@ class Predictor:
             window: Side of the model's window, px.
 
         Raises:
-            UsageError: No such device on this machine, or a backend that cannot be had.
+            UsageError: No such device on this machine, or the backend is not available.
             ModelError: The model was refused.
         """
         shape = config.batch_size or 1, len(model.contract.bands), window, window
@@ -94,20 +94,20 @@ class Predictor:
 
     @property
     def faults(self) -> Faults:
-        """What was mended so far."""
+        """Problems that were worked around so far."""
         return Faults(self._halvings, self.backend.fp32_batches)
 
     def __call__(self, before: ByteArray, after: ByteArray) -> FloatArray:
         """Probabilities 0..1 of window pairs (n, 3, H, W) on the 0..255 scale.
 
         Returns:
-            Those of change (n, H, W); of a network with a presence head, (n, 3, H, W): change, and presence before
-            and after.
+            Probabilities of change (n, H, W); with a presence head (n, 3, H, W): change, presence before, presence
+            after.
 
         Raises:
-            UsageError: The device's memory does not hold a single window.
-            ModelError: The network gives NaN or Inf, in fp32 too.
-            Interrupted: The device is gone.
+            UsageError: A single window does not fit in the device's memory.
+            ModelError: The network gives NaN or Inf, also in fp32.
+            Interrupted: The device was lost.
         """
         found: list[FloatArray] = []
         while (done := sum(map(len, found))) < len(before):
@@ -120,7 +120,7 @@ class Predictor:
         return np.concatenate(found)
 
     def attempt(self, before: ByteArray, after: ByteArray) -> FloatArray | None:
-        """One forward pass; None if the device's memory does not hold it."""
+        """One forward pass; None if it does not fit in the device's memory."""
         pair = self._padded(before), self._padded(after)
         try:
             p = self.backend(*pair)
@@ -132,7 +132,7 @@ class Predictor:
         return mean[: len(before)]
 
     def _halve(self) -> None:
-        """Take smaller batches from now on."""
+        """Use half the batch size from now on."""
         if self.batch_size == 1:
             on_gpu = self.backend.device != "cpu"
             raise UsageError(
@@ -149,10 +149,10 @@ class Predictor:
 
 
 def choose_window(window: int | None, overlap: int | None, contract: Contract) -> tuple[int, int]:
-    """Window and overlap in px: as asked, else the contract's; a smaller window gets a smaller overlap.
+    """Window and overlap in px: the requested ones, else the contract's; a smaller window gets a smaller overlap.
 
     Raises:
-        UsageError: The overlap is not below the window.
+        UsageError: The overlap is not smaller than the window.
     """
     window = contract.window if window is None else window
     overlap = min(contract.overlap, window // 4) if overlap is None else overlap
@@ -162,12 +162,12 @@ def choose_window(window: int | None, overlap: int | None, contract: Contract) -
 
 
 def window_on_grid(window: int, overlap: int, factor: float) -> tuple[int, int]:
-    """Window and overlap in px of the scene for those in px of the model.
+    """Convert window and overlap from px of the model to px of the scene.
 
     Args:
         window: Side of the model's window, px.
         overlap: Its overlap, px.
-        factor: Model pixel size divided by scene pixel size: above 1 the scene is finer.
+        factor: Model pixel size divided by scene pixel size: above 1 if the scene is finer.
     """
     side = max(STRIDE, round(window * factor))
     return side, min(round(overlap * factor), side - 1)
@@ -175,20 +175,20 @@ def window_on_grid(window: int, overlap: int, factor: float) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class ForwardPass:
-    """The network for windows of a scene, and how it is called."""
+    """The network for windows of a scene, with batch size and parallel calls."""
 
     call: Forward
-    """The network; results do not depend on how many calls run side by side."""
+    """The network; results do not depend on the number of parallel calls."""
     batch_size: int = 1
-    """Windows a call, at most."""
+    """Maximum number of windows per call."""
     workers: int = 1
-    """Calls side by side."""
+    """Number of parallel calls."""
     presence: bool = False
-    """Whether it gives presence before and after beside change."""
+    """Whether it also returns presence before and after."""
 
     @classmethod
     def of(cls, predictor: Predictor, window: int, factor: float) -> ForwardPass:
-        """A predictor for windows of a scene, which are resampled where the scene has another pixel size.
+        """A predictor for windows of a scene, which are resampled if the scene has another pixel size.
 
         Args:
             predictor: The network.
@@ -199,7 +199,7 @@ class ForwardPass:
         return cls(call, predictor.batch_size, predictor.backend.workers, predictor.backend.presence)
 
     def interruptible(self, interrupt: Callable[[], None]) -> ForwardPass:
-        """With ``interrupt`` called before each batch; what it raises ends the run there."""
+        """The same, with ``interrupt`` called before each batch; an exception that it raises ends the run."""
 
         def checked(before: ByteArray, after: ByteArray) -> FloatArray:
             interrupt()
@@ -208,12 +208,12 @@ class ForwardPass:
         return replace(self, call=checked)
 
     def timed(self, watch: Stopwatch) -> ForwardPass:
-        """With its calls timed as the stage ``forward``."""
+        """The same, with its calls timed as stage ``forward``."""
         return replace(self, call=watch.call("forward", self.call))
 
 
 class Rescaled:
-    """A predictor that is shown windows of another size: resampled to its own, and its answer back.
+    """A predictor for windows of another size: resampled to its own size, and its output resampled back.
 
     Args:
         predictor: The network.
@@ -221,12 +221,12 @@ class Rescaled:
     """
 
     def __init__(self, predictor: Predictor, window: int) -> None:
-        import torch  # noqa: F401 - so that worker threads find it loaded, and its threads divided among them
+        import torch  # noqa: F401 - loaded before the worker threads, which share its threads
 
         self._predictor, self._window = predictor, window
 
     def __call__(self, before: ByteArray, after: ByteArray) -> FloatArray:
-        """What the predictor says of window pairs (n, 3, H, W), all in px of the scene."""
+        """Probabilities for window pairs (n, 3, H, W), all in px of the scene."""
         import torch
         from torch.nn.functional import interpolate
 
@@ -238,7 +238,7 @@ class Rescaled:
         return found
 
     def _shrink(self, images: ByteArray) -> ByteArray:
-        """Resample to the network's window; finer pixels are averaged (antialiased)."""
+        """Resample to the network's window; finer pixels are averaged (antialiasing)."""
         import torch
         from torch.nn.functional import interpolate
 
@@ -254,26 +254,26 @@ class Rescaled:
 
 
 MOST_WINDOWS = 64
-"""Largest batch that is tried."""
+"""Largest batch in the search."""
 WORTH = 0.95
-"""A batch twice as large is taken if a window then takes less than this share of the time."""
+"""A batch twice as large is used if the time per window falls below this share."""
 COMPILE_S = 90.0
-"""What compiling is assumed to take, s."""
+"""Assumed time to compile, s."""
 COMPILED_SAVES = 0.2
-"""Share of the forward pass that compiling is assumed to save."""
+"""Assumed share of the forward pass that compiling saves."""
 
 
 def tune(predictor: Predictor, window: int, plan: WindowPlan) -> None:
-    """Choose the batch of a predictor on CUDA, unless the user did, and compile its network if that pays.
+    """Choose a predictor's batch size on CUDA, unless the user did, and compile its network if that pays off.
 
-    On a CPU one window a pass is fastest (the next ones push the first out of the caches, and arrays that large are
-    fetched from the system anew each time), so nothing is measured there and bytes do not depend on chance. On a
-    GPU the batch is found by a short search.
+    On a CPU one window per pass is fastest (further ones push the first out of the caches, and such large arrays
+    are allocated anew each time), so nothing is measured and bytes do not depend on timing. On a GPU a short
+    search finds the batch size.
 
     Args:
         predictor: Changed in place.
         window: Side of the model's window, px.
-        plan: The windows to come.
+        plan: All windows of the scene.
     """
     if predictor.backend.device == "cpu":
         return
@@ -289,14 +289,14 @@ def tune(predictor: Predictor, window: int, plan: WindowPlan) -> None:
 
 
 def best_batch(seconds: Callable[[int], float | None], row: int) -> tuple[int, float]:
-    """Double the batch while that pays; then the smallest that cuts a row of windows into as many passes.
+    """Double the batch while that pays off; then the smallest one that needs as many passes per row of windows.
 
     Args:
-        seconds: Time a window for a batch, s; None where it does not fit in memory.
-        row: Windows in a row: no batch spans two rows, and a short one is padded.
+        seconds: Returns the time per window for a batch size, s; None if it does not fit in memory.
+        row: Windows per row: no batch spans two rows, and a short one is padded.
 
     Returns:
-        The batch, and its seconds a window; (1, 0.0) where even one window does not fit.
+        The batch size, and its seconds per window; (1, 0.0) if not even one window fits.
     """
     best, least = 1, seconds(1)
     if least is None:
@@ -312,7 +312,7 @@ def best_batch(seconds: Callable[[int], float | None], row: int) -> tuple[int, f
 
 
 def _seconds(predictor: Predictor, window: int, batch: int) -> float | None:
-    """Time of one window in a batch of random ones, s, after a pass to warm up; None if memory does not hold it."""
+    """Time per window in a random batch, s, after a warm-up pass; None if it does not fit in memory."""
     images = np.random.default_rng(0).integers(0, 256, (batch, 3, window, window), dtype=np.uint8)
     predictor.batch_size = batch
     times = []

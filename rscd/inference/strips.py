@@ -1,8 +1,8 @@
 """From windows of pixels to strip records: forward in batches, blend, quantise, label.
 
-Windows come in reading order, and each completes its cell when it is blended: the rows of its strip, and the
-columns up to the next window's first. Its sums to the right of the cell wait for the next window, those below
-wait in the tail. So the accumulator is a window and the tail, never the scene or a strip of it.
+Windows come in reading order. Blending a window completes its cell: the rows of its strip, and the columns up to
+the start of the next window. Its sums to the right of the cell are carried to the next window, those below are
+kept in the tail. So only a window and the tail are accumulated, never the scene or a whole strip.
 """
 
 from __future__ import annotations
@@ -43,25 +43,25 @@ class Blender:
 
     Args:
         plan: The windows.
-        tail: What an earlier blender had left when it finished the row of windows before the one that comes first.
-        maps: How many maps a window has, along an axis before its rows; None: one, and no such axis.
+        tail: Tail of an earlier blender after the row of windows above the first one.
+        maps: Number of maps per window, as an axis before its rows; None: one, without this axis.
     """
 
     def __init__(self, plan: WindowPlan, tail: FloatArray | None = None, *, maps: int | None = None) -> None:
         self._plan, self._maps = plan, () if maps is None else (maps,)
         self.tail: FloatArray = np.zeros((*self._maps, plan.rows.overlap, plan.cols.size), np.float32)
-        """What finished rows of windows leave to the next: sums (..., overlap, columns)."""
+        """Sums that finished rows of windows pass to the next: (..., overlap, columns)."""
         if tail is not None:
             self.tail[:] = tail
         self._carry: FloatArray = np.zeros((*self._maps, 0, 0), np.float32)
 
     def add(self, k: int, j: int, probability: FloatArray | None) -> FloatArray:
-        """Add window (row k, column j); returns its cell, which is complete: probabilities (..., h, w).
+        """Add window (row k, column j); returns its completed cell: probabilities (..., h, w).
 
         Args:
             k: Row of windows.
-            j: Window of the row; 0 first, and none left out.
-            probability: Shape (..., window, window), in 0..1; None where the window shows nothing.
+            j: Window of the row; from 0, without gaps.
+            probability: Shape (..., window, window), in 0..1; None if the window has no valid pixel.
         """
         rows, cols = self._plan.rows, self._plan.cols
         (top, bottom), (left, right) = rows.support(k), cols.support(j)
@@ -86,7 +86,7 @@ class Blender:
 
 
 def to_values(probability: FloatArray, valid: BoolArray) -> ByteArray:
-    """Quantise probabilities (..., h, w) of 0..1 to values 0..254; 255 where not valid (h, w)."""
+    """Quantise probabilities (..., h, w) in 0..1 to values 0..254; 255 where ``valid`` (h, w) is False."""
     scaled = np.clip(probability, 0, 1)
     scaled *= P_SCALE
     values = np.rint(scaled, out=scaled).astype(np.uint8)
@@ -95,17 +95,18 @@ def to_values(probability: FloatArray, valid: BoolArray) -> ByteArray:
 
 
 IN_FLIGHT = 8
-"""Windows that may be begun and not yet done, and at least two batches: the device goes on meanwhile.
+"""Maximum number of windows in progress, at least two batches: so the device does not wait.
 
-One more batch waits to be blended, and one is being so.
+In addition one batch waits for blending, and one is being blended.
 """
 GIVE_BACK_PX = 7_000_000
-"""Pixels after whose strips freed memory goes back to the system: a forward pass then has to fetch its own anew."""
+"""Pixels of strips after which freed memory is returned to the system: the next forward pass must allocate
+again."""
 
 
 @dataclass
 class Tally:
-    """What inference did; filled in while it runs."""
+    """Counts of inference, updated while it runs."""
 
     windows: int = 0
     """Windows forwarded."""
@@ -128,16 +129,16 @@ def strip_records(
 ) -> Iterator[StripRecord]:
     """Turn each row of windows into the record of its strip.
 
-    A batch never spans two strips, so a strip's bytes depend on its own inputs and the batch size alone. Strips
-    in the journal come from there; the others are put there before they are yielded.
+    A batch never spans two strips, so a strip's bytes depend only on its own inputs and the batch size. Finished
+    strips come from the journal; new ones are added to it before they are yielded.
 
     Args:
-        inputs: The windows, in reading order: whole rows of them, and at least those that ``work`` names.
+        inputs: The windows, in reading order: whole rows, at least those that ``work`` needs.
         plan: The windows.
-        forward: The network, and how it is called.
+        forward: The network for windows of the scene.
         threshold: Smallest probability value (1..254) that counts as changed.
         areas: The common grid, and its pixels' areas.
-        work: Which strips, and what of them is finished; default: all strips, and nothing.
+        work: Strips to make, and finished ones; default: all strips, none finished.
         tally: Counts are added here.
         watch: Times ``wait``, for forwarded windows.
     """
@@ -169,11 +170,11 @@ def strip_records(
 
 
 def reported(records: Iterable[StripRecord], progress: Progress, grid: Grid) -> Iterator[StripRecord]:
-    """The records, with ``progress`` called at the start, and once whoever takes a record is done with it.
+    """The records; ``progress`` is called at the start, and after the consumer has processed each record.
 
     Args:
         records: All strips.
-        progress: Called with pixels done, and pixels in all.
+        progress: Called with pixels done and in total.
         grid: The common grid.
     """
     total = grid.height * grid.width
@@ -185,20 +186,20 @@ def reported(records: Iterable[StripRecord], progress: Progress, grid: Grid) -> 
 
 
 class _Batch(NamedTuple):
-    """Windows that follow one another in a row, on their way."""
+    """Consecutive windows of a row, in progress."""
 
     windows: list[WindowInput]
-    """All of them, of each its cell."""
+    """All windows, each with its cell."""
     seen: list[int]
-    """Those that are forwarded: those with a valid pixel."""
+    """Indices of the windows that are forwarded: those with a valid pixel."""
     arrays: Sequence[Any]
-    """Of these, pixels of both dates, (n, bands, h, w) each; once forwarded, probabilities, (..., h, w) each."""
+    """For these: pixels of both dates, (n, bands, h, w) each; after forwarding, probabilities, (..., h, w) each."""
 
 
 def _batches(
     inputs: Iterable[WindowInput], plan: WindowPlan, work: Work, batch_size: int, tally: Tally
 ) -> Iterator[_Batch]:
-    """Gather windows until enough are seen or their row ends; of a row that is not forwarded, take one by one."""
+    """Collect windows until a batch is full or the row ends; in rows that are not forwarded, one by one."""
     windows: list[WindowInput] = []
     seen: dict[int, WindowInput] = {}
     with closing_source(inputs) as source:
@@ -216,17 +217,17 @@ def _batches(
 
 
 def _pixels(windows: list[WindowInput], plan: WindowPlan) -> list[ByteArray]:
-    """What the network is shown: both dates, (n, bands, window, window) each."""
+    """Input of the network: both dates, (n, bands, window, window) each."""
     if not windows:
         return []
-    # What one date does not show is filled in both: streaks in one alone look like change (p beside a
-    # collar then moved by 0.05 at the 95th percentile, now by 0.01).
+    # Pixels missing in one date are filled in both: streaks in only one date look like change (next to a nodata
+    # border, p changed by 0.05 at the 95th percentile, now by 0.01).
     dates = [[_filled(date, w.shown, plan) for date in (w.before, w.after)] for w in windows]
     return [np.stack(some) for some in zip(*dates, strict=True)]
 
 
 def _filled(pixels: ByteArray, shown: BoolArray, plan: WindowPlan) -> ByteArray:
-    """Fill what is not shown, and mirror a scene that is smaller than a window."""
+    """Fill pixels that are not shown, and mirror a scene that is smaller than a window."""
     whole: ByteArray = fill_invalid(pixels, shown)
     short = plan.rows.window - whole.shape[1], plan.cols.window - whole.shape[2]
     if short == (0, 0):
@@ -235,7 +236,7 @@ def _filled(pixels: ByteArray, shown: BoolArray, plan: WindowPlan) -> ByteArray:
 
 
 def _forwarded(batches: Iterator[_Batch], forward: ForwardPass) -> Iterator[_Batch]:
-    """Forward batches, while the next are gathered and the ones before are blended: the device is not to wait."""
+    """Forward batches while the next are collected and the previous ones blended, so the device does not wait."""
 
     def through(batch: _Batch) -> _Batch:
         return batch._replace(arrays=list(forward.call(*batch.arrays))) if batch.seen else batch
@@ -249,7 +250,7 @@ def _forwarded(batches: Iterator[_Batch], forward: ForwardPass) -> Iterator[_Bat
 
 
 def _one_by_one(batches: Iterable[_Batch]) -> Iterator[tuple[WindowInput, FloatArray | None]]:
-    """Windows, with the probabilities of those that were forwarded."""
+    """Windows, with probabilities for those that were forwarded."""
     for batch in batches:
         found = dict(zip(batch.seen, batch.arrays, strict=True))
         for i in range(len(batch.windows)):
@@ -257,11 +258,11 @@ def _one_by_one(batches: Iterable[_Batch]) -> Iterator[tuple[WindowInput, FloatA
 
 
 class _Strip:
-    """A strip that its cells make up: its values, and what both dates show of its changed pixels.
+    """A strip assembled from its cells: its values, and pixels of both dates where it changed.
 
     Args:
         plan: The windows.
-        k: Which row of windows.
+        k: Index of the row of windows.
         work: May hold the strip's record, finished by an earlier run.
         threshold: Smallest probability value that counts as changed.
     """
@@ -278,11 +279,11 @@ class _Strip:
         self._read_errors: list[str] = []
 
     def add(self, window: WindowInput, sums: FloatArray | None) -> None:
-        """Take the next cell.
+        """Add the next cell.
 
         Args:
-            window: The window that completed it, within its cell.
-            sums: Its probabilities (h, w), or (3, h, w) with presence; None where the strip is not forwarded.
+            window: The window that completed it, cut to its cell.
+            sums: Its probabilities (h, w), or (3, h, w) with presence; None if the strip is not forwarded.
         """
         self._read_errors += window.read_errors
         if self._finished:
@@ -298,14 +299,14 @@ class _Strip:
                 self._presence[:, :, left : left + window.cell.width] = found[1:]
             cell[:] = found if found.ndim == 2 else found[0]
         changed = np.flatnonzero(is_changed(cell, self._threshold))
-        if not self._changed or len(changed):  # the first one holds the number of spectral bands
+        if not self._changed or len(changed):  # the first one defines the number of spectral bands
             rows, cols = np.divmod(changed, window.cell.width)
             place = (rows * self._values.shape[1] + cols + left).astype(np.int32)
             before, after = (date[:, rows, cols] for date in window.numbers)
             self._changed.append((place, before, after))
 
     def record(self, label: Callable[..., StripRecord], tail: FloatArray) -> StripRecord:
-        """The strip's record once all cells are there; a new one goes into the journal, with blending's tail."""
+        """The strip's record once all cells are added; a new one goes into the journal, with blending's tail."""
         kept = self._kept
         if kept is not None and self._finished:
             return kept
@@ -317,7 +318,7 @@ class _Strip:
         return record
 
     def _colours(self) -> tuple[ImageArray, ImageArray]:
-        """Both dates' own numbers at the changed pixels, in reading order, (bands, pixels) each."""
+        """Original values of both dates at the changed pixels, in reading order, (bands, pixels) each."""
         place, before, after = (np.concatenate(part, axis=-1) for part in zip(*self._changed, strict=True))
         self._changed.clear()
         order = np.argsort(place)

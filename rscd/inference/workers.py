@@ -1,8 +1,8 @@
-"""Worker threads: forward passes side by side, and stages that run ahead of their consumer.
+"""Worker threads: parallel forward passes, and stages that run ahead of their consumer.
 
-On a CPU each forward pass has its share of torch's threads. If all threads work on one window, each layer waits
-for the slowest of them, and so for reading, blending and labelling beside it. Side by side, ``detect`` was 18 %
-faster on two cores.
+On a CPU each forward pass gets its share of torch's threads. If all threads work on one window, each layer waits
+for the slowest of them, and so for parallel reading, blending and labelling. With parallel passes ``detect`` was
+18 % faster on two cores.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Result = TypeVar("Result")
 def in_workers(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int, most: int
 ) -> Generator[Result]:
-    """Map items in some threads, in order; torch's threads, where it is loaded, are divided among them.
+    """Apply a function to items in several threads, in order; torch's threads, if loaded, are divided among them.
 
     Args:
-        function: What to call; it runs in ``workers`` threads at once.
-        items: Taken as they are needed.
-        workers: Threads.
-        most: Items that are begun and not yet yielded, at most; never fewer than one more than workers.
+        function: Function to call in ``workers`` threads at once.
+        items: Inputs, taken when needed.
+        workers: Number of threads.
+        most: Maximum number of items started and not yet yielded; at least ``workers + 1``.
     """
     begun: deque[Future[Result]] = deque()
     with _torch_threads_shared(workers) as begin, ThreadPoolExecutor(workers, initializer=begin) as pool:
@@ -47,7 +47,7 @@ def in_workers(
 
 @contextmanager
 def _torch_threads_shared(workers: int) -> Iterator[Callable[[], None]]:
-    """Divide torch's threads, where it is loaded, among workers, each of which calls what this gives."""
+    """Divide torch's threads, if it is loaded, among workers; each worker calls the yielded function."""
     torch = sys.modules.get("torch")
     if torch is None:
         yield lambda: None
@@ -56,7 +56,7 @@ def _torch_threads_shared(workers: int) -> Iterator[Callable[[], None]]:
     try:
         yield lambda: torch.set_num_threads(max(1, threads // workers))
     finally:
-        torch.set_num_threads(threads)  # what a thread sets is the default of those that come after it
+        torch.set_num_threads(threads)  # the value set in a thread is the default for later threads
 
 
 T = TypeVar("T")
@@ -64,7 +64,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class _Made(Generic[T]):
-    """What the thread hands over: an item, or the end, or the exception that ended it."""
+    """Message from the thread: an item, the end, or the exception that ended it."""
 
     item: T | None = None
     last: bool = False
@@ -72,11 +72,11 @@ class _Made(Generic[T]):
 
 
 def prefetched(items: Iterable[T], depth: int = 1) -> Generator[T]:
-    """Yield the items while a thread already makes the next ``depth``, and no more, for items may be large.
+    """Yield the items while a thread prepares the next ``depth``; no more, because items may be large.
 
-    The thread begins at once, before the first item is asked for: what the consumer prepares meanwhile costs no
-    time. An exception in the thread is raised here, in place of the item that it cost. When the consumer stops
-    early (``close``, Ctrl-C), the thread ends after the item it is at; close it to be sure that it has.
+    The thread starts at once, before the first item is requested, so it works while the consumer prepares. An
+    exception in the thread is raised here, in place of the item. If the consumer stops early (``close``, Ctrl-C),
+    the thread ends after its current item; close the generator to be sure that it has.
     """
     taken = _taken(items, depth)
     next(taken)
@@ -89,7 +89,7 @@ def _taken(items: Iterable[T], depth: int) -> Generator[T]:
     thread = threading.Thread(target=_fill, args=(slots, items, wanted, stopped), daemon=True)
     thread.start()
     try:
-        yield None  # type: ignore[misc]  # the thread has begun; a generator that has not would not end it
+        yield None  # type: ignore[misc]  # the thread runs; an unstarted generator could not stop it
         while not (made := slots.get()).last:
             wanted.release()
             yield made.item  # type: ignore[misc]  # None only if an item is
@@ -103,10 +103,10 @@ def _taken(items: Iterable[T], depth: int) -> Generator[T]:
 
 @contextmanager
 def closing_source(items: Iterable[T]) -> Iterator[Iterator[T]]:
-    """Iterate over items, and close them in the end if they are a generator.
+    """Iterate over items, and close them at the end if they are a generator.
 
-    So a thread that makes them is gone when the body is left, by an exception too; left to the collection of
-    garbage, it would still read from files that are being closed.
+    So a thread that makes them has ended when the body is left, also by an exception; if left to garbage
+    collection, it would still read from files that are being closed.
     """
     try:
         yield iter(items)
@@ -118,7 +118,7 @@ def closing_source(items: Iterable[T]) -> Iterator[Iterator[T]]:
 def _fill(
     slots: queue.SimpleQueue[_Made[T]], items: Iterable[T], wanted: threading.Semaphore, stopped: threading.Event
 ) -> None:
-    """Put an item for each one wanted, then the end; stop as soon as nobody wants more."""
+    """Put one item per request, then the end; stop as soon as no more are requested."""
     end: _Made[T] = _Made(last=True)
     try:
         iterator = iter(items)
@@ -131,5 +131,5 @@ def _fill(
         end = _Made(last=True, error=error)
     finally:
         if isinstance(items, Generator):
-            items.close()  # here, so that what it holds open is free before the consumer goes on
+            items.close()  # here, so that its files are closed before the consumer continues
     slots.put(end)

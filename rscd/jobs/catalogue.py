@@ -1,7 +1,7 @@
-"""A static STAC catalogue of an archive: a collection, and an item for each pair that is done.
+"""A static STAC catalogue of an archive: a collection, and an item for each finished pair.
 
-Only what differs is written, each file as a whole: a nightly run leaves the items of other pairs as they are, and a
-reader never finds half a file. ``rscd batch`` reads it back as a manifest.
+Only changed files are written, each as a whole: a nightly run leaves the items of other pairs unchanged, and a
+reader never finds a partial file. ``rscd batch`` can read it as a manifest.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     import pystac
 
 COLLECTION, PROVENANCE = "collection.json", "provenance.json"
-"""Names of the catalogue's files; an item is in ID/ID.json."""
+"""File names of the catalogue; an item is in ID/ID.json."""
 MARK = "rscd:archive"
-"""Field of a collection that says it is ours."""
+"""Field of a collection that marks it as written by rscd."""
 ARCHIVE = "rscd:archive_folder"
-"""Field of a collection that names its archive's folder, as seen from its own."""
+"""Field of a collection with the path of its archive's folder, relative to the collection."""
 PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
 PROCESSING = "https://stac-extensions.github.io/processing/v1.1.0/schema.json"
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
@@ -55,27 +55,27 @@ DESCRIPTION = (
 
 
 def check_catalogue(folder: Path, archive: Path, pairs: Iterable[str]) -> None:
-    """Refuse, before any work, a folder that could not become the archive's catalogue.
+    """Refuse, before any work, a folder that cannot become the archive's catalogue.
 
     Args:
-        folder: The catalogue's.
-        archive: The archive's.
-        pairs: Names of its pairs' folders.
+        folder: Folder of the catalogue.
+        archive: Folder of the archive.
+        pairs: Folder names of its pairs.
 
     Raises:
-        UsageError: It holds something else, or the catalogue of another archive; or the extra ``stac`` is missing.
-        OutputError: It cannot be made.
+        UsageError: It contains other files, or the catalogue of another archive; or the extra ``stac`` is missing.
+        OutputError: It cannot be created.
     """
     _pystac()
     real = Path(os.path.realpath(folder))
     for other in (archive, *(archive / pair for pair in pairs)):
         inside = Path(os.path.realpath(other))
         if real == inside or (other != archive and inside in real.parents):
-            raise UsageError(f"is {other}, or lies in it", path=folder, remedy="name another folder with --stac")
+            raise UsageError(f"is {other}, or inside it", path=folder, remedy="name another folder with --stac")
     if folder.exists() and not folder.is_dir():
-        raise UsageError("is no folder", path=folder, remedy="name another one with --stac")
+        raise UsageError("is not a folder", path=folder, remedy="name another one with --stac")
     if folder.is_dir() and any(folder.iterdir()) and MARK not in (_read(folder / COLLECTION) or {}):
-        problem = "holds files, and is no catalogue of rscd's"
+        problem = "contains files that are not a catalogue of rscd"
         raise UsageError(problem, path=folder, remedy="name an empty folder with --stac")
     known = (_read(folder / COLLECTION) or {}).get(ARCHIVE, "")
     whose = (folder / str(known)).resolve() if known else archive.resolve()
@@ -86,26 +86,26 @@ def check_catalogue(folder: Path, archive: Path, pairs: Iterable[str]) -> None:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         remedy = "name a folder whose parent exists and is writable"
-        raise OutputError(f"cannot be made: {error}", path=folder, remedy=remedy) from error
+        raise OutputError(f"cannot be created: {error}", path=folder, remedy=remedy) from error
 
 
 def write_catalogue(folder: Path, archive: Path, entries: Sequence[Entry], pairs: Sequence[ManifestPair]) -> Path:
-    """Write or update the catalogue; returns its collection.
+    """Write or update the catalogue; returns the path of its collection.
 
-    Pairs of this manifest that are not done have no item. Items of other pairs stay as long as their map is there.
+    Unfinished pairs of this manifest have no item. Items of other pairs are kept as long as their map exists.
 
     Args:
-        folder: As checked by ``check_catalogue``.
-        archive: The archive's, with a folder a pair.
-        entries: The pairs of this manifest.
-        pairs: Likewise, as the manifest has them.
+        folder: Folder of the catalogue, checked by ``check_catalogue``.
+        archive: Folder of the archive, with one folder per pair.
+        entries: The pairs of this manifest in the ledger.
+        pairs: The same pairs in the manifest.
 
     Raises:
         OutputError: A file cannot be written.
     """
     name, asked = safe_id(archive.absolute().name), {pair.id: pair for pair in pairs}
     collection = folder / COLLECTION
-    if not collection.exists():  # first of all: a run that dies leaves a folder that is known as ours
+    if not collection.exists():  # first, so that a killed run leaves a folder that is marked as ours
         _put(collection, _collection(name, {}, _relative(archive, folder)))
     items: dict[str, dict[str, Any]] = dict(_others(folder, {entry.id for entry in entries}))
     for entry in entries:
@@ -126,7 +126,7 @@ def write_catalogue(folder: Path, archive: Path, entries: Sequence[Entry], pairs
 
 
 def _others(folder: Path, listed: set[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Items of pairs that this manifest does not list, and whose map is still there."""
+    """Items of pairs that are not in this manifest, and whose map still exists."""
     for place in _places(folder):
         item = _read(place / f"{place.name}.json")
         if item is not None and place.name not in listed:
@@ -141,7 +141,7 @@ def _places(folder: Path) -> list[Path]:
 
 
 def _remove(place: Path) -> None:
-    """Take an item away, its own file first; what else lies there stays."""
+    """Remove an item, its own file first; other files in the folder stay."""
     (place / f"{place.name}.json").unlink()
     (place / PROVENANCE).unlink(missing_ok=True)
     with suppress(OSError):
@@ -149,7 +149,7 @@ def _remove(place: Path) -> None:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """A JSON object; None where there is none."""
+    """A JSON object; None if the file has none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -158,7 +158,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _put(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON, unless the file holds just that."""
+    """Write JSON, unless the file already has this content."""
     text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
     with writing(path):
         if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != text:
@@ -167,7 +167,7 @@ def _put(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _provenance(vector: Path) -> dict[str, Any]:
-    """What a GeoPackage says of the run that made it."""
+    """Provenance of the run that made a GeoPackage."""
     metadata = pyogrio.read_info(vector, layer="changes")["layer_metadata"] or {}
     return {name: json.loads(value) for name, value in metadata.items()}
 
@@ -181,9 +181,9 @@ def _item(
         collection: Id of the collection.
         place: The item's folder.
         folder: The pair's folder.
-        entry: What the ledger knows of it.
-        pair: As the manifest has it.
-        known: Its provenance.
+        entry: Its entry in the ledger.
+        pair: Its entry in the manifest.
+        known: Provenance of its map.
     """
     info = pyogrio.read_info(folder / CHANGES, layer="extent")
     _, table = pyogrio.read_arrow(folder / CHANGES, layer="extent", columns=[])
@@ -206,7 +206,7 @@ def _item(
 
 
 def _when(dates: Sequence[datetime | None], entry: Entry) -> dict[str, Any]:
-    """STAC's times: from one image to the other; where a date is not known, when the map was made."""
+    """STAC times: from one image to the other; if a date is unknown, the time when the map was made."""
     known = sorted(date for date in dates if date is not None)
     if len(known) == len(dates):
         return {"datetime": None, "start_datetime": known[0], "end_datetime": known[-1]}
@@ -214,13 +214,13 @@ def _when(dates: Sequence[datetime | None], entry: Entry) -> dict[str, Any]:
 
 
 def _taken(role: str, pair: ManifestPair, known: Mapping[str, Any]) -> datetime | None:
-    """When an image was taken: as the manifest says, else by its tag or name; None if nothing says so."""
+    """Acquisition time of an image: from the manifest, else from its tag or name; None if unknown."""
     path, date = getattr(pair, role), pair.dates[DATES.index(role)]
     if date is not None:
         return date
     with suppress(DataError):
         return read_footprint(path, remote=gdal_name(path) is not None).date
-    with suppress(KeyError, ValueError):  # the image is gone since
+    with suppress(KeyError, ValueError):  # the image no longer exists
         return datetime.fromisoformat(known["pair"][role]["taken"]).replace(tzinfo=UTC)
     return None
 
@@ -262,7 +262,7 @@ def _projection(crs: str, bounds: Sequence[float]) -> dict[str, Any]:
 
 
 def _assets(place: Path, folder: Path, pair: ManifestPair) -> Iterator[tuple[str, pystac.Asset]]:
-    """What there is of a pair: its outputs, its provenance, and what it was made of."""
+    """Assets of a pair: its outputs, its provenance, and its inputs."""
     asset = _pystac().Asset
     for key, (name, title, kind, roles) in FILES.items():
         if (folder / name).is_file():
@@ -280,7 +280,7 @@ def _assets(place: Path, folder: Path, pair: ManifestPair) -> Iterator[tuple[str
 
 
 def _relative(path: Path, folder: Path) -> str:
-    """A file as seen from a folder; an address as it is."""
+    """A file relative to a folder; an address unchanged."""
     if gdal_name(path) is not None:
         return address(path)
     with suppress(ValueError):  # another drive of Windows

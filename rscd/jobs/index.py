@@ -1,4 +1,4 @@
-"""The index: one page that lists the pairs and their reports, plain HTML that needs nothing else."""
+"""The index: one page that lists the pairs and their reports, self-contained plain HTML."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rscd.scene.metadata import WGS84
 from rscd.vectorize.attributes import DIRECTIONS
 
 WIDE, LEAST, EDGE = 1000.0, 60.0, 12.0
-"""Longer side of the overview map, its shorter side at least, and the room around the outlines, in its units."""
+"""Longer side of the overview map, minimum of its shorter side, and margin around the outlines, in its units."""
 
 
 def write_index(path: Path, folder: Path, entries: Sequence[Entry], summary: Path) -> None:
@@ -32,9 +32,9 @@ def write_index(path: Path, folder: Path, entries: Sequence[Entry], summary: Pat
 
     Args:
         path: The page.
-        folder: The archive's, with a folder a pair; links are relative to it.
+        folder: Folder of the archive, with one folder per pair; links are relative to it.
         entries: The pairs.
-        summary: GeoPackage of the archive, whose layer ``pairs`` says where they lie.
+        summary: GeoPackage of the archive, with their outlines in layer ``pairs``.
 
     Raises:
         OutputError: It cannot be written.
@@ -45,7 +45,7 @@ def write_index(path: Path, folder: Path, entries: Sequence[Entry], summary: Pat
 
 
 def _places(summary: Path) -> dict[str, Any]:
-    """Pair -> its outline in longitude and latitude, where that is known."""
+    """Pair -> its outline in longitude and latitude, if known."""
     pairs = pyogrio.read_dataframe(summary, layer="pairs", columns=["pair_id"]).to_crs(WGS84)
     known = pairs[pairs.geometry.notna() & ~pairs.geometry.is_empty]
     return dict(zip(known["pair_id"], known.geometry, strict=True))
@@ -60,10 +60,10 @@ def index_html(
     """The page as text.
 
     Args:
-        folder: The archive's.
+        folder: Folder of the archive.
         entries: The pairs.
         places: Pair -> its outline in longitude and latitude (shapely), for the overview map.
-        ways: Pair -> how many of its changes appeared, vanished, ..., where its model says so.
+        ways: Pair -> number of its changes by direction (appeared, vanished, ...), if its model reports it.
     """
     ways = ways or {}
     done = [entry for entry in entries if entry.state == "done"]
@@ -109,12 +109,12 @@ def _cards(
 
 
 def overview(folder: Path, entries: Sequence[Entry], places: Mapping[str, Any]) -> dict[str, Any] | None:
-    """A map of where the pairs lie, for SVG: north is up, outlines lead to reports. None: nothing is known."""
+    """Overview map of the pairs for SVG: north is up, outlines link to reports. None if no outline is known."""
     known = [entry for entry in entries if entry.id in places]
     if not known:
         return None
     west, south, east, north = shapely.total_bounds(np.array([places[entry.id] for entry in known], dtype=object))
-    narrow = max(np.cos(np.radians((south + north) / 2)), 0.01)  # a degree of longitude, in those of latitude
+    narrow = max(np.cos(np.radians((south + north) / 2)), 0.01)  # a degree of longitude in degrees of latitude
     unit = WIDE / max((east - west) * narrow, (north - south), 1e-9)
     size = max((east - west) * narrow * unit, LEAST), max((north - south) * unit, LEAST)
     scale = np.array([narrow * unit, -unit])
@@ -138,7 +138,7 @@ def _path(shape: Any) -> str:  # noqa: ANN401 - shapely has no types
 
 
 def _row(folder: Path, entry: Entry, ways: Mapping[str, Directions]) -> dict[str, Any]:
-    """A row of the table; one without cells is of a pair that has not run yet."""
+    """A row of the table; without cells for a pair that has not run yet."""
     if entry.state != "done":
         return {"id": entry.id, "cells": ()}
     there = {name: (folder / entry.id / name).is_file() for name in (REPORT, CHANGES, PROBABILITY)}

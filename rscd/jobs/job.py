@@ -28,69 +28,70 @@ CHANGES, PROBABILITY, REPORT = "changes.gpkg", "probability.tif", "report.html"
 
 @dataclass(frozen=True)
 class PairJob:
-    """What a worker needs to know of a pair."""
+    """Everything that a worker needs to run a pair."""
 
     id: str
     """Its name."""
     config: DetectConfig
-    """Its files and options; outputs lie in its own folder, and an old one is replaced."""
+    """Its files and options; outputs go to its own folder, and existing ones are replaced."""
     model_sha256: str
-    """Hash of the weights that it is to be run with."""
+    """Hash of the weights that it must be run with."""
     own_model: bool = False
-    """The manifest names the model for this pair."""
+    """Whether the manifest names a model for this pair."""
     problem: str = ""
-    """Why it cannot be run, known before."""
+    """Why it cannot be run, if known in advance; else empty."""
 
 
 @dataclass(frozen=True)
 class PairOutcome:
-    """What became of a pair."""
+    """Result of running a pair."""
 
     id: str
     """Its name."""
     state: Literal["done", "failed"]
-    """Whether its outputs are there."""
+    """Whether its outputs exist."""
     error: str = ""
     """Why it failed."""
     exit_code: int = 0
-    """That of ``rscd detect`` for this pair."""
+    """Exit code of ``rscd detect`` for this pair."""
     fingerprint: str = ""
-    """Of inputs, model and options, as they were when it started; empty where an input was missing."""
+    """Fingerprint of inputs, model and options when it started; empty if an input was missing."""
     seconds: float = 0.0
     """Wall time, s."""
     windows: int = 0
     """Windows forwarded."""
     polygons: int = 0
-    """Changes found."""
+    """Number of change polygons."""
     changed_m2: float = 0.0
     """Their area, m2."""
     observed_km2: float = 0.0
-    """What both dates show, km2."""
+    """Area observable on both dates, km2."""
     not_observable_km2: float = 0.0
-    """What at least one date does not show, km2."""
+    """Area not observable on at least one date, km2."""
     worker: str = ""
     """Machine and device that it ran on."""
     verdict: str = ""
-    """Of the inspection: whether the dates can be compared."""
+    """Verdict of the inspection: whether the dates can be compared."""
     model: str = ""
     """Name and version of the model."""
     valid_share: float | None = None
-    """Share of the overlap that both dates show, 0..1."""
+    """Share of the overlap that is valid in both dates, 0..1."""
     shift_px: float | None = None
-    """Shift between the dates as it was found, px; None where it could not be measured."""
+    """Measured shift between the dates, px; None if it could not be measured."""
     reviews: str = ""
-    """What became of the reviews in the file that was replaced, in words."""
+    """What became of the reviews in the replaced file, as text."""
     for_all: bool = False
-    """It failed for what all pairs share, so that no other would do better."""
+    """Whether the cause of failure is common to all pairs, so that all others would fail too."""
 
 
 def job_of(pair: ManifestPair, batch: BatchConfig, shared: tuple[Path, Contract] | None) -> PairJob:
     """A pair's job: the shared options with its own paths, threshold and model.
 
     Args:
-        pair: Of the manifest.
+        pair: Its entry in the manifest.
         batch: The options.
-        shared: Where the model of all pairs lies, and its contract; None: each takes the one whose pixel sizes fit.
+        shared: Path and contract of the model of all pairs; None: each uses the embedded model whose pixel sizes
+            fit.
     """
     folder, options = batch.output.absolute() / pair.id, batch.detect
     config = dataclasses.replace(
@@ -120,16 +121,16 @@ def _named(pair: ManifestPair, config: DetectConfig) -> str:
         return pair.model
     try:
         return str(with_model(config).model)
-    except DataError:  # which the run says in better words
+    except DataError:  # the run reports it better
         return DEFAULT
 
 
 def job_fingerprint(job: PairJob) -> str:
-    """Sha256 over what decides a pair's results: its files' fingerprints, the model's hash, the options.
+    """Sha256 of everything that determines a pair's results: fingerprints of its files, the model's hash, options.
 
     Raises:
         OSError: An input is missing.
-        DataError: A remote one does not answer.
+        DataError: A remote input does not answer.
     """
     config = job.config
     files = {**config.rasters, "aoi": config.aoi}
@@ -147,12 +148,12 @@ def job_fingerprint(job: PairJob) -> str:
 
 
 def outputs(config: DetectConfig) -> list[Path]:
-    """The files that a pair is to leave."""
+    """The output files that a pair is to write."""
     return [path for path in (config.output, config.probability, config.report) if path is not None]
 
 
 def is_current(job: PairJob, known: str) -> bool:
-    """Whether a pair was done as it would be done now, and its outputs are still there."""
+    """Whether a pair was done with the current inputs, model and options, and its outputs still exist."""
     try:
         return all(path.is_file() for path in outputs(job.config)) and job_fingerprint(job) == known
     except (OSError, DataError):
@@ -160,6 +161,6 @@ def is_current(job: PairJob, known: str) -> bool:
 
 
 def failed(job: PairJob, error: BaseException) -> PairOutcome:
-    """The outcome of a pair whose worker raised, or died."""
+    """The outcome of a pair whose worker raised an error or died."""
     text = error.line if isinstance(error, RscdError) else f"{type(error).__name__}: {error}"
     return PairOutcome(job.id, "failed", " ".join(text.split()), getattr(error, "exit_code", 1))

@@ -1,4 +1,4 @@
-"""The ledger: what became of each pair, in SQLite (WAL), so that a run that was cut off goes on where it was."""
+"""The ledger: state and result of each pair, in SQLite (WAL), so that an interrupted run can continue."""
 
 from __future__ import annotations
 
@@ -37,57 +37,57 @@ _ADDED = {
     "valid_share": "REAL",
     "shift_px": "REAL",
 }
-"""Columns that a ledger of the first edition lacks."""
+"""Columns that are missing in ledgers of the first version."""
 WAIT_S = 2.0
 """How long to wait for another program to release the ledger, s."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What the ledger knows of a pair."""
+    """A pair in the ledger."""
 
     id: str
     """Its name."""
     before: str
-    """Its earlier date."""
+    """Path of its earlier date."""
     after: str
-    """Its later date."""
+    """Path of its later date."""
     state: str
     """``pending``, ``running``, ``done`` or ``failed``."""
     ended: str
     """When it was done or failed, UTC, ISO 8601; empty if never."""
     seconds: float
-    """How long it took, s."""
+    """Wall time, s."""
     polygons: int
-    """Changes found."""
+    """Number of change polygons."""
     changed_m2: float
     """Their area, m2."""
     observed_km2: float
-    """What both dates show, km2."""
+    """Area observable on both dates, km2."""
     not_observable_km2: float
-    """What at least one date does not show, km2."""
+    """Area not observable on at least one date, km2."""
     error: str
-    """Why it failed."""
+    """Why it failed; else empty."""
     fingerprint: str
-    """What it was done with."""
+    """Fingerprint of the inputs, model and options that it was done with."""
     verdict: str = ""
     """Whether the dates can be compared."""
     model: str = ""
     """Name and version of the model."""
     valid_share: float | None = None
-    """Share of the overlap that both dates show, 0..1."""
+    """Share of the overlap that is valid in both dates, 0..1."""
     shift_px: float | None = None
-    """Shift between the dates as it was found, px."""
+    """Measured shift between the dates, px."""
 
 
 class Ledger:
-    """The ledger of an archive; one run holds it at a time.
+    """The ledger of an archive; one run can use it at a time.
 
     Args:
         folder: The archive's folder.
 
     Raises:
-        UsageError: Another run holds it.
+        UsageError: Another run is using it.
         OutputError: It cannot be opened.
     """
 
@@ -100,7 +100,7 @@ class Ledger:
             raise OutputError(f"cannot be written: {error}", path=folder, remedy="choose another folder") from error
         if not free:
             self._lock.close()
-            raise UsageError("another rscd batch is at work in it", path=folder, remedy="wait for it")
+            raise UsageError("another rscd batch is using it", path=folder, remedy="wait for it")
         try:
             with self._usable():
                 self._database = sqlite3.connect(self.path, isolation_level=None, timeout=WAIT_S)
@@ -117,18 +117,18 @@ class Ledger:
         for name, kind in _ADDED.items():
             if name not in there:
                 self._database.execute(f"ALTER TABLE pairs ADD COLUMN {name} {kind}")
-        self._entries()  # another program's table, or damaged pages, show here
+        self._entries()  # detects tables of other programs, and damaged pages
 
     @contextmanager
     def _usable(self) -> Iterator[None]:
-        """Turn what SQLite says into one line with what to do."""
+        """Turn errors of SQLite into one-line messages with a remedy."""
         try:
             yield
         except sqlite3.Error as error:
             if "locked" in str(error):
                 problem, remedy = "another program has it open", "close it there, and run again"
             else:
-                problem, remedy = f"is no ledger that can be used: {error}", "move it away: all pairs then run anew"
+                problem, remedy = f"is not a usable ledger: {error}", "move it away: all pairs then run again"
             raise OutputError(problem, path=self.path, remedy=remedy) from error
 
     def __enter__(self) -> Ledger:
@@ -143,7 +143,7 @@ class Ledger:
         self._lock.close()
 
     def expect(self, jobs: Iterable[PairJob]) -> set[str]:
-        """Take the manifest's pairs; returns those that a run was at when it was cut off: pending again."""
+        """Add the manifest's pairs; returns those that were running when a run was cut off: now pending again."""
         rows = [(k, job.id, str(job.config.before), str(job.config.after)) for k, job in enumerate(jobs)]
         with self._usable(), self._database:
             cut = {one for (one,) in self._database.execute("SELECT id FROM pairs WHERE state = 'running'")}
@@ -158,19 +158,19 @@ class Ledger:
         return cut
 
     def start(self, job: PairJob) -> None:
-        """Note that a pair is given to a worker."""
+        """Record that a pair is given to a worker."""
         with self._usable():
             self._database.execute(
                 "UPDATE pairs SET state = 'running', started = ?, runs = runs + 1 WHERE id = ?", (_now(), job.id)
             )
 
     def forget(self, ids: Sequence[str]) -> None:
-        """Pairs whose results are of other inputs, model or options than now are pending."""
+        """Set pairs to pending whose results were made with other inputs, model or options."""
         with self._usable():
             self._database.executemany("UPDATE pairs SET state = 'pending' WHERE id = ?", [(one,) for one in ids])
 
     def fail(self, name: str, error: str) -> None:
-        """A pair that was done is not any more: its outputs cannot be read."""
+        """Set a finished pair to failed: its outputs cannot be read."""
         with self._usable():
             self._database.execute(
                 "UPDATE pairs SET state = 'failed', error = ?, exit_code = ? WHERE id = ?",
@@ -178,7 +178,7 @@ class Ledger:
             )
 
     def record(self, outcome: PairOutcome) -> None:
-        """Note what became of a pair."""
+        """Record the outcome of a pair."""
         values = asdict(outcome)
         names = [name for name in values if name not in ("id", "reviews", "for_all")]
         listed = ", ".join(f"{name} = :{name}" for name in names)

@@ -1,9 +1,9 @@
-"""The manifest: which pairs there are, of a table, of STAC on disk, or of two folders.
+"""The manifest: the pairs of an archive, from a table, from STAC files, or from two folders.
 
-Of a STAC ItemCollection or static catalog the images are paired by footprint and date: each with the next later
-one of its place. An item with the assets ``before`` and ``after``, as the catalogue of an archive has them, is a
-pair by itself. Links are followed only to files below the manifest's folder; nothing is fetched. Files of two
-folders are matched by name, or likewise by footprint and date.
+In a STAC ItemCollection or static catalog the images are paired by footprint and date: each with the next later one
+of the same place. An item with the assets ``before`` and ``after``, as in the catalogue of an archive, is already a
+pair. Links are followed only to files below the manifest's folder; nothing is downloaded. Files of two folders are
+matched by name, or also by footprint and date.
 """
 
 from __future__ import annotations
@@ -48,17 +48,17 @@ def read_manifest(path: Path, *, allow_remote: bool = False, asset: str | None =
     """Read a table, a STAC ItemCollection or a static STAC catalog.
 
     Args:
-        path: The file. Its folder is the root of what it may point at.
-        allow_remote: Let it point out of its folder and at ``https://`` and ``s3://`` addresses.
+        path: The file. It may refer to files in its folder and below.
+        allow_remote: Also allow files elsewhere, and ``https://`` and ``s3://`` addresses.
         asset: Key of the STAC asset that is the image.
 
     Raises:
-        DataError: It cannot be read, holds no pair, or a line is refused; the first such line is named.
-        UsageError: STAC, and the extra ``stac`` is not installed.
+        DataError: It cannot be read, contains no pair, or a line is refused; the message names the first one.
+        UsageError: It is STAC, and the extra ``stac`` is not installed.
     """
     require_file(path, MANIFEST)
     if path.suffix.lower() not in SUFFIXES:
-        raise DataError("no manifest by its suffix", path=path, remedy=f"use one of {', '.join(SUFFIXES)}")
+        raise DataError("is not a manifest by its suffix", path=path, remedy=f"use one of {', '.join(SUFFIXES)}")
     root = Root(path.parent, allow_remote=allow_remote)
     if path.suffix.lower() in (".json", ".geojson"):
         content = read_json(path)
@@ -91,11 +91,11 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
 
 
 DATES = "before", "after"
-"""Assets of an item that is a pair."""
+"""Assets of an item that is already a pair."""
 USUAL_KEYS = ("visual", "image", "data")
-"""Assets that are taken where none is named, the first that there is."""
+"""Assets that are used if none is named; the first that exists."""
 MOST_DOCUMENTS = 1_000_000
-"""A catalog of more files than this is refused."""
+"""Maximum number of files of a catalog."""
 
 
 def stac_pairs(path: Path, content: dict[str, Any], root: Root, asset: str | None) -> Manifest:
@@ -104,7 +104,7 @@ def stac_pairs(path: Path, content: dict[str, Any], root: Root, asset: str | Non
     Args:
         path: Its file.
         content: Its JSON.
-        root: What its links and assets must lie in.
+        root: Folder that its links and assets must be in.
         asset: Key of the asset that is the image; default: one of USUAL_KEYS, or the only GeoTIFF.
 
     Raises:
@@ -123,8 +123,8 @@ def stac_pairs(path: Path, content: dict[str, Any], root: Root, asset: str | Non
             raise DataError(f"{where}: {error.problem}", path=place, remedy=error.remedy) from error
     found = [(f"{before.name}__{after.name}", before.path, after.path) for before, after in match(images, images)]
     if not found and not pairs:
-        remedy = "give items of one place (half of the smaller one shared) and of two dates"
-        raise DataError(f"no two of its {len(images)} items are dates of one place", path=path, remedy=remedy)
+        remedy = "give items of the same place (sharing half of the smaller one) with different dates"
+        raise DataError(f"no two of its {len(images)} items show one place on two dates", path=path, remedy=remedy)
     used = {image for _, *both in found for image in both}
     alone = [image.name for image in images if image.path not in used]
     made = named(found, pairs)
@@ -132,7 +132,7 @@ def stac_pairs(path: Path, content: dict[str, Any], root: Root, asset: str | Non
 
 
 def _items(path: Path, content: dict[str, Any], root: Root) -> Iterator[tuple[Path, int, Item]]:
-    """All items, with the file that each stands in, depth first; each file is read once."""
+    """All items, with the file that contains each, depth first; each file is read once."""
     if "features" in content:
         for number, feature in enumerate(content["features"], start=1):
             yield path, number, _item(path, feature)
@@ -145,7 +145,7 @@ def _items(path: Path, content: dict[str, Any], root: Root) -> Iterator[tuple[Pa
             continue
         for file in reversed(list(_children(place, document, root))):
             if file in seen:
-                raise DataError(f"{file} is linked twice", path=place, remedy="take the circle out of the catalog")
+                raise DataError(f"{file} is linked twice", path=place, remedy="remove the cycle from the catalog")
             seen.add(file)
             if len(seen) > MOST_DOCUMENTS:
                 raise DataError(f"more than {MOST_DOCUMENTS} files", path=path, remedy="split the catalog")
@@ -166,9 +166,9 @@ def _document(file: Path) -> dict[str, Any]:
     try:
         content = read_json(file)
     except OSError as error:
-        raise DataError(f"cannot be read: {error}", path=file, remedy="mend the catalog's links") from error
+        raise DataError(f"cannot be read: {error}", path=file, remedy="repair the catalog's links") from error
     if not isinstance(content, dict):
-        raise DataError("is no STAC document", path=file, remedy="mend the catalog")
+        raise DataError("is not a STAC document", path=file, remedy="repair the catalog")
     return content
 
 
@@ -181,9 +181,9 @@ def _item(place: Path, document: Any) -> Item:  # noqa: ANN401
         ) from error
     try:
         return pystac.Item.from_dict(document, preserve_dict=False)
-    except Exception as error:  # pystac raises what its parts raise: KeyError, TypeError, its own
-        problem = f"is no STAC item: {type(error).__name__}: {error}"
-        raise DataError(problem, path=place, remedy="mend the catalog") from error
+    except Exception as error:  # pystac raises many types: KeyError, TypeError, its own
+        problem = f"is not a STAC item: {type(error).__name__}: {error}"
+        raise DataError(problem, path=place, remedy="repair the catalog") from error
 
 
 def _image(item: Item, base: Path, root: Root, key: str | None) -> Image:
@@ -192,7 +192,7 @@ def _image(item: Item, base: Path, root: Root, key: str | None) -> Image:
         raise DataError("has no date", remedy="give it a datetime")
     try:
         box = item.bbox or []
-        flat = box if len(box) == 4 else [*box[:2], *box[3:5]]  # with heights there are six
+        flat = box if len(box) == 4 else [*box[:2], *box[3:5]]  # six with heights
         outline = shapely.geometry.shape(item.geometry) if item.geometry else shapely.box(*flat)
     except (ValueError, TypeError, KeyError, AttributeError, GEOSException) as error:
         raise DataError(f"has no footprint: {error}", remedy="give it a geometry") from error
@@ -204,7 +204,7 @@ def _image(item: Item, base: Path, root: Root, key: str | None) -> Image:
 
 
 def _pair(item: Item, base: Path, root: Root) -> ManifestPair:
-    """The pair that an item of an archive's catalogue is."""
+    """The pair that an item of an archive's catalogue represents."""
     before, after = (root.resolve(item.assets[role].href, base) for role in DATES)
     own = item.properties.get("rscd:pair") or {}
     area = item.assets.get("aoi")
@@ -214,7 +214,7 @@ def _pair(item: Item, base: Path, root: Root) -> ManifestPair:
         threshold = float(own["threshold"]) if "threshold" in own else None
         model = str(own.get("model", ""))
     except (ValueError, TypeError, AttributeError) as error:
-        raise DataError(f"cannot be read as a pair: {error}", remedy="mend the catalog") from error
+        raise DataError(f"cannot be read as a pair: {error}", remedy="repair the catalog") from error
     aoi = root.resolve(area.href, base, local=True) if area is not None else None
     return ManifestPair(safe_id(item.id), before, after, aoi, threshold, model, (start, end))
 
@@ -235,26 +235,26 @@ def _asset(item: Item, key: str | None) -> Asset:
 
 
 LEAST_SHARE = 0.5
-"""Two images are of one place if they share this much of the smaller one."""
+"""Two images show the same place if they share at least this part of the smaller one."""
 
 
 @dataclass(frozen=True)
 class Image:
-    """One image that may be a date of a pair."""
+    """An image that may become a date of a pair."""
 
     name: str
-    """What its pair's id is made of."""
+    """Name from which the pair's id is made."""
     path: Path
     """The file, or its address."""
     footprint: Footprint
-    """Where and when."""
+    """Its outline and date."""
 
 
 def match(befores: Sequence[Image], afters: Sequence[Image]) -> list[tuple[Image, Image]]:
-    """Give each earlier image the next later one of its place; of several as late, the one that shares most.
+    """Pair each earlier image with the next later one of the same place; if several qualify, the one sharing most.
 
-    Images without a date go with those whose outline they share most of. The same image is never both dates, so
-    ``befores`` and ``afters`` may be one pool.
+    Images without a date are paired with those whose outline they share most of. An image is never both dates of a
+    pair, so ``befores`` and ``afters`` may be the same list.
     """
     outlines = np.array([image.footprint.outline for image in afters], dtype=object)
     tree = shapely.STRtree(outlines)
@@ -284,27 +284,27 @@ def _later(before: Image, after: Image) -> bool:
 
 
 def _wait_s(before: Image, after: Image) -> float:
-    """Time between two images, s; 0 where a date is not known."""
+    """Time between two images, s; 0 if a date is unknown."""
     start, end = before.footprint.date, after.footprint.date
     return 0.0 if start is None or end is None else (end - start).total_seconds()
 
 
 GEOTIFF_SUFFIXES = (".tif", ".tiff")
 READERS = 8
-"""Headers that are read at once."""
+"""Number of headers read at once."""
 MatchBy = Literal["name", "footprint"]
 
 
 def folder_pairs(before_dir: Path, after_dir: Path, by: MatchBy = "name") -> Manifest:
-    """Match the GeoTIFFs of two folders and all below them.
+    """Match the GeoTIFFs of two folders, including subfolders.
 
     Args:
         before_dir: Images of the earlier date.
         after_dir: Images of the later date.
-        by: ``name`` takes files of the same path below their folder, ``footprint`` those of one place.
+        by: ``name`` matches files with the same path below their folder, ``footprint`` those of the same place.
 
     Raises:
-        DataError: A folder is missing, holds no GeoTIFF or leads out of itself, or nothing matches.
+        DataError: A folder is missing, contains no GeoTIFF or a link out of it, or nothing matches.
     """
     befores, afters = _files(before_dir), _files(after_dir)
     if by == "name":
@@ -315,8 +315,8 @@ def folder_pairs(before_dir: Path, after_dir: Path, by: MatchBy = "name") -> Man
         found = [(before.name, before.path, after.path) for before, after in matched]
         used = {path for _, *both in found for path in both}
     if not found:
-        remedy = "try --match-by footprint" if by == "name" else "see that both show the same places, after later"
-        raise DataError(f"nothing in it matches {after_dir} by {by}", path=before_dir, remedy=remedy)
+        remedy = "try --match-by footprint" if by == "name" else "check that the places match and after is later"
+        raise DataError(f"no file in it matches {after_dir} by {by}", path=before_dir, remedy=remedy)
     alone = [path.name for path in (*befores.values(), *afters.values()) if path not in used]
     notes = (f"{len(alone)} files without a partner, e.g. {alone[0]}",) if alone else ()
     return Manifest(named(found), notes)
@@ -329,12 +329,12 @@ def _files(folder: Path) -> dict[str, Path]:
     root = Root(folder)
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in GEOTIFF_SUFFIXES and path.is_file())
     if not files:
-        raise DataError("holds no .tif or .tiff", path=folder, remedy="give a folder of GeoTIFFs")
+        raise DataError("contains no .tif or .tiff", path=folder, remedy="give a folder of GeoTIFFs")
     named_files = ((path.relative_to(folder), path) for path in files)
     try:
         return {name.with_suffix("").as_posix(): root.resolve(name.as_posix()) for name, _ in named_files}
     except DataError as error:
-        raise DataError(error.problem, path=folder, remedy="take the link out, or use a manifest") from error
+        raise DataError(error.problem, path=folder, remedy="remove the link, or use a manifest") from error
 
 
 def _images(files: dict[str, Path]) -> list[Image]:

@@ -1,6 +1,6 @@
-"""The pairs of a manifest: rows of a table, each checked before anything runs; where they may point.
+"""The pairs of a manifest: rows of a table, each checked before anything runs, and the paths that they may use.
 
-A table is CSV, GeoJSON, GeoPackage or GeoParquet; its values come as text.
+A table is CSV, GeoJSON, GeoPackage or GeoParquet; its values are read as text.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from rscd.scene.aoi import refuse_views
 REQUIRED = ("id", "before", "after")
 OPTIONAL = ("aoi", "threshold", "model", "before_date", "after_date")
 SUFFIXES = (".csv", ".geojson", ".json", ".gpkg", ".parquet")
-"""What a manifest may be called."""
+"""File name suffixes of a manifest."""
 ALIKE = 0.8
-"""A column whose name is as similar as this to one of OPTIONAL (0..1, ``difflib``) is taken for a slip."""
+"""A column name at least this similar to one of OPTIONAL (0..1, ``difflib``) is treated as a typing error."""
 SQLITE = b"SQLite format 3\0"
 
 
@@ -41,14 +41,14 @@ class Row(NamedTuple):
     line: int
     """Line of a CSV file, counted from 1; else number of the feature, from 1."""
     values: dict[str, str]
-    """By column, those of REQUIRED and OPTIONAL alone; empty where there is no value."""
+    """Column -> value, only columns of REQUIRED and OPTIONAL; empty text if there is no value."""
 
 
 def table_rows(path: Path) -> Iterator[Row]:
     """Read a table's rows in order.
 
     Raises:
-        DataError: No file of a known kind, a column is missing, or a row does not fit the header.
+        DataError: The format is unknown, a column is missing, or a row does not fit the header.
     """
     suffix = path.suffix.lower()
     try:
@@ -61,19 +61,19 @@ def table_rows(path: Path) -> Iterator[Row]:
         else:
             yield from _table(path, pq.read_table(path, columns=_present(path, pq.read_schema(path).names)))
     except (pa.ArrowException, pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, OSError) as error:
-        raise DataError(f"cannot be read: {error}", path=path, remedy="see that it is whole") from error
+        raise DataError(f"cannot be read: {error}", path=path, remedy="check that it is complete") from error
 
 
 def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON holds
     """Parse a JSON file.
 
     Raises:
-        DataError: It is none.
+        DataError: It is not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
-        raise DataError(f"is no JSON: {error}", path=path, remedy="see that it is whole") from error
+        raise DataError(f"is not JSON: {error}", path=path, remedy="check that it is complete") from error
 
 
 def feature_rows(path: Path, content: Any) -> Iterator[Row]:  # noqa: ANN401
@@ -81,7 +81,7 @@ def feature_rows(path: Path, content: Any) -> Iterator[Row]:  # noqa: ANN401
     features = content.get("features") if isinstance(content, dict) else None
     if not isinstance(features, list):
         remedy = "give a FeatureCollection, a STAC ItemCollection or a STAC catalog"
-        raise DataError("is JSON, but no manifest", path=path, remedy=remedy)
+        raise DataError("is JSON, but not a manifest", path=path, remedy=remedy)
     rows = [f.get("properties") or {} if isinstance(f, dict) else {} for f in features]
     _present(path, sorted({name for row in rows if isinstance(row, dict) for name in row}) if rows else REQUIRED)
     for number, row in enumerate(rows, start=1):
@@ -95,22 +95,22 @@ def _csv_rows(path: Path) -> Iterator[Row]:
             names = [name.strip() for name in next(reader, [])]
             _present(path, names)
             if len(set(names)) < len(names):
-                raise DataError("line 1: a column comes twice", path=path, remedy="name each column once")
+                raise DataError("line 1: a column is named twice", path=path, remedy="name each column once")
             for cells in reader:
                 if not any(cell.strip() for cell in cells):
                     continue
                 if len(cells) != len(names):
                     problem = f"line {reader.line_num}: {len(cells)} values for {len(names)} columns"
-                    raise DataError(problem, path=path, remedy="quote values that hold commas")
+                    raise DataError(problem, path=path, remedy="quote values that contain commas")
                 yield Row(reader.line_num, _texts(dict(zip(names, cells, strict=True))))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"is no CSV in UTF-8: {error}", path=path, remedy="save it as CSV, UTF-8") from error
+        raise DataError(f"is not CSV in UTF-8: {error}", path=path, remedy="save it as CSV, UTF-8") from error
 
 
 def _geopackage(path: Path) -> pa.Table:
     with path.open("rb") as file:
         if file.read(len(SQLITE)) != SQLITE:
-            raise DataError("is no GeoPackage", path=path, remedy="see that it is whole")
+            raise DataError("is not a GeoPackage", path=path, remedy="check that it is complete")
     refuse_views(path)
     names = list(pyogrio.read_info(path)["fields"])
     _, table = pyogrio.read_arrow(path, columns=_present(path, names), read_geometry=False)
@@ -126,7 +126,7 @@ def _table(path: Path, table: pa.Table) -> Iterator[Row]:
 
 
 def _present(path: Path, names: Iterable[str]) -> list[str]:
-    """Those of the known columns that there are, or a refusal."""
+    """The known columns of the table; refuses missing and misspelled ones."""
     names = list(names)
     lacking = [name for name in REQUIRED if name not in names]
     if lacking:
@@ -137,7 +137,7 @@ def _present(path: Path, names: Iterable[str]) -> list[str]:
     for name in names:
         meant = [] if name in (*REQUIRED, *OPTIONAL) else get_close_matches(name.lower(), OPTIONAL, 1, ALIKE)
         if meant and meant[0] not in names:
-            remedy = f"call it {meant[0]}, if that is meant, else something less alike"
+            remedy = f"rename it to {meant[0]} if that is meant, else to a less similar name"
             raise DataError(f"line 1: column {name!r} is unknown", path=path, remedy=remedy)
     return [name for name in (*REQUIRED, *OPTIONAL) if name in names]
 
@@ -160,11 +160,11 @@ _ANYWHERE = "keep files below the manifest's folder, or add --allow-remote"
 
 
 class Root:
-    """The folder that a manifest's files must lie in.
+    """The folder that a manifest's files must be in.
 
     Args:
         folder: The folder.
-        allow_remote: Let absolute paths, paths that lead out, and ``https://`` and ``s3://`` addresses pass.
+        allow_remote: Also allow absolute paths, paths out of the folder, and ``https://`` and ``s3://`` addresses.
     """
 
     def __init__(self, folder: Path, *, allow_remote: bool = False) -> None:
@@ -172,23 +172,23 @@ class Root:
         self._real = lru_cache(maxsize=4096)(os.path.realpath)
 
     def resolve(self, href: str, base: Path | None = None, *, local: bool = False) -> Path:
-        """The file, or address, that a reference means; links are followed, so that none leads out.
+        """The file or address that a reference means; links are resolved, so that none leads out of the folder.
 
         Args:
-            href: As the manifest has it.
-            base: What it is relative to; default: the root.
-            local: Refuse addresses in any case.
+            href: Reference in the manifest.
+            base: Folder that it is relative to; default: the root.
+            local: Refuse addresses even with ``allow_remote``.
 
         Raises:
-            DataError: It may not be used.
+            DataError: It is not allowed.
         """
         if not href.isprintable():
-            raise DataError(f"{href!r} holds control characters", remedy="write a plain path")
+            raise DataError(f"{href!r} contains control characters", remedy="write a plain path")
         if href.lower().startswith("/vsi"):
             raise DataError(f"{href!r} is a name for GDAL, not a path", remedy="use a path, https:// or s3://")
         if _SCHEME.match(href):
             if local or not REMOTE.match(href):
-                raise DataError(f"{href!r} is an address of a kind that is not read", remedy="use a path")
+                raise DataError(f"{href!r} is an address of an unsupported kind", remedy="use a path")
             if not self.allow_remote:
                 raise DataError(f"{href!r} is an address", remedy=_ANYWHERE)
             return Path(href)
@@ -204,12 +204,12 @@ class Root:
 
 
 MOST_NAMED = 5
-"""So many further lines are named where more than one is refused."""
+"""Maximum number of further refused lines that a message names."""
 _SAFE_ID = re.compile(r"\w[\w.-]{0,119}")
 OWN_FILES = ("ledger.sqlite", "ledger.lock", "summary.gpkg", "index.html", "manifest.csv")
-"""What lies beside the pairs' folders."""
+"""Names of other files in the archive's folder."""
 OWN_ENDINGS = ("", "-wal", "-shm", "-journal", ".rscd")
-"""What SQLite and a run add to such a name."""
+"""Suffixes that SQLite and a run add to such names."""
 
 
 @dataclass(frozen=True)
@@ -221,15 +221,15 @@ class ManifestPair:
     before: Path
     """Absolute path of the earlier date, or its address."""
     after: Path
-    """Likewise of the later date."""
+    """The same for the later date."""
     aoi: Path | None = None
     """Absolute path of a vector file: its area of interest."""
     threshold: float | None = None
     """Its threshold, 0..1."""
     model: str = ""
-    """Name of an embedded model, or path of a checkpoint; empty: the one of all pairs."""
+    """Name of an embedded model, or path of a checkpoint; empty: the model of all pairs."""
     dates: tuple[datetime | None, datetime | None] = (None, None)
-    """When the images were taken, UTC, where the manifest says so."""
+    """Acquisition times of the images, UTC, if the manifest gives them."""
 
     @property
     def problem(self) -> str:
@@ -241,16 +241,16 @@ class ManifestPair:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All pairs, in order; ids differ and are safe names of folders."""
+    """All pairs, in order; ids are unique and safe folder names."""
 
     pairs: tuple[ManifestPair, ...]
     """At least one."""
     notes: tuple[str, ...] = field(default=())
-    """What was left out, and why."""
+    """Entries that were left out, and why."""
 
 
 def checked(path: Path, rows: Iterable[Row], root: Root) -> Manifest:
-    """Turn rows into pairs; if any is wrong, refuse all of them and name the first.
+    """Turn rows into pairs; if any is wrong, refuse the manifest and name the first.
 
     Raises:
         DataError: As ``read_manifest``.
@@ -263,7 +263,7 @@ def checked(path: Path, rows: Iterable[Row], root: Root) -> Manifest:
             pair = _pair(row, root)
             first = taken.setdefault(folded(pair.id), row.line)
             if first != row.line:
-                raise DataError(f"id {pair.id!r} is that of line {first} too", remedy="give each pair its own")
+                raise DataError(f"id {pair.id!r} is also that of line {first}", remedy="give each pair its own id")
             pairs.append(pair)
         except DataError as error:
             wrong.append((row.line, error))
@@ -275,17 +275,17 @@ def checked(path: Path, rows: Iterable[Row], root: Root) -> Manifest:
             f"line {line}: {first_error.problem}{also * bool(more)}", path=path, remedy=first_error.remedy
         )
     if not pairs:
-        raise DataError("holds no pair", path=path, remedy="give one a line: id,before,after")
+        raise DataError("contains no pair", path=path, remedy="give one per line: id,before,after")
     return Manifest(tuple(pairs))
 
 
 def folded(name: str) -> str:
-    """A name as file systems that ignore case compare it."""
+    """A name normalised for comparison on file systems that ignore case."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
 def safe_id(text: str) -> str:
-    """A safe id made of any text."""
+    """A safe id made from any text."""
     return (re.sub(r"[^\w.-]+", "_", text).strip("._-") or "pair")[:120]
 
 
@@ -314,7 +314,7 @@ def _pair(row: Row, root: Root) -> ManifestPair:
 
 
 def _date(text: str) -> datetime | None:
-    """A day or a time, in UTC where it names no zone; None where there is none."""
+    """A date or time, in UTC if it has no time zone; None for empty text."""
     if not text:
         return None
     try:
@@ -325,7 +325,7 @@ def _date(text: str) -> datetime | None:
 
 
 def address(path: Path | None) -> str:
-    """A path as text; an address gets its double slash back."""
+    """A path as text; restores the double slash of an address."""
     return "" if path is None else re.sub(r"^(https?|s3):/+", r"\1://", str(path), flags=re.IGNORECASE)
 
 
@@ -337,19 +337,19 @@ def _threshold(text: str) -> float:
 
 
 def named(found: Iterable[tuple[str, Path, Path]], known: Sequence[ManifestPair] = ()) -> tuple[ManifestPair, ...]:
-    """Pairs with safe ids that differ, made of their names.
+    """Pairs with safe, unique ids made from their names.
 
     Args:
-        found: Name, and both dates.
-        known: Pairs that have an id.
+        found: Name and both images of each pair.
+        known: Pairs that already have an id.
 
     Raises:
-        DataError: Two of them have the same.
+        DataError: Two pairs have the same id.
     """
     pairs = list(known)
     taken = {folded(pair.id) for pair in pairs}
     if len(taken) < len(pairs):
-        raise DataError("two pairs have one id", remedy="give each its own")
+        raise DataError("two pairs have the same id", remedy="give each its own id")
     for name, before, after in found:
         first = unique = safe_id(name)
         number = 1

@@ -1,6 +1,6 @@
-"""Who does the work: Dask. Workers of our own on this machine, or any cluster that has a scheduler's address.
+"""Scheduling with Dask: on local workers that rscd starts, or on any cluster with a scheduler's address.
 
-A slot for a network is the Dask resource ``GPU``, on a CPU too: a worker that offers ``GPU=1`` runs one pair at a
+A slot for a network is the Dask resource ``GPU``, also on a CPU: a worker that offers ``GPU=1`` runs one pair at a
 time.
 """
 
@@ -25,11 +25,11 @@ LOOPBACK = "127.0.0.1"
 SLOT = "GPU"
 """Name of the Dask resource that is one slot for a network."""
 SAY_S = 10.0
-"""How often a wait for workers is mentioned, s."""
+"""Interval between messages while waiting for workers, s."""
 WAIT_S = 300.0
-"""How long to wait for a scheduler's first worker, s."""
+"""Timeout for a scheduler's first worker, s."""
 CONNECT_S = 20
-"""How long an address may take to answer, s."""
+"""Timeout for a connection to an address, s."""
 
 
 @contextmanager
@@ -40,14 +40,14 @@ def workers(
     wait_s: float = 0.0,
     notify: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Client]:
-    """Connect to a cluster, or start workers of our own: one a GPU, or on the CPU as many as asked for.
+    """Connect to a cluster, or start local workers: one per GPU, or the given number on the CPU.
 
     Args:
-        scheduler: A scheduler's address, such as ``tcp://host:8786``; None for workers of our own.
-        device: ``auto``, ``cpu`` or ``cuda:N``: what our own workers may use.
-        count: Workers of our own on the CPU, which share its cores; None is one.
+        scheduler: A scheduler's address, such as ``tcp://host:8786``; None for local workers.
+        device: ``auto``, ``cpu`` or ``cuda:N``: the device of local workers.
+        count: Number of local workers on the CPU, which share its cores; None: one.
         wait_s: How long to wait for the first worker of a scheduler that has none, s.
-        notify: Called with a line each ``SAY_S`` of that wait.
+        notify: Called with a message every ``SAY_S`` seconds of that wait.
 
     Raises:
         UsageError: Dask is not installed, nothing answers at the address, or no worker there has a slot.
@@ -59,7 +59,7 @@ def workers(
         problem = "--scheduler, --workers and several GPUs need Dask"
         raise UsageError(problem, remedy="in rscd's folder: pip install '.[cluster]'") from error
     with ExitStack() as stack:
-        # Nothing but the scheduler and its workers listens, and on loopback: no dashboard, no web pages.
+        # Only the scheduler and its workers listen, on loopback: no dashboard, no web pages.
         quiet: dict[str, list[str]] = {
             "distributed.scheduler.http.routes": [],
             "distributed.worker.http.routes": [],
@@ -82,23 +82,23 @@ def workers(
 
 
 def _on_worker(function: Callable[[Any], Any], item: Any) -> Any:  # noqa: ANN401 - the function's
-    """Call a function in a worker's process, which runs rscd alone."""
+    """Call a function in a worker's process, which only runs rscd."""
     own_process("auto")
     return function(item)
 
 
 def _wait_for_workers(client: Client, scheduler: str, wait_s: float, notify: Callable[[str], None]) -> None:
-    """Wait until a worker is there.
+    """Wait for the first worker.
 
     Raises:
-        UsageError: None came.
+        UsageError: No worker connected in time.
     """
     began = said = monotonic()
     while not _offers(client):
         now = monotonic()
         if now - began >= wait_s:
             remedy = f"start some: dask worker {scheduler} --nthreads 1 --resources {SLOT}=1; or raise --wait"
-            raise UsageError(f"--scheduler {scheduler}: no worker came in {wait_s:.0f} s", remedy=remedy)
+            raise UsageError(f"--scheduler {scheduler}: no worker connected in {wait_s:.0f} s", remedy=remedy)
         if now - said >= SAY_S or now == began:
             said = now
             notify(f"waiting for workers at {scheduler} ({now - began:.0f} of {wait_s:.0f} s)")
@@ -113,21 +113,21 @@ def completed(
     retries: int,
     on_start: Callable[[Any], None] = lambda item: None,
 ) -> Generator[tuple[Any, Any]]:
-    """Run a function over items on the workers; yield each item and its result, or exception, as it comes.
+    """Run a function for each item on the workers; yield each item with its result, or exception, when finished.
 
-    One item a slot is given out at a time: Dask counts a worker's death against every task that waits there, and
-    innocent ones would be given up with the one that kills.
+    Only one item per slot is given out at a time: Dask counts a worker's death against every task waiting on it,
+    and would give up harmless tasks together with the one that kills the worker.
 
     Args:
-        client: Of the cluster.
-        function: Importable on the workers.
-        items: What it is called with, one by one.
-        retries: How often a call that raises is made again. A call whose worker died is made again in any case,
-            until it has cost four workers.
-        on_start: Called with each item as it is given out.
+        client: Client of the cluster.
+        function: Function to call; importable on the workers.
+        items: Its arguments, one per call.
+        retries: How often a call that raises is repeated. A call whose worker died is always repeated, until four
+            workers have died.
+        on_start: Called with each item when it is given out.
 
     Raises:
-        Interrupted: The scheduler is gone.
+        Interrupted: The scheduler was lost.
     """
     from distributed import as_completed
 
@@ -152,22 +152,22 @@ def completed(
         item = given.pop(future.key)
         error = future.exception() if future.status == "error" else None
         if error is None and future.status != "finished":
-            raise Interrupted("the scheduler is gone", remedy="start it and run the same command again")
+            raise Interrupted("the scheduler was lost", remedy="start it and run the same command again")
         yield item, future.result() if error is None else error
         del future
         give()
 
 
 def slots(client: Client) -> int:
-    """How many calls can be at work at once; at least 1, for workers may yet come."""
+    """Number of calls that can run at once; at least 1, because workers may still connect."""
     return max(1, sum(map(bool, _offers(client))))
 
 
 def _offers(client: Client) -> list[float]:
-    """The slots of each worker that is there now."""
+    """The slots of each connected worker."""
     found = client.scheduler_info(n_workers=-1).get("workers")
     if found is None:
-        raise Interrupted("the scheduler is gone", remedy="start it and run the same command again")
+        raise Interrupted("the scheduler was lost", remedy="start it and run the same command again")
     return [worker["resources"].get(SLOT, 0) for worker in found.values()]
 
 
@@ -186,7 +186,7 @@ def _local_cluster(device: str, count: int | None) -> Iterator[SpecCluster]:
             | {
                 "nthreads": 1,
                 "resources": {SLOT: 1},
-                "memory_limit": 0,  # pairs are held outside Dask's accounts
+                "memory_limit": 0,  # Dask does not account for the memory of pairs
                 "silence_logs": logging.CRITICAL,
                 "env": {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
                 | ({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}),
@@ -200,7 +200,7 @@ def _local_cluster(device: str, count: int | None) -> Iterator[SpecCluster]:
 
 
 def visible_gpus(device: str) -> list[str | None]:
-    """Names of the GPUs to use, as CUDA_VISIBLE_DEVICES has them; none for the CPU."""
+    """Names of the GPUs to use, as in CUDA_VISIBLE_DEVICES; empty for the CPU."""
     from rscd.inference.device import choose_device
 
     chosen = choose_device(device)

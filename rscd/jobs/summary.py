@@ -1,7 +1,7 @@
-"""The summary: one GeoPackage of all changes of an archive, and of all its pairs.
+"""The summary: one GeoPackage with all changes and all pairs of an archive.
 
-Changes stream through from the pairs' GeoPackages, a batch at a time. What was reviewed in an older summary is
-carried over, as it is in a pair's own file.
+Changes are copied from the pairs' GeoPackages batch by batch. Reviews in an older summary are carried over, as in a
+pair's own file.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from rscd.vectorize.attributes import DIRECTIONS, GEOMETRY_METADATA, REVIEW_STAT
 from rscd.vectorize.tracer import FEATURE_SCHEMA
 
 READERS = 8
-"""Headers that are read at once."""
+"""Number of headers read at once."""
 UNREADABLE = (OSError, DataSourceError, DataLayerError, pa.ArrowException, pyogrio.errors.GeometryError)
-"""What a pair's GeoPackage raises that is missing or damaged."""
+"""Errors of a pair's GeoPackage that is missing or damaged."""
 T = TypeVar("T")
 
 _PAIRS = pa.schema(
@@ -56,12 +56,12 @@ _PAIRS = pa.schema(
 
 @dataclass(frozen=True)
 class Summary:
-    """What came of writing a summary."""
+    """Result of writing a summary."""
 
     unreadable: dict[str, str]
-    """Pairs whose GeoPackage cannot be read, and why: they are not in it."""
+    """Pairs whose GeoPackage cannot be read, and why: they are left out."""
     reviews: Carried
-    """What became of the reviews in the summary that was replaced."""
+    """What became of the reviews in the replaced summary."""
 
 
 class _Unreadable(Exception):
@@ -72,19 +72,19 @@ class _Unreadable(Exception):
 
 
 def write_summary(path: Path, folder: Path, entries: Sequence[Entry], *, discard_reviews: bool = False) -> Summary:
-    """Write layers ``changes`` and ``pairs``, check them, and put the file in place, its reviews carried over.
+    """Write layers ``changes`` and ``pairs``, check them, carry reviews over, and put the file in place.
 
     Both are in the CRS that all done pairs share, else in WGS 84. A pair whose outputs cannot be read is left out.
 
     Args:
         path: The GeoPackage.
-        folder: The archive's, with a folder a pair.
+        folder: Folder of the archive, with one folder per pair.
         entries: The pairs.
-        discard_reviews: Drop what people put into the summary that is there.
+        discard_reviews: Drop reviews and drawn polygons of the existing summary.
 
     Raises:
         OutputError: It cannot be written, or another program has it open.
-        UsageError: It holds layers that people added.
+        UsageError: It contains layers that people added.
     """
     unreadable: dict[str, str] = {}
     while True:
@@ -104,7 +104,7 @@ def _write(path: Path, folder: Path, entries: Sequence[Entry], *, discard_review
     known = {entry.id: _of(entry, _info, folder) for entry in done}
     systems = {pair: str(info["crs"]) for pair, info in known.items()}
     crs = systems[done[0].id] if len(set(systems.values())) == 1 else WGS84
-    kinds = {tuple(known[entry.id]["fields"]): entry for entry in done}  # with near infrared, with people's columns
+    kinds = {tuple(known[entry.id]["fields"]): entry for entry in done}  # e.g. with near infrared
     schema = _joined([_of(entry, _schema, folder) for entry in kinds.values()])
     try:
         with Publication() as publication:
@@ -123,15 +123,15 @@ def _write(path: Path, folder: Path, entries: Sequence[Entry], *, discard_review
                 publication.publish()
             return carried
     except (OSError, DataSourceError, DataLayerError, sqlite3.Error, pa.ArrowException) as error:
-        remedy = "see that the folder is writable and has room, then run again"
+        remedy = "check that the folder is writable and has free space, then run again"
         raise OutputError(f"could not be written ({error})", path=path, remedy=remedy) from error
 
 
 def _of(entry: Entry, read: Callable[[Path], T], folder: Path) -> T:
-    """What is read of a pair's GeoPackage.
+    """Data read from a pair's GeoPackage.
 
     Raises:
-        _Unreadable: It cannot be.
+        _Unreadable: It cannot be read.
     """
     try:
         return read(folder / entry.id / CHANGES)
@@ -144,7 +144,7 @@ def _info(path: Path) -> dict[str, Any]:
 
 
 def _joined(schemas: Sequence[pa.Schema]) -> pa.Schema:
-    """A schema with the columns of all, the geometry last."""
+    """A schema with the columns of all schemas, the geometry last."""
     widest = max(schemas, key=len, default=_with_pair(FEATURE_SCHEMA))
     more = {field.name: field for schema in schemas for field in schema if field.name not in widest.names}
     return pa.schema([*list(widest)[:-1], *more.values(), widest.field(len(widest) - 1)])
@@ -155,7 +155,7 @@ def _with_pair(schema: pa.Schema) -> pa.Schema:
 
 
 def _schema(path: Path) -> pa.Schema:
-    """Columns of a pair's changes, ``pair_id`` before them."""
+    """Columns of a pair's changes, with ``pair_id`` first."""
     with pyogrio.open_arrow(path, layer="changes", use_pyarrow=True) as (_, reader):
         fields = [field.remove_metadata() for field in reader.schema if field.name != "geometry"]
     return _with_pair(pa.schema([*fields, pa.field("geometry", pa.binary(), metadata=GEOMETRY_METADATA)]))
@@ -164,10 +164,10 @@ def _schema(path: Path) -> pa.Schema:
 def _changes(
     folder: Path, done: Sequence[Entry], systems: dict[str, str], crs: str, schema: pa.Schema
 ) -> Iterator[pa.RecordBatch]:
-    """All pairs' changes, as they lie on disk.
+    """All pairs' changes, in their order on disk.
 
     Raises:
-        _Unreadable: Those of a pair cannot be read.
+        _Unreadable: Changes of a pair cannot be read.
     """
     for entry in done:
         try:
@@ -208,7 +208,7 @@ def _transformer(source: str, target: str) -> pyproj.Transformer:
 def _pairs(
     folder: Path, entries: Sequence[Entry], systems: dict[str, str], crs: str, ways: Mapping[str, Directions]
 ) -> pa.Table:
-    """All pairs: where each was observed, or of one that is not done, where its before image lies."""
+    """All pairs: their observed area, or for unfinished ones the outline of the before image."""
 
     def outline(entry: Entry) -> bytes | None:
         if entry.id in systems:
@@ -251,7 +251,7 @@ def _check(path: Path, expected: dict[str, int]) -> None:
     with closing(sqlite3.connect(path)) as database:
         verdict = database.execute("PRAGMA quick_check").fetchone()[0]
         if verdict != "ok":
-            raise OSError(f"SQLite's check of it failed: {verdict}")
+            raise OSError(f"SQLite's integrity check failed: {verdict}")
         for layer, count in expected.items():
             found = database.execute(f'SELECT count(*) FROM "{layer}"').fetchone()[0]
             if found != count:
@@ -259,21 +259,21 @@ def _check(path: Path, expected: dict[str, int]) -> None:
 
 
 Directions = Mapping[str, tuple[int, float]]
-"""Direction -> how many changes, and their area in m2; only those that occur, in the order of ``DIRECTIONS``."""
+"""Direction -> number of changes and their area in m2; only existing directions, in the order of ``DIRECTIONS``."""
 
 
 def directions_of(path: Path) -> Directions:
-    """Those of all changes of a file; empty where the model has no presence maps."""
+    """Directions of all changes in a file; empty if the model has no presence head."""
     return _counted(path, "''").get("", {})
 
 
 def directions_by_pair(path: Path) -> dict[str, Directions]:
-    """Pair -> its directions, of the summary of an archive."""
+    """Pair -> its directions, in the summary of an archive."""
     return _counted(path, "pair_id")
 
 
 def as_columns(found: Directions | None) -> dict[str, float]:
-    """Number and area as the layer ``pairs`` has them, two columns a direction; nothing where none is known."""
+    """Number and area as columns of the layer ``pairs``, two per direction; empty if none is known."""
     if found is None:
         return {}
     counted = {way: found.get(way, (0, 0.0)) for way in DIRECTIONS}
@@ -286,7 +286,7 @@ def _counted(path: Path, by: str) -> dict[str, Directions]:
         there = {name for _, name, *_ in database.execute("PRAGMA table_info(changes)")}
         rows = (
             database.execute(sql).fetchall() if "direction" in there else []
-        )  # an older version has no such column
+        )  # files of older versions have no such column
     found: dict[str, dict[str, tuple[int, float]]] = {}
     for way in DIRECTIONS:
         for pair, _, count, area in (row for row in rows if row[1] == way):

@@ -1,4 +1,4 @@
-"""Model files without torch: found by name or path, the contract in the header, the hash of the tensors' bytes."""
+"""Model files without torch: find by name or path, read the contract in the header, hash the tensors' bytes."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from rscd.core.errors import ModelError
 WEIGHTS = Path(__file__).parent / "weights"
 SUFFIX = ".safetensors"
 DEFAULT = "buildings"
-"""The model that is used where no other fits better."""
+"""The model that is used if no other fits better."""
 
 
 def embedded() -> dict[str, Path]:
-    """The models that travel with the package: name -> checkpoint."""
+    """The models included in the package: name -> checkpoint."""
     return {p.stem: p for p in sorted(WEIGHTS.glob(f"*{SUFFIX}"))}
 
 
 def find_model(name: str) -> Path:
-    """Turn the name of an embedded model, or a path, into a path.
+    """Convert the name of an embedded model, or a path, to a path.
 
     Raises:
-        ModelError: Neither.
+        ModelError: It is neither.
     """
     if name in embedded():
         return embedded()[name]
     path = Path(name)
-    with suppress(OSError):  # a name that is too long is no file either
+    with suppress(OSError):  # a name that is too long is not a file
         if path.is_file():
             return path
     names = ", ".join(embedded()) or "none"
@@ -45,14 +45,14 @@ MAX_HEADER = 16 << 20
 """A safetensors header longer than this many bytes is refused before it is read."""
 REMEDY = "use a checkpoint written by rscd train or rscd models import"
 TORCH_NAMES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64", "I64": "int64"}
-"""Names of dtypes: safetensors' -> torch's, for those that a checkpoint may hold."""
+"""dtype names of safetensors -> of torch, for dtypes that a checkpoint may contain."""
 
 
 def read_contract(path: Path) -> Contract:
-    """Read the contract alone, from a bounded header, importing no tensor.
+    """Read only the contract, from a bounded header; no tensor is loaded.
 
     Raises:
-        ModelError: Missing, not safetensors, no contract, or a contract that is not valid.
+        ModelError: Missing, not safetensors, no contract, or an invalid contract.
     """
     metadata = read_header(path).get("__metadata__")
     if not isinstance(metadata, dict) or not isinstance(metadata.get(KEY), str):
@@ -61,7 +61,7 @@ def read_contract(path: Path) -> Contract:
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """The JSON that opens a safetensors file.
+    """The JSON header of a safetensors file.
 
     Raises:
         ModelError: Missing, or not safetensors.
@@ -71,10 +71,10 @@ def read_header(path: Path) -> dict[str, Any]:
             prefix = file.read(8)
             size = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
             if not 2 <= size <= MAX_HEADER:
-                raise ValueError("its first bytes are no length of a header")
+                raise ValueError("its first bytes are not the length of a header")
             header = json.loads(file.read(size))
         if not isinstance(header, dict):
-            raise ValueError("its header is no JSON object")
+            raise ValueError("its header is not a JSON object")
     except OSError as error:
         raise ModelError(str(error), path=path, remedy=REMEDY) from error
     except (ValueError, RecursionError) as error:
@@ -84,12 +84,12 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def stored_sha256(path: Path) -> str:
-    """Hash of the tensors as the file holds them: name, dtype, shape and bytes of each, in name order.
+    """Hash of the tensors as stored in the file: name, dtype, shape and bytes of each, in name order.
 
-    It is what ``rscd.model.checkpoint.tensors_sha256`` gives for them.
+    Equal to ``rscd.model.checkpoint.tensors_sha256`` of these tensors.
 
     Raises:
-        ModelError: As ``read_header``; also entries that are no tensors, or that the file does not hold.
+        ModelError: As ``read_header``; also for entries that are not tensors, or lie outside the file.
     """
     header, digest = read_header(path), hashlib.sha256()
     try:
@@ -110,9 +110,9 @@ def stored_sha256(path: Path) -> str:
 
 
 def _pickle_hint(prefix: bytes) -> str:
-    """Words on a file that is no safetensors, where its first bytes are a zip's (of torch.save) or a pickle's.
+    """Hint for a file that is not safetensors, if its first bytes are those of a zip (torch.save) or a pickle.
 
-    A header's length may begin with the same byte, so this is asked only of what could not be read.
+    The length of a valid header may begin with the same byte, so this is only used after reading has failed.
     """
     pickled = prefix[:2] == b"PK" or prefix[:1] == b"\x80"
     return " but a pickle, which rscd never opens" if pickled else ""

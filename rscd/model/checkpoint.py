@@ -20,11 +20,11 @@ from rscd.model.encoders import ENCODERS
 from rscd.model.network import ChangeNetwork
 
 DTYPES = {True: ("F16", "BF16", "F32", "F64"), False: ("I64",)}
-"""How a file may hold floating point tensors, and counters."""
+"""dtypes in which a file may store floating-point tensors, and counters."""
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
-    """Hash name, dtype, shape and bytes of every tensor in name order."""
+    """Hash of name, dtype, shape and bytes of every tensor, in name order."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
@@ -37,7 +37,7 @@ def save_checkpoint(path: Path, network: ChangeNetwork, contract: Contract, *, h
     """Write network and contract; returns the contract with its sha256.
 
     Args:
-        path: Target, replaced whole.
+        path: Target; an existing file is replaced.
         network: The weights.
         contract: Its ``sha256`` is filled in here.
         half: Store floating tensors as float16.
@@ -53,7 +53,7 @@ def save_checkpoint(path: Path, network: ChangeNetwork, contract: Contract, *, h
         with publishing(path) as temporary:
             temporary.write_bytes(save(state, metadata={KEY: contract.to_json()}))
     except OSError as error:
-        remedy = "choose a writable folder with room"
+        remedy = "choose a writable folder with free space"
         raise OutputError(f"cannot be written: {error}", path=path, remedy=remedy) from error
     return contract
 
@@ -61,12 +61,12 @@ def save_checkpoint(path: Path, network: ChangeNetwork, contract: Contract, *, h
 def load_checkpoint(path: Path) -> tuple[ChangeNetwork, Contract]:
     """Build the network of a checkpoint, in evaluation mode, float32, on the CPU.
 
-    Names and shapes are compared with the network's before a tensor is loaded: a file cannot make more memory be
-    taken than its network needs.
+    Names and shapes are compared with the network's before a tensor is loaded: a file cannot use more memory than
+    its network needs.
 
     Raises:
-        ModelError: As ``read_contract``; also tensors that are cut, of other shapes, not finite, or whose hash
-            is not the contract's; and an encoder of a library that is not installed.
+        ModelError: As ``read_contract``; also if tensors are truncated, of other shapes, not finite, or do not
+            match the contract's hash; or if the encoder's library is not installed.
     """
     contract = read_contract(path)
     if contract.encoder not in ENCODERS:
@@ -117,10 +117,10 @@ def load_mean(shares: Mapping[Path, float]) -> tuple[ChangeNetwork, Contract]:
 
 
 def _check_shapes(path: Path, network: ChangeNetwork, contract: Contract) -> None:
-    """Compare what the header says of the tensors with what the network takes.
+    """Compare the tensors in the header with those of the network.
 
     Raises:
-        ModelError: A tensor is missing, unknown, of another shape, or of no dtype that weights have.
+        ModelError: A tensor is missing, unknown, of another shape, or of an unsupported dtype.
     """
     listed = {name: entry for name, entry in read_header(path).items() if name != "__metadata__"}
     wanted = network.state_dict()
@@ -135,12 +135,12 @@ def _check_shapes(path: Path, network: ChangeNetwork, contract: Contract) -> Non
             break
     if wrong:
         made_with = contract.encoder_settings.get("transformers_version")
-        remedy = f"pip install transformers=={made_with}, with which it was made" if made_with else REMEDY
+        remedy = f"pip install transformers=={made_with}, its version at the time" if made_with else REMEDY
         raise ModelError(f"tensors do not fit a {contract.encoder} network: {wrong}", path=path, remedy=remedy)
 
 
 def build_network(contract: Contract) -> ChangeNetwork:
-    """A network of the contract's shape with fresh weights."""
+    """A network as the contract describes it, with newly initialised weights."""
     shape = contract.encoder, contract.width, contract.mean, contract.std
     settings = contract.encoder_settings
     return ChangeNetwork(*shape, fine=contract.fine, presence=contract.presence, settings=settings)

@@ -1,7 +1,7 @@
-"""Pretrained encoders from elsewhere, turned into checkpoints to train from.
+"""Import of pretrained encoders: official SAM weights, and encoders saved by the library ``transformers``.
 
-They are official SAM weights, and encoders saved by the library ``transformers``, from a folder or the Hugging Face
-Hub: their weights are read from safetensors alone. No code that comes with weights is run.
+The latter come from a folder or the Hugging Face Hub: their weights are read only from safetensors. No code that
+comes with weights is run.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from rscd.model.network import ChangeNetwork
 
 
 def _check_archive(path: Path) -> None:
-    """Refuse a zip that would unpack to more than its own size: torch compresses nothing.
+    """Refuse a zip that would unpack to more than its own size: torch does not compress.
 
     Raises:
-        OSError: It would.
+        OSError: It would unpack to more.
     """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
@@ -49,10 +49,10 @@ def _check_archive(path: Path) -> None:
 
 
 def import_sam(source: Path, target: Path, *, width: int = 64, seed: int = 0) -> Contract:
-    """Turn an official ``sam_vit_b|l|h`` ``.pth`` into a checkpoint to train from.
+    """Convert an official ``sam_vit_b|l|h`` ``.pth`` to a checkpoint for training.
 
-    The file is read with ``weights_only=True``: nothing in it is executed. STFE, MSDF and the pyramid get fresh,
-    seeded weights, so the result is for ``rscd train --init``, and ``detect`` refuses it.
+    The file is read with ``weights_only=True``: nothing in it is executed. STFE, MSDF and the pyramid get new
+    weights, seeded, so the result is for ``rscd train --init``, and ``detect`` refuses it.
 
     Raises:
         ModelError: Not a state dict of a SAM image encoder.
@@ -64,14 +64,14 @@ def import_sam(source: Path, target: Path, *, width: int = 64, seed: int = 0) ->
     try:
         _check_archive(source)
         raw = torch.load(source, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever an unpickler makes of a file that is not one
+    except Exception as error:  # any error of unpickling another kind of file
         problem = f"not a plain state dict ({error if isinstance(error, OSError) else type(error).__name__})"
         raise ModelError(problem, path=source, remedy=remedy) from error
     tensors = isinstance(raw, dict) and all(isinstance(v, torch.Tensor) for v in raw.values())
     state = sam.official_state(raw) if tensors else {}
     variant = sam.variant_of(state)
     if variant is None:
-        raise ModelError("holds no SAM image encoder", path=source, remedy=remedy)
+        raise ModelError("contains no SAM image encoder", path=source, remedy=remedy)
     if target.suffix != SUFFIX:
         raise UsageError(f"-o {target}", remedy=f"name the checkpoint with the suffix {SUFFIX}")
     torch.manual_seed(seed)
@@ -99,29 +99,29 @@ FILES = (
     *("config.json", "preprocessor_config.json", "README.md"),
     *("model.safetensors", "model.safetensors.index.json", "model-*.safetensors"),
 )
-"""What is fetched from the Hub."""
+"""Files that are downloaded from the Hub."""
 SAM2_TYPES = ("sam2", "sam2_video", "sam2_vision_model", "sam2_hiera_det_model")
-"""``model_type`` of configurations that hold SAM 2's image encoder."""
+"""``model_type`` of configurations with SAM 2's image encoder."""
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Mean and standard deviation that the library's image processors have where a model says nothing, 0..1."""
+"""Default mean and standard deviation of the library's image processors, 0..1."""
 FRESH_NORMS = "hidden_states_norms."
-"""Parameters that the library's backbones add, and that no pretrained model has: factors 1, summands 0."""
+"""Parameters that the library's backbones add to pretrained models: factors 1, summands 0."""
 
 
 def import_pretrained(source: str, target: Path, *, width: int = 64, seed: int = 0) -> Contract:
-    """Turn an encoder that the library saved into a checkpoint to train from.
+    """Convert an encoder saved by the library to a checkpoint for training.
 
-    STFE, MSDF and the pyramid get fresh, seeded weights, so the result is for ``rscd train --init``, and ``detect``
-    refuses it. The licence is that of the model card beside the weights.
+    STFE, MSDF and the pyramid get new weights, seeded, so the result is for ``rscd train --init``, and ``detect``
+    refuses it. The licence is taken from the model card next to the weights.
 
     Args:
         source: A folder with ``config.json`` and ``model.safetensors`` (or its shards), else an id of the Hub.
-        target: The checkpoint, replaced whole.
+        target: The checkpoint; an existing file is replaced.
         width: Channels of STFE and MSDF.
-        seed: Of the fresh weights.
+        seed: Seed of the new weights.
 
     Raises:
-        ModelError: There is no such model, or not one that rscd takes; the library is not installed.
+        ModelError: There is no such model, rscd does not support it, or the library is not installed.
         UsageError: The target has another suffix.
         OutputError: The checkpoint cannot be written.
     """
@@ -156,50 +156,50 @@ def import_pretrained(source: str, target: Path, *, width: int = 64, seed: int =
 
 
 def _try_out(network: ChangeNetwork, folder: Path) -> None:
-    """Refuse a network that cannot forward a window: configurations may contradict themselves.
+    """Refuse a network that cannot forward a window: a configuration may contradict itself.
 
     Raises:
-        ModelError: It cannot.
+        ModelError: It cannot run.
     """
     date = torch.zeros(1, 3, 2 * STRIDE, 3 * STRIDE, dtype=torch.uint8)
     try:
         with torch.inference_mode():
             network.eval()(date, date)
-    except Exception as error:  # whatever the library makes of such a configuration
+    except Exception as error:  # any error of the library
         problem = f"its network does not run: {type(error).__name__}, {first_line(error)}"
-        raise ModelError(problem, path=folder, remedy="see that config.json belongs to these weights") from error
+        raise ModelError(problem, path=folder, remedy="check that config.json belongs to these weights") from error
 
 
 def _found(source: str) -> Path:
     """The folder of a model: a path on disk, else an id of the Hub.
 
     Raises:
-        ModelError: There is none.
+        ModelError: There is no such model.
     """
     path = Path(source).expanduser()
     if path.is_dir():
         return path
     if path.is_file():
         remedy = f"give the folder that holds config.json and the weights: {path.parent}"
-        raise ModelError("is a file, and no official sam_vit_*.pth", path=path, remedy=remedy)
+        raise ModelError("is a file, but not an official sam_vit_*.pth", path=path, remedy=remedy)
     if source.startswith((".", "/", "~")) or source.count("/") != 1:
         raise ModelError("there is no such folder", path=path, remedy="correct the path, or give an id of the Hub")
     return _fetched(source)
 
 
 def _fetched(name: str) -> Path:
-    """A model of the Hub, in the cache of its own library, which asks the network only for what is not there.
+    """A model from the Hub, in the cache of the Hub's library; only missing files are downloaded.
 
     Raises:
-        ModelError: There is none of this name, or it cannot be had.
+        ModelError: There is no model of this name, or it cannot be downloaded.
     """
     from huggingface_hub import snapshot_download
 
     try:
         return Path(snapshot_download(name, allow_patterns=[*FILES]))
-    except Exception as error:  # of several libraries, and without a class in common
+    except Exception as error:  # errors of several libraries without a common class
         remedy = (
-            "check its name and the network; where its terms must be accepted first, do so on its page and log in "
+            "check its name and the network; if its terms must be accepted first, do so on its page and log in "
             "with hf auth login; or give a folder on disk with config.json and model.safetensors"
         )
         problem = f"neither a folder nor a model that can be fetched ({first_line(error)})"
@@ -210,7 +210,7 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
         if not isinstance(found, dict):
-            raise ValueError("no JSON object")
+            raise ValueError("not a JSON object")
     except (OSError, ValueError, RecursionError) as error:
         remedy = "give a folder that the library's save_pretrained wrote, or an official sam_vit_*.pth"
         problem = "there is none" if isinstance(error, FileNotFoundError) else f"cannot be read: {error}"
@@ -219,7 +219,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _settings(folder: Path) -> tuple[str, dict[str, Any]]:
-    """Family, and configuration of the image encoder, of a model in a folder."""
+    """Family and image encoder configuration of a model in a folder."""
     found = _json(folder / "config.json")
     kind = found.get("model_type")
     if kind in SAM2_TYPES:
@@ -228,12 +228,12 @@ def _settings(folder: Path) -> tuple[str, dict[str, Any]]:
         return SAM2, found
     if kind not in FAMILIES:
         remedy = f"use one of {', '.join(FAMILIES)}; or SAM's official .pth files"
-        raise ModelError(f"model_type {kind!r} is no image encoder that rscd knows", path=folder, remedy=remedy)
+        raise ModelError(f"model_type {kind!r} is not an image encoder that rscd knows", path=folder, remedy=remedy)
     return str(kind), found
 
 
 def _weights(folder: Path, family: str, config: Any) -> dict[str, torch.Tensor]:  # noqa: ANN401
-    """The tensors of the backbone, float32, by the names that the library has for them now.
+    """The tensors of the backbone, float32, by the names that the library uses now.
 
     Raises:
         ModelError: There are none in safetensors, some are missing, or they have other shapes.
@@ -241,7 +241,7 @@ def _weights(folder: Path, family: str, config: Any) -> dict[str, torch.Tensor]:
     names = ("model.safetensors", "model.safetensors.index.json")
     if not any((folder / name).is_file() for name in names):
         pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt*"))
-        problem = "holds weights as a pickle, which rscd does not open" if pickled else "holds no model.safetensors"
+        problem = "has pickled weights, which rscd does not open" if pickled else "has no model.safetensors"
         remedy = "save it with the library's save_pretrained, which writes safetensors"
         raise ModelError(problem, path=folder, remedy=remedy)
     options: dict[str, Any] = {"use_safetensors": True, "local_files_only": True, "dtype": torch.float32}
@@ -250,9 +250,9 @@ def _weights(folder: Path, family: str, config: Any) -> dict[str, torch.Tensor]:
     try:
         with _silent():
             found = backbone_class(family, config).from_pretrained
-            options["ignore_mismatched_sizes"] = True  # which are looked at below
+            options["ignore_mismatched_sizes"] = True  # checked below
             model, said = found(folder, config=config, output_loading_info=True, **options)
-    except Exception as error:  # whatever the library makes of files that are not its own
+    except Exception as error:  # any error of the library on other files
         raise ModelError(
             f"cannot be read: {first_line(error)}", path=folder, remedy="fetch or save it again"
         ) from error
@@ -261,7 +261,7 @@ def _weights(folder: Path, family: str, config: Any) -> dict[str, torch.Tensor]:
         problem = f"config.json and weights differ in shape: {sorted(map(str, said['mismatched_keys']))[0]}"
         raise ModelError(problem, path=folder, remedy="give the config.json that belongs to the weights")
     if missing:
-        problem = f"its weights lack {several(len(missing), 'tensor')} of {family}, {sorted(missing)[0]} among them"
+        problem = f"its weights lack {several(len(missing), 'tensor')} of {family}, such as {sorted(missing)[0]}"
         raise ModelError(problem, path=folder, remedy="fetch or save it again")
     state: dict[str, torch.Tensor] = model.state_dict()
     return state
@@ -269,7 +269,7 @@ def _weights(folder: Path, family: str, config: Any) -> dict[str, torch.Tensor]:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Keep the library from printing its report on what a model has beside its image encoder."""
+    """Keep the library from reporting the parts of a model other than its image encoder."""
     logging = library().utils.logging
     before = logging.get_verbosity()
     logging.set_verbosity(logging.CRITICAL)
@@ -278,13 +278,13 @@ def _silent() -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(before)
-        with warnings.catch_warnings():  # where the environment keeps its bars out, it says so
+        with warnings.catch_warnings():  # it warns if the environment disables its progress bars
             warnings.simplefilter("ignore")
             logging.enable_progress_bar()
 
 
 def _scaling(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of the model's input on the 0..255 scale, as its image processor has them."""
+    """Mean and standard deviation of the model's input on the 0..255 scale, from its image processor."""
     path = folder / "preprocessor_config.json"
     said = _json(path) if path.is_file() else {}
     if said.get("do_normalize") is False:
@@ -293,14 +293,14 @@ def _scaling(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
     try:
         mean, std = (tuple(round(255 * float(value), 4) for value in values) for values in found)
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-            raise ValueError("not three means, and three deviations above 0")
+            raise ValueError("not three means and three deviations above 0")
     except (TypeError, ValueError) as error:
         raise ModelError(f"unreadable: {error}", path=path, remedy="fetch or save it again") from error
     return mean, std
 
 
 def _licence(folder: Path, source: str) -> str:
-    """Terms in the head of the model card, and where they are from."""
+    """Licence in the header of the model card, and its source."""
     said = _card(folder / "README.md")
     name = said.get("license_name") or said.get("license")
     if not name:
@@ -310,7 +310,7 @@ def _licence(folder: Path, source: str) -> str:
 
 
 def _card(path: Path) -> dict[str, str]:
-    """Plain settings, and lists of words joined by commas, in the YAML that heads a model card."""
+    """Plain settings, and word lists joined by commas, from the YAML header of a model card."""
     try:
         lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     except OSError:

@@ -1,12 +1,12 @@
-"""The network: shared encoder, STFE, MSDF, heads for fine scales and presence; and its twin for inference.
+"""The network: shared encoder, STFE, MSDF, heads for fine scales and presence; and its copy for inference.
 
-* STFE, spatial-temporal feature enhancement: what two dates' features at one scale say of change. Ours is a
-  symmetric join, so that swapping the dates changes nothing, and CBAM-like gates (Woo et al. 2018) over
+* STFE, spatial-temporal feature enhancement: combines the features of two dates at one scale into change features.
+  Ours is a symmetric join, so that swapping the dates changes nothing, and CBAM-like gates (Woo et al. 2018) over
   channels and space.
-* MSDF, multi-scale decoder fusion: four scales of change features become one logit map. Ours is a top-down
-  decoder whose outputs at all four scales meet at stride 4, where a softmax over scales, pixel by pixel, weighs
-  them.
-* Fine scales (sharp outlines) and presence (is the class there on each date?) are read beside the coarse
+* MSDF, multi-scale decoder fusion: turns change features at four scales into one logit map. Ours is a top-down
+  decoder whose outputs at all four scales are combined at stride 4, weighted per pixel by a softmax over scales.
+* Fine scales (sharp outlines) and presence (is the class present on each date?) are computed in addition to the
+coarse
   logits.
 
 The names STFE and MSDF are from arXiv 2508.10568. We worked from its abstract alone; all layers are our own choice,
@@ -27,7 +27,7 @@ from rscd.model.encoders import make_encoder
 
 
 def conv_bn_relu(channels_in: int, channels_out: int, kernel: int) -> nn.Sequential:
-    """Convolution that keeps the size, batch norm, ReLU."""
+    """Convolution that preserves the size, batch norm, ReLU."""
     return nn.Sequential(
         nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2, bias=False),
         nn.BatchNorm2d(channels_out),
@@ -51,7 +51,7 @@ class STFE(nn.Module):
         """Take (2N, channels, H, W), the before half first.
 
         Returns:
-            The joined map (N, width, H, W), and what each date says by itself (2N, width, H, W).
+            The joined map (N, width, H, W), and the features of each date by itself (2N, width, H, W).
         """
         reduced = self.reduce(both)
         a, b = reduced.chunk(2)
@@ -62,12 +62,12 @@ class STFE(nn.Module):
 
 
 def resize(x: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
-    """Bring maps (N, C, H, W) to another size, bilinearly."""
+    """Resize maps (N, C, H, W) bilinearly."""
     return nn.functional.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 
 class MSDF(nn.Module):
-    """Four maps (N, width, H/s, W/s) at strides s = 4, 8, 16, 32 -> one of (N, width, H/4, W/4), and its logits."""
+    """Four maps (N, width, H/s, W/s) at strides s = 4, 8, 16, 32 -> one (N, width, H/4, W/4), and its logits."""
 
     def __init__(self, width: int, scales: int = 4) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class MSDF(nn.Module):
         """Fuse the maps, finest first.
 
         Returns:
-            The fused map (N, width, H/4, W/4), and logits (N, 1, H/4, W/4) of it.
+            The fused map (N, width, H/4, W/4), and its logits (N, 1, H/4, W/4).
         """
         size = maps[0].shape[-2:]
         above: Tensor | None = None
@@ -95,16 +95,17 @@ class MSDF(nn.Module):
 
 
 class FineScale(nn.Module):
-    """Correct coarse change logits where outlines run, at strides 2 and 1.
+    """Correct coarse change logits along outlines, at strides 2 and 1.
 
-    The encoder's map at stride 2 knows where edges are and not what they belong to; the fused map at stride 4 knows
-    the latter. Joined, they give four logits a pixel of stride 2, which are laid out as pixels of stride 1.
-    The last layer begins with zeros: a network that gets this branch later begins with the answers it had.
+    The encoder's map at stride 2 contains edges but not the objects they belong to; the fused map at stride 4
+    contains the objects. Joined, they give four logits per pixel of stride 2, which are arranged as pixels of
+    stride 1. The last layer starts with zeros: a network to which this branch is added starts with unchanged
+    output.
 
     Args:
-        channels: Of the encoder's map at stride 2.
-        width: Of the fused map.
-        fine: Of this branch.
+        channels: Channels of the encoder's map at stride 2.
+        width: Channels of the fused map.
+        fine: Channels of this branch.
     """
 
     def __init__(self, channels: int, width: int, fine: int) -> None:
@@ -126,11 +127,11 @@ class FineScale(nn.Module):
 
 
 class Presence(nn.Module):
-    """Tell for each date by itself whether the thing is there, of which changes are mapped: two maps by one head.
+    """Probability for each date by itself that the class is present: two maps from one head.
 
     Args:
-        width: Channels of what STFE has of each date.
-        scales: How many of them there are.
+        width: Channels of STFE's features of each date.
+        scales: Number of scales.
     """
 
     def __init__(self, width: int, scales: int = 4) -> None:
@@ -150,16 +151,16 @@ class Presence(nn.Module):
 
 
 class Logits(NamedTuple):
-    """What the network says of a batch."""
+    """Output of the network for a batch."""
 
     change: Tensor
-    """(N, H, W); the same with the dates swapped."""
+    """(N, H, W); unchanged if the dates are swapped."""
     presence: Tensor | None
-    """(N, 2, H/4, W/4), before and after; swapped with the dates. None without the head."""
+    """(N, 2, H/4, W/4), before and after; swapped with the dates. None without a presence head."""
 
     @classmethod
     def of(cls, found: Logits | Tensor) -> Logits:
-        """What a network gave, in float32: a module of someone's own may give the logits of change alone."""
+        """A network's output in float32: a caller's own module may return only the logits of change."""
         change, presence = found if isinstance(found, Logits) else (found, None)
         return cls(change.float(), None if presence is None else presence.float())
 
@@ -167,7 +168,7 @@ class Logits(NamedTuple):
         """Probabilities (N, 1, H, W) of change, or (N, 3, H, W): also of presence before and after.
 
         Args:
-            temperature: Divides the logits of change.
+            temperature: Divisor of the logits of change.
         """
         p = (self.change / temperature).sigmoid()[:, None]
         if self.presence is None:
@@ -176,20 +177,20 @@ class Logits(NamedTuple):
 
 
 class ChangeNetwork(nn.Module):
-    """Two image batches in, logits out; those of change are symmetric in time.
+    """Two image batches to logits; the change logits are symmetric in time.
 
     Args:
         encoder: One of ``registry.ENCODERS``.
         width: Channels of STFE and MSDF.
-        mean: Per input band, 0..255 scale.
-        std: Likewise.
+        mean: Mean per input band, 0..255 scale.
+        std: Standard deviation per input band, 0..255 scale.
         fine: Channels of the fine scales; 0 leaves them out. The encoder must have a map at stride 2.
-        presence: Whether each date is asked for what is there.
-        settings: The encoder's configuration, if it is one that comes with one.
+        presence: Whether there is a presence head.
+        settings: The encoder's configuration, if it needs one.
 
     Raises:
-        ModelError: The encoder cannot be built of its configuration, or not here.
-        ValueError: Fine scales of an encoder that has no map at stride 2.
+        ModelError: The encoder cannot be built from its configuration, or its library is missing.
+        ValueError: Fine scales for an encoder without a map at stride 2.
     """
 
     mean: Tensor
@@ -234,15 +235,16 @@ class ChangeNetwork(nn.Module):
 
 
 def folded(network: nn.Module) -> nn.Module:
-    """A copy for inference alone that gives the same numbers, but for rounding.
+    """A copy only for inference with the same output, except for rounding.
 
-    In evaluation mode a batch norm is one factor and one summand a channel, so it can be multiplied into the
+    In evaluation mode a batch norm is one factor and one summand per channel, so it can be multiplied into the
     convolution before it: the activations are then written once, not twice. And ``ZeroPad2d`` copies its whole
-    input, only because ``nn.Conv2d`` pads all sides alike; zeros in the kernel do the same for less::
+    input, only because ``nn.Conv2d`` pads all sides equally; zeros in the kernel have the same effect at a lower
+    cost::
 
         pad 0 before, 1 after, kernel [a b c]   =   pad 1 on both sides, kernel [0 a b c]
 
-    What is not folded shares its tensors with the original, so large encoders are not held twice.
+    Layers that are not folded share their tensors with the original, so large encoders are not held twice.
     """
     tensors = {id(t): t for t in chain(network.parameters(), network.buffers())}
     twin: nn.Module = copy.deepcopy(network, tensors).eval()
@@ -253,7 +255,7 @@ def folded(network: nn.Module) -> nn.Module:
 
 
 def _fold(layers: nn.Sequential) -> None:
-    """Join what follows one another in place; what is joined away becomes an identity and keeps its name."""
+    """Fold consecutive layers in place; a folded layer is replaced by an identity with the same name."""
     names = list(layers._modules)
     for name, following in pairwise(names):
         one, two = layers._modules[name], layers._modules[following]
@@ -264,7 +266,7 @@ def _fold(layers: nn.Sequential) -> None:
 
 
 def _padded(pad: nn.ZeroPad2d, conv: nn.Conv2d) -> nn.Conv2d:
-    """The convolution that pads by itself, on all sides as much as ``pad`` does after."""
+    """A convolution that pads by itself, on all sides by the amount that ``pad`` adds after."""
     before, after = pad.padding[0], pad.padding[1]
     assert pad.padding == (before, after, before, after)
     assert conv.padding == (0, 0)

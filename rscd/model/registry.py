@@ -1,4 +1,4 @@
-"""Models ready to use: those embedded in the package, the user's own checkpoints, and which one a scene is for."""
+"""Models ready to use: those embedded in the package, the user's own checkpoints, and the choice for a scene."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def load_model(name: str = "buildings") -> tuple[ChangeNetwork, Contract]:
     """Load an embedded model by name, or a checkpoint by path, ready for inference on the CPU.
 
     Raises:
-        ModelError: There is none, it is not valid, or its change head has not been trained.
+        ModelError: There is no such model, it is invalid, or its change head is not trained.
     """
     from rscd.model.checkpoint import load_checkpoint
 
@@ -33,29 +33,29 @@ def load_model(name: str = "buildings") -> tuple[ChangeNetwork, Contract]:
 
 
 def trained_model(name: str) -> tuple[Path, Contract]:
-    """Where a model that can detect lies, and its contract; the weights are not read.
+    """Path and contract of a model that can detect; the weights are not read.
 
     Raises:
-        ModelError: There is none, its contract is not valid, or its change head has not been trained.
+        ModelError: There is no such model, its contract is invalid, or its change head is not trained.
     """
     path = find_model(name)
     contract = read_contract(path)
     if not contract.trained_on:
         remedy = f"train it first: rscd train TILES --init {path} -o MODEL.safetensors"
-        raise ModelError("holds an imported encoder, and no trained change head", path=path, remedy=remedy)
+        raise ModelError("contains an imported encoder, but no trained change head", path=path, remedy=remedy)
     return path, contract
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model: its contract at once, its network (and torch, which takes a second) only when it is asked for."""
+    """A model: its contract at once, its network (and torch, which takes a second to import) only when needed."""
 
     contract: Contract
-    """What it promises."""
+    """Its contract."""
     path: Path | None = None
-    """Its checkpoint."""
+    """Path of its checkpoint."""
     given: nn.Module | None = None
-    """Its network, if that was loaded by someone else."""
+    """Its network, if the caller loaded it."""
 
     @classmethod
     def named(cls, name: str) -> Model:
@@ -69,7 +69,7 @@ class Model:
 
     @classmethod
     def of(cls, loaded: tuple[nn.Module, Contract]) -> Model:
-        """What ``load_model`` gave, or a network of another make with a contract."""
+        """A model from ``load_model``, or a caller's own network with a contract."""
         network, contract = loaded
         return cls(contract, given=network)
 
@@ -87,13 +87,13 @@ class Model:
         assert self.path is not None, "a model has a path or a network"
         network, contract = load_checkpoint(self.path)
         if contract != self.contract:
-            raise ModelError("was replaced meanwhile", path=self.path, remedy="run again")
-        self.__dict__.setdefault("sha256", contract.sha256)  # compared: no need to read all once more
+            raise ModelError("was replaced during the run", path=self.path, remedy="run again")
+        self.__dict__.setdefault("sha256", contract.sha256)  # already compared: no need to read the file again
         return network
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the weights: the contract's, where they are those that it was written with.
+        """Hash of the weights: the contract's, if the weights still match it.
 
         Raises:
             ModelError: The checkpoint is damaged.
@@ -114,7 +114,7 @@ class Model:
 
     @property
     def ours(self) -> bool:
-        """Whether the network is what contract and weights say: one of rscd's, not someone's own module."""
+        """Whether contract and weights define the network: an rscd network, not a caller's own module."""
         if self.given is None:
             return True
         from rscd.model.network import ChangeNetwork
@@ -122,19 +122,19 @@ class Model:
         return type(self.given) is ChangeNetwork
 
     def release(self) -> None:
-        """Let go of the network, if it came from the checkpoint: it is read again where it is asked for."""
+        """Free the network, if it came from the checkpoint: it is read again when needed."""
         self.__dict__.pop("network", None)
 
 
 def choose_model(date: Path, *, remote: bool = False) -> str:
-    """Name of the embedded model for a GeoTIFF's pixel size; the usual one where none fits, which then says so.
+    """Name of the embedded model closest to a GeoTIFF's pixel size; the default one if it has no CRS.
 
     Args:
-        date: The date whose grid is the common one.
-        remote: It may be an address.
+        date: The image whose grid is the common grid.
+        remote: Whether it may be an address.
 
     Raises:
-        DataError: It is no GeoTIFF, or has no place on earth.
+        DataError: It is not a GeoTIFF, or is not georeferenced.
     """
     with open_raster(date, remote=remote) as dataset:
         if dataset.crs is None:
@@ -151,12 +151,12 @@ def embedded_contracts() -> tuple[Contract, ...]:
 
 @cache
 def _embedded() -> dict[str, Contract]:
-    """Name -> contract of the embedded models: they travel with the package, so they are read once."""
+    """Name -> contract of the embedded models; read only once, because they are part of the package."""
     return {name: read_contract(path) for name, path in embedded().items()}
 
 
 def model_for(gsd: float) -> str:
-    """Name of the embedded model that is nearest to a pixel size, m; the usual one of several.
+    """Name of the embedded model closest to a pixel size; the default one if several are.
 
     Args:
         gsd: Ground sample distance, m.
@@ -171,10 +171,10 @@ def model_for(gsd: float) -> str:
 
 
 def with_model(config: DetectConfig) -> DetectConfig:
-    """The options with a model named: where none is, the embedded one whose pixel sizes fit.
+    """The options with a model; if none is named, the embedded model whose pixel sizes fit.
 
     Raises:
-        DataError: The date whose grid is the common one is no GeoTIFF, or has no place on earth.
+        DataError: The image whose grid is the common grid is not a GeoTIFF, or is not georeferenced.
     """
     if config.model is not None:
         return config

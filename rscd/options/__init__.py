@@ -1,1 +1,1 @@
-"""What a command can be asked for: each option declared once."""
+"""The options of all commands, each declared once."""

@@ -1,8 +1,8 @@
 """How an option is declared: once, as a typed field of a frozen dataclass.
 
-Each field carries its type, default, range, unit (in its name), the words on it (its docstring), and an ``Option``:
-what it is called on the command line and what depends on it. Command lines, range checks, run keys, fingerprints,
-provenance and files of options are derived from that.
+Each field carries its type, default, range, unit (in its name), help text (its docstring), and an ``Option``: its
+name on the command line and which results depend on it. Command lines, range checks, run keys, fingerprints,
+provenance and option files are derived from that.
 """
 
 from __future__ import annotations
@@ -23,54 +23,54 @@ from rscd.core.errors import UsageError
 
 Cls = TypeVar("Cls")
 Changes = Literal["strips", "rounding", "polygons", "report", "weights", "nothing"]
-"""What an option changes: the bytes of strips; those by 1/254 at most; only the polygons, or the report, that are
-made of strips; the weights of a trained model; or nothing of a result, such as where it is written."""
+"""What an option changes: the bytes of strips; strips by at most 1/254; only the polygons, or only the report,
+derived from strips; the weights of a trained model; or nothing in a result (e.g. only where it is written)."""
 UNIT = re.compile("_(m2|m|s|px)$")
 """Units in the names of fields; the command line leaves them out."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """What is declared of an option beside its type, default, range and words."""
+    """What is declared of an option in addition to its type, default, range and help text."""
 
     changes: Changes = "nothing"
-    """What depends on it."""
+    """Which results depend on it."""
     flag: str = ""
-    """As it is typed; default: made of the field's name."""
+    """Its flag; default: derived from the field's name."""
     short: str = ""
-    """One letter for it."""
+    """Its one-letter flag."""
     metavar: str | None = None
-    """How its value is shown; default: by its type."""
+    """Placeholder for its value in help texts; default: from its type."""
     argument: bool = False
-    """Whether it is given by its place on the command line."""
+    """Whether it is a positional argument."""
     of_pair: bool = False
-    """Whether it is about one pair of images, so that an archive has one for each."""
+    """Whether it belongs to one pair of images, so that each pair of an archive has its own value."""
     resolved: bool = False
-    """Whether a run's key holds its resolved value (a file's fingerprint, what ``auto`` came to) in its place."""
+    """Whether a run's key holds its resolved value (a file's fingerprint, the result of ``auto``) instead."""
     parse: Callable[[str], Any] | None = None
-    """Turns what is typed into the value, where the type does not say how; a dict gives several fields."""
+    """Converts typed text to the value if the type does not say how; a dict sets several fields."""
     permits: bool = False
-    """Whether it allows what is refused by default: it is not taken over from an earlier run."""
+    """Whether it allows what is refused by default; such an option is not copied from an earlier run."""
     model: bool = False
-    """Whether it names a model: one that is embedded, or a file."""
+    """Whether it names a model: an embedded model, or a file."""
     typed: bool = True
-    """Whether the command line has it by itself; else by another option's ``parse``."""
+    """Whether it has its own flag on the command line; otherwise another option's ``parse`` sets it."""
 
 
 @dataclass(frozen=True)
 class Declared:
-    """An option as it stands in a group."""
+    """An option, and the field that declares it."""
 
     name: str
     """The field's name."""
     flag: str
-    """As it is typed, ``--min-area``; of an argument in capitals."""
+    """Its flag, e.g. ``--min-area``; for an argument its name in capitals."""
     option: Option
-    """What is declared."""
+    """Its declaration."""
     type: Any
     """Its type."""
     default: Any
-    """Its default; ``dataclasses.MISSING`` where it must be given."""
+    """Its default; ``dataclasses.MISSING`` if it is required."""
     group: str
     """First words of the docstring of the class that declares it."""
     home: type
@@ -83,19 +83,19 @@ class Declared:
 
     @property
     def is_file(self) -> bool:
-        """Whether its value is a path, or holds paths."""
+        """Whether its value is a path or contains paths."""
         return _holds_path(self.type)
 
     @property
     def words(self) -> str:
-        """What it does, as its docstring says."""
+        """Its help text: the field's docstring."""
         return _docstrings(self.home.__module__).get((self.home.__name__, self.name), "").replace("``", "")
 
     def values(self, value: Any) -> dict[str, Any]:  # noqa: ANN401 - as typed, or as a file has it
-        """Field -> value, of a value whose text may still have to be parsed.
+        """Field -> value, from a value that may still be text to parse.
 
         Raises:
-            UsageError: The text means nothing.
+            UsageError: The text cannot be parsed.
         """
         if self.option.parse is None or not isinstance(value, str):
             return {self.name: value}
@@ -109,10 +109,10 @@ def _holds_path(kind: Any) -> bool:  # noqa: ANN401 - any annotation
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
 def options(cls: type[Cls]) -> type[Cls]:
-    """A frozen dataclass whose values are checked by pydantic as it is made, and refused in our words.
+    """Make a frozen dataclass whose values pydantic checks on creation, with the error messages of rscd.
 
-    Raises (on making one):
-        UsageError: A value is missing, of another type, or out of its range.
+    Raises (on creation):
+        UsageError: A value is missing, of the wrong type, or out of range.
     """
     made: Any = dataclass(frozen=True)(cls)
     names = [field.name for field in dataclasses.fields(made)]
@@ -121,7 +121,7 @@ def options(cls: type[Cls]) -> type[Cls]:
     @wraps(made.__init__)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as declared
         if len(args) > len(by_place):
-            raise UsageError(f"{cls.__name__}: too many values by their place", remedy="name them: option=value")
+            raise UsageError(f"{cls.__name__}: too many positional values", remedy="name them: option=value")
         checked = _checked(made, dict(zip(by_place, args, strict=False)) | kwargs)
         for name in names:
             object.__setattr__(self, name, getattr(checked, name))
@@ -138,7 +138,7 @@ def _checker(cls: type) -> Any:  # noqa: ANN401 - of pydantic, which is imported
 
 
 def _checked(cls: type, given: dict[str, Any]) -> Any:  # noqa: ANN401 - an instance
-    """The options of a class with all values checked.
+    """An instance of the class, with all values checked.
 
     Raises:
         UsageError: As ``options``.
@@ -147,7 +147,7 @@ def _checked(cls: type, given: dict[str, Any]) -> Any:  # noqa: ANN401 - an inst
     odd = next((name for name in given if name not in known), None)
     if odd is not None:
         near = difflib.get_close_matches(odd, known, 1)
-        remedy = f"did you mean {near[0]}?" if near else f"use some of {', '.join(known)}"
+        remedy = f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}"
         raise UsageError(f"{cls.__name__} has no option {odd!r}", remedy=remedy)
     checker = _checker(cls)
     from pydantic import ValidationError
@@ -159,7 +159,7 @@ def _checked(cls: type, given: dict[str, Any]) -> Any:  # noqa: ANN401 - an inst
 
 
 def _refusal(cls: type, error: Any) -> UsageError:  # noqa: ANN401 - of pydantic
-    """What is wrong, as a UsageError: flag, value, remedy."""
+    """Pydantic's error as a UsageError: flag, value, remedy."""
     option = next(each for each in declared(cls) if each.name == error["loc"][0])
     if error["type"] == "missing":
         return UsageError(f"no {option.flag}", remedy="give it")
@@ -169,7 +169,7 @@ def _refusal(cls: type, error: Any) -> UsageError:  # noqa: ANN401 - of pydantic
 
 
 def _remedy(kind: str, error: Any) -> str:  # noqa: ANN401 - of pydantic
-    """What would do."""
+    """What to use instead."""
     context = error.get("ctx", {})
     if kind == "literal_error":
         return "use " + str(context["expected"]).replace("'", "")
@@ -181,10 +181,10 @@ def _remedy(kind: str, error: Any) -> str:  # noqa: ANN401 - of pydantic
 
 @cache
 def declared(cls: type) -> tuple[Declared, ...]:
-    """All options of a class: its own first, then those of the classes it is made of, as they are named.
+    """All options of a class: its own first, then those of its base classes in order.
 
     Args:
-        cls: Made by ``options``.
+        cls: A class made by ``options``.
     """
     return tuple(sorted(_declared(cls), key=lambda each: cls.__mro__.index(each.home)))
 
@@ -205,12 +205,12 @@ def _declared(cls: type) -> Iterator[Declared]:
 
 
 def names(cls: type, *, changes: tuple[Changes, ...], resolved: bool | None = None) -> tuple[str, ...]:
-    """Names of the options of a group that change one of these.
+    """Names of the options of a class that change one of these.
 
     Args:
-        cls: Made by ``options``.
+        cls: A class made by ``options``.
         changes: What they change.
-        resolved: Only those whose resolved value is in a run's key, or only the others.
+        resolved: True: only options whose resolved value is in a run's key; False: only the others.
     """
     return tuple(
         each.name
@@ -221,7 +221,7 @@ def names(cls: type, *, changes: tuple[Changes, ...], resolved: bool | None = No
 
 @cache
 def _docstrings(module: str) -> dict[tuple[str, str], str]:
-    """(class, field) -> docstring below the field, of a module."""
+    """(class, field) -> docstring below the field, for a module."""
     found: dict[tuple[str, str], str] = {}
     for node in ast.parse(inspect.getsource(sys.modules[module])).body:
         if not isinstance(node, ast.ClassDef):

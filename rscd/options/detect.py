@@ -30,17 +30,17 @@ class PolygonOptions:
 
     _: KW_ONLY
     threshold: Annotated[Probability, Option("polygons", metavar="0..1")] = None
-    """Calibrated probability from which a pixel counts as changed; default: the model's, or that of the raster's
-    run, else 0.5."""
+    """Calibrated probability from which a pixel counts as changed; default: the model's; of
+    ``rscd polygons`` that of the run that wrote the raster, else 0.5."""
     min_area_m2: Annotated[float | None, AtLeast0, Option("polygons")] = None
-    """Smallest polygon in m2; default: the model's minimum mapping unit at the scene's pixel size, or that of the
-    raster's run."""
+    """Minimum polygon area in m2; default: the model's minimum mapping unit at the scene's pixel size; of
+    ``rscd polygons`` that of the run that wrote the raster."""
     simplify_m: Annotated[float, AtLeast0, Option("polygons")] = 0.0
     """Tolerance of outline simplification in m; 0 keeps the pixel outline."""
     fill_holes_m2: Annotated[float, AtLeast0, Option("polygons")] = 0.0
-    """Fill holes of polygons smaller than this in m2, unless something lies in them."""
+    """Fill holes smaller than this in m2, unless another polygon or unobservable ground lies in them."""
     regularize: Annotated[bool, Option("polygons")] = False
-    """Bring outlines to right angles, where that keeps 0.8 of them (extra ``regularize``)."""
+    """Make outlines right-angled if the IoU with the pixel outline stays at 0.8 or more (extra ``regularize``)."""
 
 
 @options
@@ -53,30 +53,31 @@ class ForwardOptions:
     overlap: Annotated[int | None, Option("strips", resolved=True)] = None
     """Overlap of windows in px; default: the model's."""
     device: Annotated[Device, Option("rounding", metavar="[auto|cpu|cuda:N]", resolved=True)] = "auto"
-    """Where the network runs."""
+    """Device that the network runs on."""
     precision: Annotated[Precision, Option("strips", resolved=True)] = "auto"
-    """``auto`` is bf16 on CUDA, and on CPUs that have it for models whose maps it was measured to leave as they are
+    """``auto``: bf16 on CUDA, and on CPUs with bf16 for models whose probabilities it was measured to change little
     (``buildings``, in OpenVINO); else fp32."""
     backend: Annotated[BackendName, Option("strips", resolved=True)] = "auto"
-    """What runs the network: ``torch``, or ``openvino``, which ``auto`` takes on CPUs."""
+    """Library that runs the network: ``torch`` or ``openvino``; ``auto`` uses ``openvino`` on CPUs if it is
+    installed."""
     tta: Annotated[bool, Option("strips")] = False
-    """Test-time augmentation: the mean over the eight ways to turn and flip each window; 8 times the time."""
+    """Test-time augmentation: mean over the eight rotations and flips of each window; takes 8 times as long."""
 
 
 @options
 class OutputOptions:
-    """Outputs: what may be replaced."""
+    """Outputs: whether existing files may be replaced."""
 
     _: KW_ONLY
     overwrite: Annotated[bool, Option(of_pair=True)] = False
     """Replace existing outputs."""
     discard_reviews: Annotated[bool, Option()] = False
-    """Drop what people put into the file that is replaced; by default their reviews are carried over."""
+    """Discard the reviews in the file that is replaced; by default they are carried over."""
 
 
 @options
 class DetectConfig(OutputOptions, PolygonOptions, ForwardOptions, PairConfig):
-    """Detection: model, outputs, and going on with a run."""
+    """Detection: model, outputs, resuming a run."""
 
     output: Annotated[Path, Option(short="-o", of_pair=True)]
     """Vector file to write, in the format of its suffix, such as .gpkg or .geojson."""
@@ -86,25 +87,25 @@ class DetectConfig(OutputOptions, PolygonOptions, ForwardOptions, PairConfig):
     """Report page (HTML) to write."""
     _: KW_ONLY
     project: Annotated[Path | None, Option(of_pair=True)] = None
-    """QGIS project (.qgz) to write: both images, changes and their extent, ready to be reviewed."""
+    """QGIS project (.qgz) to write: both images, changes and their extent, ready for review."""
     model: Annotated[str | None, Option("strips", resolved=True, model=True)] = None
-    """Name of an embedded model, or a checkpoint file; default: the embedded one whose pixel sizes fit."""
+    """Name of an embedded model, or a checkpoint file; default: the embedded model whose pixel sizes fit."""
     batch_size: Annotated[
         int | None,
         within(lambda v: 1 <= v <= MOST_BATCH, f"use auto, or 1 to {MOST_BATCH}"),
         Option("strips", metavar="[auto|N]", resolved=True, parse=auto_or_number),
     ] = None
-    """Windows a forward pass; auto: one on a CPU, found by a short search on CUDA."""
+    """Windows per forward pass; ``auto``: one on a CPU, found by a short search on CUDA."""
     resume: Annotated[bool, Option(of_pair=True)] = True
-    """Take strips that an interrupted run on this output had finished; or begin anew."""
+    """Reuse the strips that an interrupted run on this output finished; otherwise start from the beginning."""
     keep_journal: Annotated[bool, Option(of_pair=True)] = False
-    """Keep the finished strips in OUTPUT.rscd/, so that another threshold forwards nothing."""
+    """Keep the finished strips in OUTPUT.rscd/, so that another threshold needs no forward pass."""
     full_paths: Annotated[bool, Option(of_pair=True)] = False
-    """Say in full where files lie; by default from the output's folder. The report says names alone."""
+    """Write full paths; by default paths are relative to the output's folder. The report has file names only."""
     title: Annotated[str, Option("report", of_pair=True, metavar="TEXT")] = ""
-    """Title of the report; default: the result in a line."""
+    """Title of the report; default: a one-line summary of the result."""
     dates: Annotated[tuple[str, str] | None, Option("report", of_pair=True, metavar="A,B", parse=two_dates)] = None
-    """When the images were taken, in any words, for the report; default: the files' tags TIFFTAG_DATETIME."""
+    """Acquisition dates for the report, in any wording; default: the files' tags TIFFTAG_DATETIME."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -117,14 +118,14 @@ class DetectConfig(OutputOptions, PolygonOptions, ForwardOptions, PairConfig):
 
     @property
     def inputs(self) -> tuple[Path, ...]:
-        """All files that are read: none may be an output."""
+        """All files that are read; none of them may be an output."""
         named = [Path(self.model)] if self.model is not None else []
         return *self.rasters.values(), *named, *([self.aoi] if self.aoi else [])
 
 
 @options
 class PolygonsConfig(OutputOptions, PolygonOptions):
-    """Files: the raster that is read, and what is written."""
+    """Files: input raster and output."""
 
     probability: Annotated[Path, Option(argument=True)]
     """Probability raster that ``rscd detect --probability`` wrote."""

@@ -1,4 +1,4 @@
-"""Types of options with their ranges: what several groups use."""
+"""Option types with their ranges, shared by several groups."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ Normalise = Literal["kept", "all"]
 Split = Literal["train", "val", "test"]
 
 MOST_BATCH = 4096
-"""Most windows, or crops, at once."""
+"""Maximum number of windows, or crops, per batch."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """A check of a value, for pydantic: the function returns it, or raises ValueError with what would do."""
+    """A check of a value, for pydantic: the function returns the value, or raises ValueError with the remedy."""
 
     function: Callable[[Any], Any]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:  # noqa: ANN401 - pydantic's protocol
-        """How pydantic makes the check part of a field; it is imported here, for that takes time."""
+        """Pydantic's hook that adds the check to a field; imports pydantic here because that is slow."""
         from pydantic_core import core_schema
 
         return core_schema.no_info_after_validator_function(self.function, handler(source))
 
 
 def within(right: Callable[[Any], bool], remedy: str) -> Check:
-    """A check of a value; None is not checked.
+    """A check of a value; None passes.
 
     Args:
-        right: Whether a value may be.
-        remedy: What would do.
+        right: Whether a value is allowed.
+        remedy: What to use instead.
     """
 
     def check(value: Any) -> Any:  # noqa: ANN401
@@ -68,7 +68,7 @@ def _is_device(name: str) -> bool:
 
 
 AtLeast0 = within(lambda v: 0 <= v < math.inf, "use 0 or more")
-"""A finite amount."""
+"""A finite number, 0 or more."""
 AtLeast1 = within(lambda v: v >= 1, "use 1 or more")
 Share = within(lambda v: 0 <= v <= 1, "use 0 to 1")
 Probability = Annotated[float | None, within(lambda v: 0 < v <= 1, "use a probability above 0, at most 1")]
@@ -77,10 +77,10 @@ Device = Annotated[str, within(_is_device, "use auto, cpu or cuda:N")]
 
 
 def check_overlap(window: int | None, overlap: int | None) -> None:
-    """Refuse an overlap that is negative, or not below the window's side.
+    """Refuse an overlap that is negative, or not smaller than the window's side.
 
     Raises:
-        UsageError: As said.
+        UsageError: The overlap is out of range.
     """
     if overlap is not None and not 0 <= overlap < (window or math.inf):
         most = f"use 0 to {window - 1} px" if window else "use 0 or more px, below the window's side"
@@ -134,10 +134,10 @@ def parse_mask_values(text: str) -> tuple[int, ...]:
 
 
 def auto_or_number(text: str) -> int | None:
-    """Parse a batch's size; None for ``auto``.
+    """Parse a batch size; None for ``auto``.
 
     Raises:
-        UsageError: Neither.
+        UsageError: Neither ``auto`` nor a whole number.
     """
     if text == "auto":
         return None
@@ -151,7 +151,7 @@ def two_dates(text: str) -> tuple[str, str]:
     """Parse ``A,B``.
 
     Raises:
-        UsageError: They are not two.
+        UsageError: Not exactly two dates.
     """
     parts = [part.strip() for part in text.split(",")]
     if len(parts) != 2 or not all(parts):

@@ -1,1 +1,1 @@
-"""What leaves a run: components, polygons, the GeoPackage with its style, rasters and reports."""
+"""The outputs of a run: polygons, the GeoPackage with its style, rasters and reports."""

@@ -1,6 +1,6 @@
-"""GeoTIFFs that are written some rows at a time, and their overviews, made of the same rows.
+"""GeoTIFFs written some rows at a time, and their overviews, computed from the same rows.
 
-Each overview level is a GeoTIFF of its own, half as large as the one before, named as GDAL looks for overviews::
+Each overview level is a separate GeoTIFF, half as large as the previous one, with the names that GDAL expects::
 
     p.tif  <-  p.tif.ovr  <-  p.tif.ovr.ovr  <-  ...  until a level fits in one block
 """
@@ -62,7 +62,7 @@ def write_rows(dataset: Any, row: int, pixels: np.ndarray) -> None:  # noqa: ANN
 def write_geotiff(
     path: Path, grid: Grid, strips: Iterable[np.ndarray], *, bands: int = 3, nodata: int | None = None
 ) -> None:
-    """Write a whole uint8 GeoTIFF from strips (bands, rows, columns) that follow one another downwards."""
+    """Write a complete uint8 GeoTIFF from consecutive strips (bands, rows, columns), from the top."""
     with new_geotiff(path, grid, bands=bands, nodata=nodata) as dataset:
         row = 0
         for strip in strips:
@@ -72,12 +72,12 @@ def write_geotiff(
 
 
 class Level:
-    """Rows of one level, and of all coarser ones.
+    """Writer of one level, and of all coarser ones.
 
     Args:
         path: File to write.
         grid: Its grid.
-        files: Closes it, and the coarser ones.
+        files: Stack that closes it, and the coarser ones.
     """
 
     def __init__(self, path: Path, grid: Grid, files: ExitStack) -> None:
@@ -86,13 +86,13 @@ class Level:
         self._strip: ByteArray = np.empty((min(BLOCK, grid.height), grid.width), np.uint8)
         self._held = self._written = 0
         self.digests: list[str] = []
-        """Of each strip that was written, from the top."""
+        """Digest of each written strip, from the top."""
         self._coarser = None
         if max(grid.shape) > BLOCK:
             self._coarser = Level(path.with_name(path.name + ".ovr"), halved_grid(grid), files)
 
     def add(self, rows: ByteArray) -> None:
-        """Take the next rows (n, columns); they are written in strips of BLOCK rows, the last one shorter."""
+        """Add the next rows (n, columns); they are written in strips of BLOCK rows, the last one shorter."""
         taken = 0
         while taken < len(rows):
             some = rows[taken : taken + len(self._strip) - self._held]
@@ -102,18 +102,18 @@ class Level:
                 self._flush()
 
     def _flush(self) -> None:
-        """Write the rows that are held, here and halved to the coarser level."""
+        """Write the buffered rows, here and halved to the coarser level."""
         strip = self._strip[: self._held]
         write_rows(self.dataset, self._written, strip[None])
         self.digests.append(digest_of(strip))
         self._written, self._held = self._written + len(strip), 0
         if self._coarser is not None:
-            for row in range(0, len(strip), SLAB):  # in slabs, for means take several times the memory
+            for row in range(0, len(strip), SLAB):  # in slabs, because means need several times the memory
                 self._coarser.add(halved(strip[row : row + SLAB]))
 
     @property
     def complete(self) -> bool:
-        """Whether all rows have come."""
+        """Whether all rows have been added."""
         return self._written == self._grid.height
 
     def levels(self) -> Iterator[Level]:
@@ -129,13 +129,13 @@ def digest_of(strip: ByteArray) -> str:
 
 
 def halved_grid(grid: Grid) -> Grid:
-    """The grid of twice the pixel size from the same corner; it covers the last odd row and column too."""
+    """The grid with twice the pixel size and the same corner; it also covers a last odd row and column."""
     height, width = -(-grid.height // 2), -(-grid.width // 2)
     return replace(grid, transform=tuple(grid.affine @ Affine.scale(2))[:6], height=height, width=width)
 
 
 def halved(values: ByteArray) -> ByteArray:
-    """Means of 2 x 2 values, halves up, of those that are observable; 255 where none is."""
+    """Means of the observable ones of 2 x 2 values, halves rounded up; 255 if none is observable."""
     values = np.pad(values, ((0, values.shape[0] % 2), (0, values.shape[1] % 2)), mode="edge")
     four = [values[i::2, j::2] for i in (0, 1) for j in (0, 1)]
     seen = None

@@ -1,4 +1,4 @@
-"""All that a run writes, fed by StripRecords: polygons and extent, and the probability raster if it is wanted."""
+"""Writes all outputs of a run from StripRecords: polygons and extent, and the probability raster if requested."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ from rscd.vectorize.tracer import PolygonTracer
 
 @dataclass(frozen=True)
 class About:
-    """What a run's outputs say of the run."""
+    """Information on the run for its outputs."""
 
     provenance: Callable[[], Mapping[str, object]]
-    """Asked once all strips are done, for the vector file's metadata."""
+    """Called when all strips are done, for the vector file's metadata."""
     minimum_m2: float
-    """Smallest polygon in m2, where none was asked for."""
+    """Smallest polygon in m2, if the options give none."""
     raster: Mapping[str, object] | None = None
-    """What the probability raster says."""
+    """Information on the run for the probability raster."""
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where a run's outputs go, and how polygons are made."""
+    """Paths of a run's outputs, and settings of the polygons."""
 
     geopackage: Path
     """Vector file to write, in the format of its suffix."""
@@ -54,27 +54,28 @@ class Outputs:
     report: Path | None = None
     """Report page that the caller will write, if any."""
     project: Path | None = None
-    """QGIS project that the caller will make, if any."""
+    """QGIS project that the caller will write, if any."""
     min_area_m2: float | None = None
-    """Smallest polygon, m2; None leaves it to the model's minimum mapping unit."""
+    """Smallest polygon, m2; None: the model's minimum mapping unit."""
     simplify_m: float = 0.0
     """Tolerance of outline simplification, m."""
     fill_holes_m2: float = 0.0
     """Holes smaller than this are filled, m2."""
     regularize: bool = False
-    """Bring outlines to right angles."""
+    """Make outlines right-angled."""
 
     @classmethod
     def of(cls, config: DetectConfig) -> Outputs:
-        """Those of a run of ``detect``."""
+        """The outputs of a run of ``detect``."""
         shaping = config.min_area_m2, config.simplify_m, config.fill_holes_m2, config.regularize
         return cls(config.output, config.probability, config.report, config.project, *shaping)
 
     def check(self, inputs: Iterable[Path], *, overwrite: bool, discard_reviews: bool = False) -> None:
-        """Refuse, before any work, what could not be published in the end; see ``Targets.check``.
+        """Refuse, before any work, outputs that could not be published at the end; see ``Targets.check``.
 
         Raises:
-            UsageError: An output is in the way or cannot be meant, or the extra ``regularize`` is not installed.
+            UsageError: An output exists already or has an unsuitable name, or the extra ``regularize`` is not
+                installed.
             OutputError: An output cannot be written, or another program has it open.
         """
         check_vector_name(self.geopackage)
@@ -96,17 +97,17 @@ class Outputs:
         watch: Stopwatch | None = None,
         outside: Outside | None = None,
     ) -> Written:
-        """Consume all records and write every output but the report beside its target.
+        """Consume all records and write every output except the report, next to its target.
 
         Args:
             records: Every strip of the grid, from the top.
             areas: The common grid, and its pixels' areas.
-            about: What they say of the run.
-            publication: Puts the outputs in place, later.
-            attributes: Makes the polygons' columns; default: those that need no image.
-            report: Looks on.
+            about: Information on the run.
+            publication: Puts the outputs in place later.
+            attributes: Computes the polygons' columns; default: columns that need no image.
+            report: Collects statistics for the report.
             watch: Times the stages ``vectorise`` and ``write``.
-            outside: Says which pixels lie outside the area of interest, if there is one.
+            outside: Returns the pixels outside the area of interest, if there is one.
 
         Raises:
             OutputError: An output could not be written.
@@ -131,7 +132,7 @@ class Outputs:
             cog: list[Future[None]] = []
 
             def made() -> Iterator[pa.RecordBatch]:
-                """Take the strips in, and yield the features that are complete."""
+                """Process the strips, and yield the features that are complete."""
                 for record in records:
                     if raster is not None:
                         with watch.stage("write"):
@@ -158,7 +159,7 @@ class Outputs:
             changes = FeatureStream(made(), attributes.schema)
             try:
                 write_vectors(self.geopackage, grid, changes, extent, provenance=metadata, publication=publication)
-            finally:  # where both fail, e.g. on a full disk, the raster's error is reported
+            finally:  # if both fail, e.g. on a full disk, the raster's error is reported
                 for each in cog:
                     each.result()
         return Written(
@@ -184,17 +185,17 @@ class Outputs:
         discard_reviews: bool = False,
         project: Project | None = None,
     ) -> Written:
-        """Put all outputs in place, the reviews of the file that is replaced carried over.
+        """Put all outputs in place, and carry over the reviews of the file that is replaced.
 
         Args:
             written: What ``write`` returned.
             publication: Puts them in place.
             discard_reviews: Drop the reviews.
-            project: Written here, for its layers are known only once reviews are carried over.
+            project: Written here, because its layers are known only after reviews are carried over.
 
         Raises:
             OutputError: A file cannot be put in place, or another program has the old GeoPackage open.
-            UsageError: The old one holds layers that people added.
+            UsageError: The old file contains layers that people added.
         """
         with reviews_of(self.geopackage, discard=discard_reviews) as reviews:
             with vector_writing(self.geopackage):
@@ -227,22 +228,22 @@ def write_vectors(
     provenance: Callable[[], Mapping[str, object]],
     publication: Publication,
 ) -> None:
-    """Write the vector file in the format of its suffix, and its siblings, beside their targets; check them.
+    """Write the vector file in the format of its suffix, and its sidecar files, next to their targets; check them.
 
-    All formats have the same columns. A GeoPackage holds extent and provenance itself; the others get them beside
-    them, see ``paths.siblings``.
+    All formats have the same columns. A GeoPackage contains extent and provenance; for other formats they are
+    separate files, see ``paths.siblings``.
 
     Args:
         path: The target; may exist, its folder must.
-        grid: Gives the CRS.
+        grid: Grid with the CRS.
         changes: The polygons.
-        extent: What was observed, once all polygons have come.
-        provenance: Asked then: names, and values that JSON can hold.
+        extent: The observed extent, read after all polygons.
+        provenance: Called after all polygons: names, and values that JSON can hold.
         publication: Puts them in place.
 
     Raises:
-        OutputError: It could not be written, or what was written is not sound. What making polygons raises comes
-            as it is.
+        OutputError: It could not be written, or the written file is damaged. Errors of making polygons are raised
+            unchanged.
     """
     if path.suffix.lower() == GEOPACKAGE:
         write_geopackage(path, grid, changes, extent, provenance=provenance, publication=publication)

@@ -25,30 +25,30 @@ from rscd.scene.blocks import find_blocks
 from rscd.scene.raster import GDAL_OPTIONS, open_raster, words_of
 
 GDAL_ERRORS = RasterioError, CPLE_BaseError
-"""What rasterio raises; on a full disk, the copy to a COG raises the second, which is not one of the first."""
+"""Errors of rasterio; on a full disk, the copy to a COG raises the second, which is not a subclass of the first."""
 
 SIBLINGS = {"GDAL_DISABLE_READDIR_ON_OPEN": "FALSE"}
-"""While the COG is made, GDAL may find the overviews that lie beside the rows."""
+"""While the COG is made, GDAL may find the overviews next to the rows."""
 RUN_TAG = "RSCD_RUN"
-"""Name of the tag that says how the raster came about."""
+"""Name of the tag with information on the run."""
 LEVEL = 1
-"""Of DEFLATE, which older desktop and web clients read, and ZSTD they do not: the copy of 67 Mpx took 0.63 s, with
-ZSTD 0.56 s, and at level 6 twice as long for a tenth less of a file."""
+"""Level of DEFLATE, which older desktop and web clients can read, unlike ZSTD: the copy of 67 Mpx took 0.63 s, with
+ZSTD 0.56 s, and at level 6 twice as long for a file smaller by a tenth."""
 THREADS = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-"""That make the COG and read it back; nothing is inferred by then."""
+"""Threads that make the COG and read it back; inference has finished by then."""
 
 
 class ProbabilityRaster:
-    """Takes StripRecords in order; ``finish`` makes the COG.
+    """Writer that takes StripRecords in order; ``finish`` makes the COG.
 
     Rows are written in whole blocks, each block once, to a plain GeoTIFF ``<path>.rows.tif`` and its overviews; the
-    COG is a copy of them. All are the caller's temporaries.
+    COG is a copy of them. All are temporary files of the caller.
 
     Args:
         path: The COG to write.
         grid: The records' grid.
-        target: What errors call the file; default: ``path``.
-        run: What ``rscd polygons`` should know of the run, as JSON holds it; the same for runs of the same bytes.
+        target: Name of the file in errors; default: ``path``.
+        run: Information on the run for ``rscd polygons``, as JSON holds it; equal for runs with equal bytes.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class ProbabilityRaster:
                 self._rows.dataset.update_tags(**{RUN_TAG: json.dumps(run, sort_keys=True)})
 
     def add(self, record: StripRecord) -> None:
-        """Take a strip's rows.
+        """Add a strip's rows.
 
         Raises:
             OutputError: They cannot be written.
@@ -74,14 +74,14 @@ class ProbabilityRaster:
 
     @property
     def complete(self) -> bool:
-        """Whether all rows have come."""
+        """Whether all rows have been added."""
         return self._rows.complete
 
     def finish(self) -> None:
         """Make the COG at ``path`` and read every block of it back.
 
         Raises:
-            OutputError: It cannot be written, or does not read back as it was computed.
+            OutputError: It cannot be written, or reads back differently.
         """
         assert self.complete
         with self._writing():
@@ -103,7 +103,7 @@ class ProbabilityRaster:
             verify(self._path, [level.digests for level in self._rows.levels()], self._target)
 
     def discard(self) -> None:
-        """Close and remove what was written so far; harmless after ``finish``."""
+        """Close and remove the files written so far; does nothing after ``finish``."""
         with suppress(*GDAL_ERRORS, OSError):
             self._files.close()
         self._remove()
@@ -122,20 +122,20 @@ def verify(path: Path, digests: list[list[str]], target: Path | None = None) -> 
     Args:
         path: The COG.
         digests: Of each level, from the finest: the digest of each strip of BLOCK rows, from the top.
-        target: What errors call the file; default: ``path``.
+        target: Name of the file in errors; default: ``path``.
 
     Raises:
-        OutputError: The layout is not a COG's, a level or a block is missing, or a strip differs.
+        OutputError: It is not a COG, a level or a block is missing, or a strip differs.
     """
     target = target or path
     with rasterio.open(path, driver="GTiff") as dataset:
         if dataset.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") != "COG":
             raise OutputError("is not laid out as a COG", path=target, remedy=REMEDY)
         if len(dataset.overviews(1)) != len(digests) - 1:
-            raise OutputError("lacks an overview", path=target, remedy=REMEDY)
+            raise OutputError("has no overview", path=target, remedy=REMEDY)
 
     def part(which: tuple[int, int]) -> None:
-        with rasterio.Env(**GDAL_OPTIONS):  # a thread's own
+        with rasterio.Env(**GDAL_OPTIONS):  # per thread
             _compare(path, which[0], digests[which[0]], which[1], target)
 
     with ThreadPoolExecutor(THREADS) as threads:
@@ -147,22 +147,22 @@ def _compare(path: Path, level: int, digests: list[str], first: int, target: Pat
     """Compare strips ``first``, ``first + THREADS`` and so on of a level.
 
     Raises:
-        OutputError: A strip differs, or a block is missing. What cannot be decoded raises one of GDAL_ERRORS.
+        OutputError: A strip differs, or a block is missing. Blocks that cannot be decoded raise one of GDAL_ERRORS.
     """
     words = f"overview {level - 1}: " if level else ""
     with rasterio.open(path, driver="GTiff", **({"overview_level": level - 1} if level else {})) as dataset:
         for i in range(first, len(digests), THREADS):
             for col in range(-(-dataset.width // BLOCK)):  # one that was never written reads as nodata
                 if dataset.get_tag_item(f"BLOCK_OFFSET_{col}_{i}", "TIFF", bidx=1) is None:
-                    raise OutputError(f"{words}lacks its block {i}, {col}", path=target, remedy=REMEDY)
+                    raise OutputError(f"{words}has no block {i}, {col}", path=target, remedy=REMEDY)
             rows = min(BLOCK, dataset.height - i * BLOCK)
             strip = dataset.read(1, window=RasterWindow(0, i * BLOCK, dataset.width, rows))
             if digest_of(strip) != digests[i]:
-                raise OutputError(f"{words}rows from {i * BLOCK} read back wrong", path=target, remedy=REMEDY)
+                raise OutputError(f"{words}rows from {i * BLOCK} read back differently", path=target, remedy=REMEDY)
 
 
 def _run_of(text: str) -> dict[str, Any]:
-    """What a raster says of its run; empty if it says nothing, or what cannot be read."""
+    """The run's information in a raster; empty if it has none, or if it cannot be read."""
     try:
         found = json.loads(text)
     except ValueError:
@@ -175,11 +175,11 @@ class KeptProbability:
 
     Attributes:
         grid: Its grid.
-        run: What it says of its run: model, threshold, smallest polygon, and the pair as ``origin`` has it; empty
-            where it says nothing.
+        run: Its information on the run: model, threshold, smallest polygon, and the pair as in ``origin_of``; empty
+            if it has none.
 
     Raises:
-        DataError: Missing, not a GeoTIFF, or not a probability raster of ours.
+        DataError: Missing, not a GeoTIFF, or not a probability raster of rscd.
     """
 
     def __init__(self, path: Path) -> None:
@@ -188,12 +188,12 @@ class KeptProbability:
             right = dataset.count == 1 and dataset.dtypes[0] == "uint8" and dataset.nodata == NOT_OBSERVABLE
             if not right or abs(dataset.scales[0] * P_SCALE - 1) > 1e-6:
                 problem = "not a probability raster (one uint8 band, scale 1/254, nodata 255)"
-                raise DataError(problem, path=path, remedy="give what rscd detect --probability wrote")
+                raise DataError(problem, path=path, remedy="give output of rscd detect --probability")
             if dataset.crs is None:
-                raise DataError("has no CRS", path=path, remedy="give what rscd detect --probability wrote")
+                raise DataError("has no CRS", path=path, remedy="give output of rscd detect --probability")
             check_place(path, dataset.transform, dataset.crs.to_wkt())
             if missing := find_blocks(path, dataset, (1,), cut="stop").missing:
-                problem = f"{missing:,} of its blocks were never written: its writer was ended before it was done"
+                problem = f"{missing:,} of its blocks were never written: its writer was stopped too early"
                 raise DataError(problem, path=path, remedy="run rscd detect again")
             self.grid: Grid = grid_of(dataset)
             self.run: dict[str, Any] = _run_of(dataset.tags().get(RUN_TAG, ""))

@@ -1,7 +1,7 @@
-"""The QGIS project: all that a run read and wrote, as one file that opens ready to be reviewed.
+"""The QGIS project: inputs and outputs of a run in one file that opens ready for review.
 
-It is XML in a zip, written without QGIS. Layers carry the same styles as the files that they show. Paths are
-relative to the project, so that a folder that is moved or sent as a whole still opens.
+It is XML in a zip, written without QGIS. Layers have the same styles as the files that they show. Paths are
+relative to the project, so that it still opens if its folder is moved or sent as a whole.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from rscd.scene.files import gdal_name
 from rscd.vectorize.attributes import REVIEW_STATES, Attributes, columns
 
 VERSION = "3.22.0"
-"""Version of QGIS whose project format is written; later versions read it."""
+"""Version of the QGIS project format; later versions can read it."""
 DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 MARGIN = 0.03
-"""Room around the scene in the first view, as a share of its sides."""
+"""Margin around the scene in the first view, as a share of its sides."""
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 """Time stamp in the zip, so that the same run gives the same bytes."""
 LONLAT = "EPSG:4326"
@@ -49,21 +49,21 @@ class Layer:
     """One layer of the project."""
 
     id: str
-    """Unique in the project."""
+    """Id, unique in the project."""
     name: str
-    """In the list of layers."""
+    """Name in the list of layers."""
     source: str
     """Data source, paths relative to the project's folder."""
     crs: str
-    """What pyproj takes."""
+    """CRS in any form that pyproj accepts."""
     style: ET.Element
-    """Its children are the style, as in a QML file."""
+    """Element whose children are the style, as in a QML file."""
     raster: bool = False
     """Whether it is a raster."""
     visible: bool = True
-    """Whether it is drawn when the project opens."""
+    """Whether it is visible when the project opens."""
     expanded: bool = False
-    """Whether its legend is open."""
+    """Whether its legend is expanded."""
 
 
 @dataclass(frozen=True)
@@ -73,18 +73,18 @@ class Project:
     path: Path
     """The .qgz file."""
     config: DetectConfig
-    """Says where inputs and outputs are."""
+    """Paths of inputs and outputs."""
     grid: Grid
-    """The common grid: project CRS and first view."""
+    """The common grid: defines the project's CRS and first view."""
     images: tuple[DateReader, DateReader]
     """Both dates: bands and scaling."""
     attributes: Attributes
-    """Says which columns the changes have."""
+    """Defines the columns of the changes."""
     dates: tuple[str, str] = ("", "")
-    """When the images were taken; empty where unknown."""
+    """Acquisition dates of the images; empty if unknown."""
 
     def write(self, publication: Publication, vector_layers: Sequence[str]) -> None:
-        """Write the project beside its target.
+        """Write the project next to its target.
 
         Args:
             publication: Puts it in place.
@@ -122,19 +122,19 @@ class Project:
         return qgis
 
     def _id(self, name: str) -> str:
-        """A layer's id: long, for QGIS replaces short ones, and different in each project."""
+        """A layer's id: long, because QGIS replaces short ones, and different in each project."""
         return f"{name}_{str(uuid5(NAMESPACE_URL, self.path.absolute().as_uri())).replace('-', '_')}"
 
     @cached_property
     def _title(self) -> str:
-        """The title asked for, or the dates, or the files' names."""
+        """The requested title, else the dates, else the files' names."""
         names = tuple(path.stem for path in (self.config.before, self.config.after))
         return _clean(
             self.config.title or "Changes from {} to {}".format(*(self.dates if all(self.dates) else names))
         )
 
     def _found(self, vector_layers: Sequence[str]) -> Iterator[Layer]:
-        """What was found, topmost first."""
+        """Output layers, topmost first."""
         vector = self.config.output
         packed = vector.suffix.lower() == GEOPACKAGE
         crs = LONLAT if vector.suffix.lower() == ".geojson" else self.grid.crs
@@ -155,7 +155,7 @@ class Project:
             yield Layer(self._id("probability"), name, file, self.grid.crs, look, raster=True, visible=False)
 
     def _images(self) -> Iterator[Layer]:
-        """The later date, which is drawn first, and the earlier one."""
+        """Image layers: the later date, which is drawn on top, and the earlier date."""
         dates = ((AFTER, self.config.after), (BEFORE, self.config.before))
         for (date, path), taken, reader in zip(dates, self.dates[::-1], self.images[::-1], strict=True):
             name, crs = _clean(f"{date.capitalize()} {taken}".strip()), reader.raster.grid.crs
@@ -163,7 +163,7 @@ class Project:
             yield Layer(self._id(date), name, self._relative(path), crs, look, raster=True, visible=date == AFTER)
 
     def _relative(self, path: Path) -> str:
-        """A file as QGIS is to find it from the project's folder; an address by its name in GDAL."""
+        """Path of a file relative to the project's folder; an address by its GDAL name."""
         remote = gdal_name(path)
         if remote is not None:
             return _clean(remote)
@@ -172,7 +172,7 @@ class Project:
         except ValueError:  # another drive of Windows
             return _clean(path.absolute().as_posix())
         home = self.path.absolute().parent
-        if found.startswith("../") and Path(os.path.realpath(home)) != home:  # up is not the same both ways
+        if found.startswith("../") and Path(os.path.realpath(home)) != home:  # ".." is ambiguous
             return _clean(path.absolute().as_posix())
         return _clean(found if found.startswith("../") else f"./{found}")
 
@@ -184,7 +184,7 @@ class Project:
         return dict(zip(("xmin", "ymin", "xmax", "ymax"), map(float, corners), strict=True))
 
     def _canvas(self) -> ET.Element:
-        """What the main map shows when the project opens."""
+        """View of the main map when the project opens."""
         canvas = ET.Element("mapcanvas", {"name": "theMapCanvas", "annotationsVisible": "1"})
         ET.SubElement(canvas, "units").text = "degrees" if _system(self.grid.crs).is_geographic else "meters"
         extent = ET.SubElement(canvas, "extent")
@@ -195,7 +195,7 @@ class Project:
         return canvas
 
     def _first_view(self) -> ET.Element:
-        """What "zoom full" shows, so that layers of larger ground do not change it."""
+        """Extent of "zoom full", independent of layers that cover larger areas."""
         view = ET.Element("ProjectViewSettings", UseProjectScales="0")
         bounds = {name: repr(value) for name, value in self._bounds.items()}
         ET.SubElement(view, "DefaultViewExtent", bounds).append(_crs(self.grid.crs))
@@ -203,7 +203,7 @@ class Project:
 
 
 def _clean(text: str) -> str:
-    """Text without the characters that XML cannot hold."""
+    """Text without characters that are invalid in XML."""
     return _NOT_XML.sub("", text)
 
 
@@ -212,7 +212,7 @@ def _system(crs: str) -> pyproj.CRS:
 
 
 def _crs(crs: str) -> ET.Element:
-    """A CRS: by its EPSG code where that says all, and as WKT."""
+    """A CRS: by its EPSG code if that is sufficient, and as WKT."""
     system, element = _system(crs), ET.Element("spatialrefsys", nativeFormat="Wkt")
     ET.SubElement(element, "wkt").text = system.to_wkt()
     epsg = system.to_epsg(min_confidence=100)
@@ -224,7 +224,7 @@ def _crs(crs: str) -> ET.Element:
 
 
 def _group(name: str, layers: Sequence[Layer], *, exclusive: bool = False) -> ET.Element:
-    """A group of the list of layers; of an exclusive one, one layer at a time is shown."""
+    """A group in the list of layers; an exclusive group shows one layer at a time."""
     look = {"name": name, "checked": "Qt::Checked", "expanded": "1"}
     shown = next((k for k, layer in enumerate(layers) if layer.visible), -1)
     more = {"mutually-exclusive": "1", "mutually-exclusive-child": str(shown)} if exclusive else {}
@@ -282,7 +282,7 @@ def _properties() -> ET.Element:
 
 
 def _image_style(reader: DateReader) -> ET.Element:
-    """The bands that were compared, stretched as they were for the model; 8-bit ones as they are."""
+    """The compared bands, stretched as for the model; 8-bit images unchanged."""
     bands: Any = reader.raster.bands
     style = ET.Element("qgis")
     pipe = ET.SubElement(style, "pipe")
@@ -303,7 +303,7 @@ _COLOURS = "red", "green", "blue"
 
 
 def _ranges(reader: DateReader) -> list[tuple[float, float] | None]:
-    """Values of each band that become black and white; None: 0 and 255."""
+    """Values of each band shown as black and white; None: 0 and 255."""
     known = reader.radiometry
     if known is None:
         return [None] * len(reader.raster.bands)

@@ -1,4 +1,4 @@
-"""Provenance: what made an output, and the pair found again from it."""
+"""Provenance: how an output was made, and finding its input pair again."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def provenance(
     folder: Path | None = None,
     **more: Any,  # noqa: ANN401
 ) -> dict[str, Any]:
-    """Collect inputs, options, versions and times as JSON-ready values, where the inputs are still what they were.
+    """Collect inputs, options, versions and times as JSON-ready values, after checking that inputs are unchanged.
 
     Args:
         started: When the run began.
         inputs: Role, e.g. ``before`` -> fingerprint of the file, taken when it was opened.
         options: The command's config dataclass.
-        folder: Say paths as they are from this folder, the output's, so that nobody learns where it lies; None: in
-            full.
+        folder: Make paths relative to this folder, that of the output, so that its location is not revealed; None:
+            full paths.
         **more: Further items, e.g. the model's contract.
 
     Raises:
-        DataError: An input changed since.
+        DataError: An input has changed.
     """
     versions = {"rscd": VERSION, "python": platform.python_version()}
     return {
@@ -60,12 +60,12 @@ def provenance(
 
 
 def _is_path(option: str, value: Any) -> bool:  # noqa: ANN401
-    """Whether an option's value is a path; a model may be one, or a name."""
+    """Whether an option's value is a path; a model may be a path or a name."""
     return isinstance(value, Path) or (option == "model" and isinstance(value, str) and os.sep in value)
 
 
 def shown_path(path: Path, folder: Path | None) -> str:
-    """A path as text: in full, or relative to a folder; addresses stay as they are."""
+    """A path as text: in full, or relative to a folder; addresses are unchanged."""
     if folder is None or gdal_name(path) is not None:
         return str(path)
     return Path(os.path.relpath(path.absolute(), folder.absolute())).as_posix()
@@ -73,18 +73,18 @@ def shown_path(path: Path, folder: Path | None) -> str:
 
 DATES = ("before", "after")
 READING = tuple(e for e in declared(PairConfig) if not (e.option.argument or e.option.permits))
-"""Options that say how a pair is read."""
+"""Options that define how a pair is read."""
 IDENTITY = ("bytes", "sampled_sha256", "sha256")
-"""The part of a file's fingerprint that depends on its contents alone."""
+"""The part of a file's fingerprint that depends only on its contents."""
 
 
 def origin_of(config: PairConfig, seen: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[str, Any]:
-    """What to write beside an output so that ``pair_of`` finds the pair again, as JSON holds it.
+    """Information written with an output so that ``pair_of`` finds the pair again, as JSON holds it.
 
     Args:
         config: How the pair was read.
         seen: Role -> fingerprint of the file.
-        folder: The output's; paths are said from there.
+        folder: The output's folder; paths are relative to it.
     """
     inputs = {
         role: {"path": shown_path(Path(known["path"]), folder)}
@@ -99,15 +99,15 @@ def origin_of(config: PairConfig, seen: Mapping[str, Mapping[str, Any]], folder:
 
 
 def pair_of(origin: Mapping[str, Any], folder: Path) -> PairConfig:
-    """The pair of an output, if it is still what it was.
+    """The pair of an output, if its files are unchanged.
 
     Args:
-        origin: As of ``origin_of``, or a GeoPackage's provenance.
+        origin: Result of ``origin_of``, or a GeoPackage's provenance.
         folder: The output's folder.
 
     Raises:
-        KeyError, TypeError, ValueError: It says nothing of a pair.
-        DataError: A date is gone, or is not the file that it was.
+        KeyError, TypeError, ValueError: It does not describe a pair.
+        DataError: An image is missing or has changed.
     """
     inputs, options = origin["inputs"], origin["options"]
     dates = {role: folder / inputs[role]["path"] for role in DATES}

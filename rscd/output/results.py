@@ -1,4 +1,4 @@
-"""What a run did: paths, areas, costs, and what the report says beside pictures and polygons."""
+"""Results of a run: paths, areas, costs, and further facts for the report."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Result:
-    """What ``detect`` returns."""
+    """The result of ``detect``."""
 
     written: Written
     """Paths, polygons, areas."""
     inspection: Inspection
-    """How the pair was found, and the verdict on it."""
+    """Measurements of the pair, and the verdict on it."""
     threshold: float
     """Probability from which a pixel counted as changed, 0..1."""
     windows: int
     """Windows forwarded."""
     windows_skipped: int
-    """Windows not forwarded, for they have no valid pixel."""
+    """Windows that were not forwarded because they have no valid pixel."""
     bands_resumed: int
-    """Bands that an earlier, interrupted run had finished."""
+    """Strips that an earlier, interrupted run had finished."""
     device: str
-    """Where the network ran."""
+    """Device that the network ran on."""
     model: str
     """Name and version of the model."""
     licence: str
-    """Terms of the model's weights."""
+    """Licence of the model's weights."""
     seconds: float
     """Wall time in s."""
     cost: Telemetry
@@ -45,20 +45,20 @@ class Result:
 
 @dataclass(frozen=True)
 class PairFacts:
-    """How fit the pair was to be compared, as far as the run measured it."""
+    """Verdict on the pair, as far as the run measured it."""
 
     verdict: str = "Pair on one grid."
-    """A few words."""
+    """Verdict in a few words."""
     reason: str = "Whether the dates are shifted against each other was not measured in this run."
-    """Why."""
+    """Reason of the verdict."""
     level: str = ""
-    """``good``, ``warn``, ``bad``, or empty where nothing was measured."""
+    """``good``, ``warn``, ``bad``, or empty if nothing was measured."""
     shifts: Sequence[tuple[float, float, float, float]] = ()
     """Measured shifts: column and row on the grid, shift to the right and down, all in px."""
 
     @classmethod
     def of(cls, prepared: Prepared) -> PairFacts:
-        """What the inspection of a pair found, and the shifts that remain in it."""
+        """Results of a pair's inspection, and the remaining shifts."""
         found = prepared.inspection
         level = {"fit": "good", "fit after alignment": "good", "doubtful": "warn"}.get(found.verdict, "bad")
         top, left = prepared.pair.crop[:2]
@@ -72,10 +72,10 @@ class PairFacts:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the report page shows beside pictures and polygons."""
+    """Contents of the report page other than pictures and polygons."""
 
     written: Written
-    """What came out of the run."""
+    """Outputs of the run."""
     threshold: float
     """Probability from which a pixel counted as changed, 0..1."""
     cost: Telemetry
@@ -83,42 +83,42 @@ class Facts:
     provenance: Mapping[str, Any]
     """Inputs, options, model contract, versions, times: as in the GeoPackage's metadata."""
     precision: str = ""
-    """Arithmetic of the network."""
+    """Precision of the network's arithmetic."""
     pair: PairFacts = PairFacts()
-    """How fit the pair was."""
+    """Verdict on the pair."""
     title: str = ""
-    """What the page is to be called; empty: the result in a line."""
+    """Title of the page; empty: a one-line summary of the result."""
     dates: tuple[str, str] = ("", "")
-    """When the images were taken, where that is known."""
+    """Acquisition dates of the images, if known."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """What came out of a run."""
+    """Outputs of a run."""
 
     geopackage: Path
     """The vector file: a GeoPackage, or another format by its suffix."""
     probability: Path | None
-    """The probability raster, if one was asked for."""
+    """The probability raster, if requested."""
     polygons: int
     """Features in the layer ``changes``."""
     changed_m2: float
-    """Their area together, geodesic m2."""
+    """Total area of the polygons, geodesic m2."""
     observed_km2: float
-    """What both dates show, geodesic km2."""
+    """Area valid in both dates, geodesic km2."""
     not_observable_km2: float
-    """What at least one date does not show, geodesic km2."""
+    """Area not valid in at least one date, geodesic km2."""
     min_area_m2: float
     """Components smaller than this were dropped, m2."""
     project: Path | None = None
-    """The QGIS project, if one was asked for."""
+    """The QGIS project, if requested."""
     outside_aoi_km2: float = 0.0
-    """What lies outside the area of interest, geodesic km2."""
+    """Area outside the area of interest, geodesic km2."""
     directions: Mapping[str, int] = field(default_factory=dict)
-    """How many polygons appeared, vanished, were replaced or are unclear; empty without a presence head."""
+    """Number of polygons by direction (appeared, vanished, replaced, unclear); empty without a presence head."""
     directions_m2: Mapping[str, float] = field(default_factory=dict)
-    """Their area, geodesic m2."""
+    """Area by direction, geodesic m2."""
     reviews: Carried = NONE
-    """What became of the reviews in the file that was replaced."""
+    """What became of the reviews in the replaced file."""
     read_errors: tuple[str, ...] = ()
     """Input blocks that could not be decoded and were masked: file, rows, columns, and why."""

@@ -1,1 +1,1 @@
-"""The QGIS plugin: its source, which QGIS's Python imports, and what installs and packs it."""
+"""The QGIS plugin: its source, imported by QGIS's Python, and its installer and packager."""

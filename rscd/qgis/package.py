@@ -1,4 +1,4 @@
-"""The plugin copied into a profile of QGIS, or packed for its *Install from ZIP*.
+"""Copies the plugin into a QGIS profile, or packages it for *Install from ZIP*.
 
 Without ``rscd`` on the path: ``python -m rscd.qgis.package -o rscd-qgis.zip``.
 """
@@ -23,17 +23,17 @@ from rscd.core.publish import REMEDY, publishing, writing
 PLUGIN = Path(__file__).parent / "plugin"
 """The plugin's source."""
 FOLDER = "rscd_qgis"
-"""Its folder in QGIS: not ``rscd``, which is the name of the package."""
+"""The plugin's folder in QGIS: not ``rscd``, which is the name of the package."""
 INSTALLED_BY = "installed_by.txt"
-"""File in it that names the program which installed it, so that the plugin finds that without a setting."""
+"""File in it with the path of the program that installed it, so that the plugin finds it without a setting."""
 OURS = "rscd"
-"""Name in the ``metadata.txt`` of a copy of ours."""
+"""Name in the ``metadata.txt`` of rscd's plugin."""
 SIGNS = "QGIS", "python", "qgis.db"
-"""A profile of QGIS holds one of these."""
+"""A QGIS profile contains one of these."""
 
 
 def install(profile: Path | None = None) -> Path:
-    """Copy the plugin into a profile, in place of an older copy.
+    """Copy the plugin into a profile; an older copy is replaced.
 
     Args:
         profile: Folder of the profile; default: the default profile of this user.
@@ -42,13 +42,13 @@ def install(profile: Path | None = None) -> Path:
         The folder of the plugin.
 
     Raises:
-        UsageError: There is no such profile, or a folder in it that is not ours is in the way.
+        UsageError: There is no such profile, or another plugin's folder has the same name.
         OutputError: The folder cannot be written.
     """
     target = _profile(profile) / "python" / "plugins" / FOLDER
     if (target.exists() or target.is_symlink()) and not _is_ours(target):
         remedy = "move it away, then run again"
-        raise UsageError("is in the way, and is not rscd's plugin", path=target, remedy=remedy)
+        raise UsageError("exists already, and is not rscd's plugin", path=target, remedy=remedy)
     copy, old = (target.with_name(f".{FOLDER}.{os.getpid()}.{kind}") for kind in ("new", "old"))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ def install(profile: Path | None = None) -> Path:
 
 
 def _put(copy: Path, target: Path, old: Path) -> None:
-    """Put the copy in place; the older one comes back if that fails."""
+    """Put the copy in place; restore the older one if that fails."""
     if not target.exists():
         copy.rename(target)
         return
@@ -85,7 +85,7 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _program() -> str:
-    """The program that belongs to this Python; empty if it has none."""
+    """The program ``rscd`` of this Python; empty if it has none."""
     folders = str(Path(sys.executable).parent), sysconfig.get_path("scripts")
     return shutil.which("rscd", path=os.pathsep.join(folders)) or ""
 
@@ -94,23 +94,23 @@ def _profile(given: Path | None) -> Path:
     """The folder of the profile.
 
     Raises:
-        UsageError: There is none.
+        UsageError: There is no such profile.
     """
     if given is not None:
         if not any((given / sign).exists() for sign in SIGNS):
             remedy = "name a folder that QGIS made, see Settings > User Profiles > Open Active Profile Folder"
-            raise UsageError("is no profile of QGIS", path=given, remedy=remedy)
+            raise UsageError("is not a QGIS profile", path=given, remedy=remedy)
         return given
     for profiles in profile_folders():
         found = profiles / _default_name(profiles)
         if found.is_dir():
             return found
-    remedy = "start QGIS once, so that it makes one, or name its folder with --profile"
+    remedy = "start QGIS once to create one, or name its folder with --profile"
     raise UsageError("no profile of QGIS was found", path=next(profile_folders()), remedy=remedy)
 
 
 def profile_folders() -> Iterator[Path]:
-    """Where QGIS keeps profiles on this system."""
+    """Folders in which QGIS keeps profiles on this system."""
     if custom := os.environ.get("QGIS_CUSTOM_CONFIG_PATH"):
         yield Path(custom) / "profiles"
     if sys.platform == "win32":
@@ -132,14 +132,14 @@ def _default_name(profiles: Path) -> str:
 
 
 def package(output: Path, *, overwrite: bool = False) -> Path:
-    """Write the zip: one folder that holds the plugin.
+    """Write the zip with the plugin's folder.
 
     Raises:
-        UsageError: It exists, or is not named as a zip is.
+        UsageError: It exists, or its name does not end in .zip.
         OutputError: It cannot be written.
     """
     if output.suffix.lower() != ".zip":
-        raise UsageError("is no name of a zip", path=output, remedy="give it a name that ends in .zip")
+        raise UsageError("is not the name of a zip", path=output, remedy="give it a name that ends in .zip")
     check_target(output, overwrite=overwrite)
     with publishing(output) as path, writing(output), zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in sorted(PLUGIN.rglob("*")):

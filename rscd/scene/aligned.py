@@ -1,8 +1,9 @@
-"""A date on the common grid: any window of it, whether its pixels lie there already or have to be warped.
+"""A date on the common grid: reads any window of it, with or without warping.
 
-Both readers answer ``read(window)`` for windows of the common grid, and the same pixel has the same value in every
-window that holds it. For warped dates that takes care: a warp's result depends on the window that is asked for. So
-the common grid is cut into canonical blocks of BLOCK px from its origin; a block is always warped as a whole::
+Both readers implement ``read(window)`` for windows of the common grid, and a pixel has the same value in every
+window that contains it. For warped dates this needs care, because the result of a warp depends on the requested
+window. So the common grid is divided into canonical blocks of BLOCK px from its origin; a block is always warped
+as a whole::
 
     0        512       1024
     |---------|---------|---     read(window) warps the four blocks that it touches,
@@ -31,35 +32,36 @@ from rscd.scene.radiometry import Radiometry, scale
 from rscd.scene.raster import Raster, fill_invalid
 
 BLOCK = 512
-"""Side of a canonical block in px of the common grid."""
+"""Side of a canonical block, px of the common grid."""
 MARGIN = 8
-"""Source pixels read around those under a block, for the kernel and for differences between PROJ versions."""
+"""Margin of source pixels read around a block, for the kernel and for differences between PROJ versions."""
 LEAST_CHUNK = 64
-"""Rows that are read at once, at least: strips of one row are common."""
+"""Minimum number of rows read at once: strips of one row are common."""
 MAX_CHUNK = 2048
-"""Rows are read in whole blocks, but at most this many at once: an untiled file may be one block."""
+"""Maximum number of rows read at once, in whole blocks: an untiled file may be one block."""
 PIECE = 2048
-"""Columns that are read at once, at least, where a file is tiled."""
+"""Minimum number of columns read at once from a tiled file."""
 BILINEAR_TO = 2.0
-"""Source pixels along a pixel of the common grid up to which warping is bilinear; beyond it averages."""
+"""Source pixels per pixel of the common grid up to which warping is bilinear; above, pixels are averaged."""
 WARP_TOLERANCE = 0.02
-"""How far off GDAL's interpolated coordinates may be, in source px."""
+"""Tolerance of GDAL's interpolated coordinates, source px."""
 
 
 class Loaded(NamedTuple):
-    """A window of a date: what the network is shown of it, and the numbers behind the polygons' columns."""
+    """A window of a date: pixels for the network, and original values for the polygons' columns."""
 
     pixels: ImageArray | None
-    """Shape (bands, h, w), scaled to 0..255; None where that is ``numbers`` without near infrared, to be scaled."""
+    """Shape (bands, h, w), scaled to 0..255; None if it is ``numbers`` without near infrared, still to be
+    scaled."""
     numbers: ImageArray
-    """The file's own numbers, shape (bands, h, w), near infrared last if it is read."""
+    """The file's original values, shape (bands, h, w), near infrared last if it is read."""
     valid: BoolArray
     """Shape (h, w)."""
 
 
 @dataclass(frozen=True)
 class PlainReader:
-    """A file whose pixels are pixels of the common grid, perhaps with another origin and size."""
+    """A file on the pixels of the common grid, possibly with another origin and size."""
 
     raster: Raster
     """The file."""
@@ -68,9 +70,9 @@ class PlainReader:
     offset: tuple[int, int] = (0, 0)
     """Row and column of the file at the common grid's origin."""
     radiometry: Radiometry | None = None
-    """Scaling to 0..255; None leaves values as they are."""
+    """Scaling to 0..255; None leaves values unchanged."""
     mask: Mask | None = None
-    """Where the date is not to be compared."""
+    """Mask of the date's unobservable ground."""
 
     def read(self, window: Window) -> tuple[ImageArray, BoolArray]:
         """Pixels (bands, h, w) and validity (h, w) of a window; outside the file nothing is valid."""
@@ -78,7 +80,7 @@ class PlainReader:
         return scale(self.radiometry, numbers), valid
 
     def load(self, window: Window, *, nir: bool = True) -> Loaded:
-        """A window as the file has it, with near infrared, if it has a band that is."""
+        """A window with the file's original values, with near infrared if it is read."""
         row, col = window.row + self.offset[0], window.col + self.offset[1]
         file = self.raster.grid
         top, left = max(row, 0), max(col, 0)
@@ -105,14 +107,14 @@ class PlainReader:
         return valid if self.masked is None else valid & ~self.masked.read(window)[0]
 
     def row_stop(self, row: int) -> int:
-        """The next border of file blocks below ``row``."""
+        """The next boundary of file blocks below ``row``."""
         block = self.raster.dataset.block_shapes[self.raster.bands[0] - 1][0]
         chunk: int = min(-(-LEAST_CHUNK // block) * block, MAX_CHUNK)
         there = row + self.offset[0]
         return (there // chunk + 1) * chunk - self.offset[0]
 
     def columns(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
-        """All at once where the file is in strips, else pieces of whole tiles."""
+        """All columns at once if the file is in strips, else pieces of whole tiles."""
         wide = self.raster.dataset.block_shapes[self.raster.bands[0] - 1][1]
         piece = -(-PIECE // wide) * wide if self.raster.tiled else max(stop - start, 1) + self.raster.grid.width
         return _pieces(start, stop, piece, self.offset[1])
@@ -127,11 +129,11 @@ class WarpReader:
     grid: Grid
     """The common grid."""
     radiometry: Radiometry | None = None
-    """Scaling to 0..255, before resampling; None leaves values as they are."""
+    """Scaling to 0..255, before resampling; None leaves values unchanged."""
     shift: tuple[float, float] = (0.0, 0.0)
-    """Rows and columns by which what the file shows lies off: common pixel (r, c) is read at (r, c) + shift."""
+    """Rows and columns by which the image is displaced: common pixel (r, c) is read at (r, c) + shift."""
     mask: Mask | None = None
-    """Where the date is not to be compared; it is shifted with the file."""
+    """Mask of the date's unobservable ground; shifted with the file."""
 
     @cached_property
     def _mapping(self) -> Mapping:
@@ -143,12 +145,12 @@ class WarpReader:
 
     @cached_property
     def masked(self) -> MaskReader | None:
-        """The mask on the common grid, shifted as the date is."""
+        """The mask on the common grid, shifted like the date."""
         return None if self.mask is None else MaskReader(self.mask, self._moved_grid)
 
     @property
     def ratio(self) -> float:
-        """Source pixels along a pixel of the common grid."""
+        """Source pixels per pixel of the common grid, along an axis."""
         return self._mapping.ratio
 
     def read(self, window: Window) -> tuple[ImageArray, BoolArray]:
@@ -157,7 +159,7 @@ class WarpReader:
         return pixels, valid
 
     def load(self, window: Window) -> Loaded:
-        """A window with the warped numbers of the file, rounded where the file's are whole, and near infrared."""
+        """A window with the file's warped original values, rounded if the file has integers, and near infrared."""
         pixels, numbers, valid = self._read(window, numbers=True)
         apart = pixels if self.radiometry is not None else None
         return Loaded(apart, pixels if numbers is None else numbers, valid)
@@ -184,7 +186,7 @@ class WarpReader:
         return pixels, apart, valid
 
     def row_stop(self, row: int) -> int:
-        """The next border of canonical blocks below ``row``."""
+        """The next boundary of canonical blocks below ``row``."""
         return (row // BLOCK + 1) * BLOCK
 
     def columns(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
@@ -198,7 +200,7 @@ class WarpReader:
 
     @property
     def _numbers_kind(self) -> np.dtype[Any]:
-        """Whole numbers stay whole, and what may be unknown can be NaN."""
+        """Data type of the original values: integers stay integers; values that may be unknown can be NaN."""
         kind = self.raster.numbers_dtype
         return kind if kind.kind == "u" else np.dtype(np.float32)
 
@@ -206,7 +208,7 @@ class WarpReader:
         """Warp the block from (row, col): always the whole block.
 
         Returns:
-            Pixels as the network is shown them, what is valid, and the file's own numbers, if they are wanted.
+            Pixels for the network, validity, and the file's original values if requested.
         """
         height, width = min(BLOCK, self.grid.height - row), min(BLOCK, self.grid.width - col)
         under = self._under(Window(row, col, height, width))
@@ -215,10 +217,10 @@ class WarpReader:
             return np.zeros((bands, height, width), self._kind), np.zeros((height, width), bool), None
         raw, seen = self.raster.read(under, nir=numbers)
         block = Window(row, col, height, width)
-        # No kernel reaches nodata, for it was filled; what is seen is judged by a kernel without overshoot.
+        # The kernel never reaches nodata, which was filled; validity uses a kernel without overshoot.
         layers = np.nan_to_num(fill_invalid(scale(self.radiometry, raw[:bands]), seen).astype(np.float32))
         more = raw if self.radiometry is not None else raw[bands:]
-        if numbers:  # unknown near infrared stays NaN, and so does what is made of it
+        if numbers:  # unknown near infrared stays NaN, also after warping
             layers = np.concatenate([layers, fill_invalid(more, seen).astype(np.float32)])
         warped = self._warp(layers, under, block, self.kernel)
         averaged = self.kernel == Resampling.average
@@ -231,7 +233,7 @@ class WarpReader:
         return np.nan_to_num(warped[:bands]), valid, own_numbers
 
     def _under(self, block: Window) -> Window | None:
-        """The source pixels under a block and MARGIN more, inside the file; None where there are none."""
+        """The source pixels under a block plus MARGIN, inside the file; None if there are none."""
         steps = np.linspace(0, 1, 17)
         cols, rows = np.meshgrid(block.col + steps * block.width, block.row + steps * block.height)
         cols, rows = self._mapping.to_source(cols.ravel(), rows.ravel())
@@ -248,7 +250,7 @@ class WarpReader:
 
     @property
     def kernel(self) -> Resampling:
-        """How pixels are resampled: bilinear down to 2:1, averaged beyond."""
+        """Resampling method: bilinear up to 2:1, average above."""
         return Resampling.bilinear if self.ratio <= BILINEAR_TO else Resampling.average
 
     def _warp(self, layers: FloatArray, under: Window, block: Window, kernel: Resampling) -> FloatArray:
@@ -273,7 +275,7 @@ DateReader: TypeAlias = PlainReader | WarpReader
 
 
 def _as_numbers(warped: FloatArray, kind: np.dtype[Any]) -> ImageArray:
-    """Warped numbers in a dtype, rounded and cut to its range where it is of whole numbers."""
+    """Warped values in a dtype; rounded and clipped to its range if it is an integer type."""
     if kind.kind == "f":
         return warped.astype(kind, copy=False)
     limits = np.iinfo(kind)
@@ -281,7 +283,7 @@ def _as_numbers(warped: FloatArray, kind: np.dtype[Any]) -> ImageArray:
 
 
 def _pieces(start: int, stop: int, piece: int, offset: int) -> Iterator[tuple[int, int]]:
-    """Cut [start, stop) where ``x + offset`` is a multiple of ``piece``."""
+    """Split [start, stop) where ``x + offset`` is a multiple of ``piece``."""
     while start < stop:
         end = min(((start + offset) // piece + 1) * piece - offset, stop)
         yield start, end

@@ -1,8 +1,7 @@
-"""Which bands of a file are red, green, blue and near infrared: by its colour tags, then by its descriptions.
+"""Which bands of a file are red, green, blue and near infrared: by colour interpretation, then by description.
 
-Both are read for each file by itself. Where they contradict each other, or name only some of the model's bands, the
-file is refused with the ``--bands`` that would do. Where they name none, the first bands are taken, and a note says
-so.
+Both are read for each file separately. If they contradict each other, or name only some of the model's bands, the
+file is refused, and the message suggests ``--bands``. If they name none, the first bands are used, with a note.
 """
 
 from __future__ import annotations
@@ -19,23 +18,23 @@ from rscd.scene.raster import gdal_errors
 
 NIR = "nir"
 _TAGS = {"red", "green", "blue", NIR, "pan", "coastal", "rededge", "swir", "mwir", "lwir", "tir", "other_ir"}
-"""Colour tags of GDAL that name a part of the spectrum; others, such as gray and undefined, say nothing of it."""
+"""GDAL's colour interpretations that name a part of the spectrum; others, such as gray and undefined, do not."""
 _NO_LIGHT = {"cyan", "magenta", "black", "hue", "saturation", "lightness", "Y", "Cb", "Cr"}
-"""Tags of other colour spaces."""
+"""Colour interpretations of other colour spaces."""
 _SHORT = {"r": "red", "g": "green", "b": "blue"}
 _SENTINEL = {"b02": "blue", "b03": "green", "b04": "red", "b08": NIR}
-"""Numbers of bands as Sentinel-2 writes them, with a zero."""
+"""Band numbers as Sentinel-2 writes them, with a leading zero."""
 _NUMBERED = re.compile(r"(?:sr_)?b(\d{1,2})(?:\D.*)?")
 _BY_NUMBER = (
     ({"4": "red", "3": "green", "2": "blue"}, "of Sentinel-2, Landsat 8 or 9"),
     ({"3": "red", "2": "green", "1": "blue"}, "of Landsat 4 to 7"),
 )
-"""Numbers without a zero: the satellites differ."""
+"""Numbers without a leading zero: satellites differ."""
 _NEAR_INFRARED = re.compile(r"near[\W_]*infra[\W_]*red|near[\W_]*ir\b|\bnir\d?\b")
 _BEYOND = re.compile(
     r"short[\W_]*wave|swir|thermal|\btirs?\b|red[\W_]*edge|vegetation|coastal|aerosol|cirrus|vapou?r|pan(?:chromatic)?\b"
 )
-"""Words of bands that are none of the four, though their names may hold "red" or "blue"."""
+"""Words for bands other than these four, although their names may contain "red" or "blue"."""
 OTHER = "other"
 
 
@@ -44,23 +43,23 @@ class Bands:
     """The bands of a file that are used, from 1."""
 
     read: tuple[int, ...]
-    """Those the model takes, in the contract's order."""
+    """Bands for the model, in the contract's order."""
     nir: int | None = None
-    """Near infrared that is read beside them, for the polygons' columns."""
+    """Near infrared that is read in addition, for the polygons' columns."""
     alpha: int | None = None
-    """The band whose zeros are not observable."""
+    """The band whose zeros mean not observable."""
     notes: tuple[str, ...] = ()
-    """What was guessed, or is worth knowing."""
+    """Notes on guesses, and other information."""
 
 
 @dataclass(frozen=True)
 class _Named:
-    """What a file says of its bands."""
+    """Information on bands in a file."""
 
     tags: tuple[str, ...]
-    """Colour tag of each band, as GDAL names it."""
+    """GDAL's colour interpretation of each band."""
     described: tuple[str | None, ...]
-    """What each band's description means; None where it means nothing."""
+    """Meaning of each band's description; None if it has none."""
     words: tuple[str, ...]
     """The descriptions."""
 
@@ -71,19 +70,19 @@ class _Named:
 
     @property
     def tagged(self) -> tuple[str | None, ...]:
-        """The tags that name a part of the spectrum."""
+        """The colour interpretations that name a part of the spectrum."""
         return tuple(tag if tag in _TAGS else None for tag in self.tags)
 
     @property
     def labels(self) -> tuple[str | None, ...]:
-        """Tag, else meaning of the description, of each band."""
+        """Colour interpretation, else meaning of the description, of each band."""
         return tuple(tag or meant for tag, meant in zip(self.tagged, self.described, strict=True))
 
     def contradicting(self, names: Sequence[str]) -> list[int]:
-        """Bands whose tag and description are not one, where one of them is a colour that is wanted."""
+        """Bands whose tag and description disagree, if one of them is a colour of the model."""
         found = []
         for band, (tag, meant) in enumerate(zip(self.tags, self.described, strict=True), start=1):
-            # GDAL calls the fourth band of bytes alpha unless it is asked otherwise: that contradicts no "nir".
+            # By default GDAL tags a fourth 8-bit band as alpha: that does not contradict "nir".
             stated = tag in _TAGS or (tag == "alpha" and meant != NIR)
             if stated and meant is not None and tag != meant and {tag, meant} & {*names}:
                 found.append(band)
@@ -97,7 +96,7 @@ class _Named:
 
 
 def meaning(description: str) -> str | None:
-    """What a band's description says it is: red, green, blue, nir, or other; None where nothing is known of it."""
+    """Meaning of a band's description: red, green, blue, nir, or other; None if unknown."""
     text = description.strip().lower()
     if text in _SHORT:
         return _SHORT[text]
@@ -114,7 +113,7 @@ def meaning(description: str) -> str | None:
 
 
 def _places(labels: Sequence[str | None], names: Sequence[str], words: Sequence[str]) -> list[int | None]:
-    """The band of each name, where there is exactly one, or one whose description is just that name."""
+    """The band for each name, if there is exactly one, or one whose description equals the name."""
     places: list[int | None] = []
     for name in names:
         found = [band for band, label in enumerate(labels, start=1) if label == name]
@@ -125,25 +124,25 @@ def _places(labels: Sequence[str | None], names: Sequence[str], words: Sequence[
 
 @dataclass(frozen=True)
 class _Found:
-    """The bands that one file's names give."""
+    """The model's bands in one file, as far as its band names define them."""
 
     read: tuple[int, ...] | None
-    """The bands; None where it has to be asked."""
+    """The bands; None if the user must name them."""
     note: str = ""
-    """How they were found, where that is worth a word."""
+    """How they were found, if worth a note."""
     problem: str = ""
-    """Why it has to be asked."""
+    """Why the user must name them."""
     offers: tuple[tuple[tuple[int, ...], str], ...] = ()
-    """Bands that would do, and by what."""
+    """Suggested bands, each with its reason."""
     draft: str = ""
-    """The bands as far as they are known, names in the other places."""
+    """The bands as far as they are known, with names in the other places."""
 
 
 def _found(dataset: Any, names: tuple[str, ...]) -> _Found:  # noqa: ANN401
-    """Look for the model's bands in what a file says."""
+    """Find the model's bands from a file's band names."""
     if dataset.count < len(names):
-        problem = f"has {_count(dataset.count)}, and the model takes {len(names)}: {', '.join(names)}"
-        grey = ((1,) * len(names), "shows one band three times")
+        problem = f"has {_count(dataset.count)}, but the model needs {len(names)}: {', '.join(names)}"
+        grey = ((1,) * len(names), "uses one band three times")
         return _Found(None, problem=problem, offers=(grey,))
     named = _Named.of(dataset)
     wrong = named.contradicting(names)
@@ -165,7 +164,7 @@ def _found(dataset: Any, names: tuple[str, ...]) -> _Found:  # noqa: ANN401
 
 
 def _by_number(named: _Named, names: tuple[str, ...]) -> tuple[tuple[tuple[int, ...], str], ...]:
-    """What bands called B4, B3, B2 may be."""
+    """Possible meanings of bands called B4, B3, B2."""
     numbers = [match[1] if (match := _NUMBERED.fullmatch(words.lower())) else "" for words in named.words]
     offers = []
     for colours, satellite in _BY_NUMBER:
@@ -209,17 +208,17 @@ def _by_description(named: _Named, names: tuple[str, ...], places: Sequence[int 
 
 
 def choose_bands(files: Sequence[tuple[Path, Any]], config: PairConfig, names: tuple[str, ...]) -> list[Bands]:
-    """The bands to read of both files: those asked for, else those named as the contract's, else the first.
+    """The bands to read of both files: the requested ones, else those named as in the contract, else the first.
 
     Args:
         files: Path and open dataset of each date.
-        config: What is asked for.
+        config: The options.
         names: Bands of the contract, in order.
 
     Raises:
-        DataError: A file has too few bands, or its names contradict each other, or name some of the bands only; or
-            what is read is a palette, or inks.
-        UsageError: Not as many bands as the model takes, or a number below 1.
+        DataError: A file has too few bands; its names contradict each other, or name only some of the bands; or a
+            band to read is a palette, or an ink.
+        UsageError: The number of bands differs from the model's, or a number is below 1.
     """
     for asked in (config.bands, config.after_bands):
         _check_numbers(asked, names)
@@ -233,7 +232,7 @@ def choose_bands(files: Sequence[tuple[Path, Any]], config: PairConfig, names: t
         if found[i].read is None:
             raise DataError(found[i].problem, path=path, remedy=_remedy(found, i))
         if max(found[i].read or ()) > dataset.count:
-            problem = f"has {_count(dataset.count)}, and bands {_list(found[i].read or ())} are asked for"
+            problem = f"has {_count(dataset.count)}, but bands {_list(found[i].read or ())} are requested"
             remedy = "name bands that it has with --bands; 3,2,1/1,2,3 are those of before and of after"
             raise DataError(problem, path=path, remedy=remedy)
     nirs = _choose_nir(files, config, names, [each.read or () for each in found])
@@ -254,27 +253,27 @@ def _check_numbers(asked: tuple[int, ...] | None, names: tuple[str, ...]) -> Non
 
 
 def _check_colours(path: Path, dataset: Any, read: tuple[int, ...]) -> None:  # noqa: ANN401
-    """Refuse pixels that are no light: numbers of a palette, and inks.
+    """Refuse pixels that are not measured light: palette indices, and inks.
 
     Raises:
-        DataError: As said.
+        DataError: The pixels are palette indices or inks.
     """
     tags = {band: dataset.colorinterp[band - 1].name for band in read if band <= dataset.count}
     for band, tag in tags.items():
         if tag == "palette":
             remedy = f"make an RGB file of it: gdal_translate -expand rgb '{path}' OUT.tif"
-            raise DataError(f"band {band} holds numbers of a palette's colours", path=path, remedy=remedy)
+            raise DataError(f"band {band} contains palette indices", path=path, remedy=remedy)
     if dataset.tags(ns="IMAGE_STRUCTURE").get("SOURCE_COLOR_SPACE") == "CMYK":
         remedy = f"make an RGB file of it: gdal_translate -b 1 -b 2 -b 3 -co PHOTOMETRIC=RGB '{path}' OUT.tif"
-        raise DataError("holds inks (CMYK)", path=path, remedy=remedy)
+        raise DataError("contains inks (CMYK)", path=path, remedy=remedy)
     if _NO_LIGHT & {*tags.values()}:
         remedy = "export it as RGB from the program that made it, or name other bands with --bands"
-        problem = f"bands {_list([*tags])} are {_list([*tags.values()])}, no colours of light"
+        problem = f"bands {_list([*tags])} are {_list([*tags.values()])}, which are not colours of light"
         raise DataError(problem, path=path, remedy=remedy)
 
 
 def _remedy(found: list[_Found], at: int) -> str:
-    """The ``--bands`` that would do: for both files, if one list cannot serve them."""
+    """The ``--bands`` that would work: for both files, if one list is not valid for both."""
     own, other = found[at], found[1 - at]
     lists = []
     for offer, why in own.offers:
@@ -282,13 +281,13 @@ def _remedy(found: list[_Found], at: int) -> str:
         meant = ",".join(map(str, other.read or (alike[0] if alike else offer)))
         lists.append(f"--bands {_flag(at, ','.join(map(str, offer)), meant)} ({why})")
     if lists:
-        return "say which: " + " or ".join(lists)
+        return "choose one: " + " or ".join(lists)
     flag = _flag(at, own.draft, ",".join(map(str, other.read)) if other.read else own.draft)
-    return f"name them, with numbers in place of names: --bands {flag}"
+    return f"name them, replacing names by numbers: --bands {flag}"
 
 
 def _flag(at: int, own: str, other: str) -> str:
-    """``--bands`` of both dates, where the list of the date ``at`` is one's own."""
+    """``--bands`` for both dates, where ``own`` is the list of date ``at``."""
     if own == other:
         return own
     return f"{own}/{other}" if at == 0 else f"{other}/{own}"
@@ -297,11 +296,11 @@ def _flag(at: int, own: str, other: str) -> str:
 def _choose_nir(
     files: Sequence[tuple[Path, Any]], config: PairConfig, names: tuple[str, ...], read: list[tuple[int, ...]]
 ) -> list[tuple[int | None, str]]:
-    """The near-infrared band of each file, and a note: those asked for, else those that are so named in both.
+    """Near-infrared band of each file, and a note: the requested bands, else bands so named in both files.
 
     Raises:
         DataError: A file has no such band.
-        UsageError: It is read as another colour.
+        UsageError: It is also read as another colour.
     """
     asked = config.nir, config.nir if config.after_nir is None else config.after_nir
     if asked == (None, None):
@@ -309,10 +308,10 @@ def _choose_nir(
     for (path, dataset), band, taken in zip(files, asked, read, strict=True):
         assert band is not None, "a config has --nir of both dates, or of none"
         if band > dataset.count:
-            problem = f"has {_count(dataset.count)}, and --nir {band} is asked for"
-            raise DataError(problem, path=path, remedy="name a band that it has; 4/5 is band 4 before and 5 after")
+            problem = f"has {_count(dataset.count)}, but --nir {band} is requested"
+            raise DataError(problem, path=path, remedy="name an existing band; 4/5 is band 4 before and 5 after")
         if band in taken:
-            meant = f"--nir {band} is read as {names[taken.index(band)]} too"
+            meant = f"--nir {band} is also read as {names[taken.index(band)]}"
             raise UsageError(meant, remedy="name another band, or leave it out")
     return [(None, "")] * 2 if 0 in asked else [(band, "") for band in asked]
 
@@ -320,7 +319,7 @@ def _choose_nir(
 def _named_nir(
     named: list[_Named], names: tuple[str, ...], read: list[tuple[int, ...]]
 ) -> list[tuple[int | None, str]]:
-    """The first band of each file that is named near infrared, if both have one and read it as no other colour."""
+    """The first band named near infrared in each file, if both have one and do not read it as another colour."""
     found = [next((b for b, label in enumerate(each.labels, start=1) if label == NIR), None) for each in named]
     if NIR in names or "red" not in names or found == [None, None]:
         return [(None, "")] * 2
@@ -344,7 +343,7 @@ def _bands(
     *,
     asked: bool,
 ) -> Bands:
-    """Put one file's bands together, with notes."""
+    """Combine one file's bands and notes."""
     named, read = _Named.of(dataset), found.read or ()
     alpha = named.alpha if named.alpha not in (*read, nir) else None
     notes = (*_notes(named, found, read, names, asked=asked), meant)
@@ -367,7 +366,7 @@ def _notes(
 
 
 def band_notes(notes: Mapping[str, Sequence[str]]) -> list[str]:
-    """The notes of each date, with the dates' names before them; what is said of both is said once."""
+    """The notes of both dates, each preceded by its date or dates; a note on both is given once."""
     meant = dict.fromkeys(note for each in notes.values() for note in each)
     return [f"{' and '.join(name for name, own in notes.items() if note in own)}: {note}" for note in meant]
 

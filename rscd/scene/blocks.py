@@ -1,7 +1,7 @@
-"""Which blocks of a file hold pixels at all, and what becomes of those that cannot be decoded.
+"""Which blocks of a file contain pixels, and how blocks that cannot be decoded are handled.
 
-GDAL reads zeros, and says nothing, where a block was never written: a sparse file, or what a killed writer left.
-Here such blocks are *not observable*, as nodata is.
+GDAL silently reads zeros where a block was never written: in a sparse file, or in one left by a killed writer. Here
+such blocks are *not observable*, like nodata.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from rscd.core.errors import DataError
 from rscd.core.types import BoolArray, Window, intersection
 
 MOST_BYTES = 256 << 20
-"""A block is decoded as a whole, of all bands that lie in it: larger ones are refused, bytes."""
+"""Maximum size of a block, bytes: a block is decoded as a whole, with all bands stored in it."""
 MOST_PIXELS = 1 << 36
-"""A file that claims more pixels than this is refused, regardless of the part that is read."""
+"""Maximum number of pixels of a file, regardless of the part that is read."""
 MOST_BLOCKS = 1 << 22
-"""A file that claims more blocks than this is refused: each is looked up."""
+"""Maximum number of blocks of a file: each is looked up."""
 
 
 @dataclass(frozen=True)
@@ -37,34 +37,34 @@ class Blocks:
     file: Window
     """All pixels of the file."""
     stored: BoolArray
-    """Whether the file holds the block, (rows of blocks, columns of blocks)."""
+    """Whether the file contains the block, (rows of blocks, columns of blocks)."""
 
     @property
     def missing(self) -> int:
-        """How many were never written."""
+        """Number of blocks that were never written."""
         return int((~self.stored).sum())
 
     def over(self, window: Window) -> Iterator[tuple[Window, Window, bool]]:
-        """Each block that a window touches, without what is padding; what they share; whether it is stored."""
+        """Each block that a window intersects, without padding; their intersection; whether the block is stored."""
         for i in range(window.row // self.height, -(-window.row_stop // self.height)):
             for j in range(window.col // self.width, -(-window.col_stop // self.width)):
                 block = intersection(Window(i * self.height, j * self.width, self.height, self.width), self.file)
                 yield block, intersection(block, window), bool(self.stored[i, j])
 
     def touched(self, window: Window) -> BoolArray:
-        """``stored`` of the blocks that a window touches."""
+        """``stored`` for the blocks that a window intersects."""
         rows = slice(window.row // self.height, -(-window.row_stop // self.height))
         return self.stored[rows, window.col // self.width : -(-window.col_stop // self.width)]
 
 
 def check_blocks(path: Path, dataset: Any) -> None:  # noqa: ANN401
-    """Refuse what would not fit into memory, before any of it is decoded.
+    """Refuse files that would not fit into memory, before anything is decoded.
 
     Raises:
         DataError: A block is larger than MOST_BYTES, or there are more than MOST_BLOCKS or MOST_PIXELS.
     """
     if dataset.height * dataset.width > MOST_PIXELS:
-        problem = f"claims {dataset.height:,} rows of {dataset.width:,} px, and {MOST_PIXELS:,} px are the most"
+        problem = f"claims {dataset.height:,} rows of {dataset.width:,} px; the maximum is {MOST_PIXELS:,} px"
         raise DataError(problem, path=path, remedy="cut out what you need: gdal_translate -projwin ... IN OUT.tif")
     height, width = dataset.block_shapes[0]
     together = dataset.count if _joined(dataset) else 1
@@ -73,7 +73,7 @@ def check_blocks(path: Path, dataset: Any) -> None:  # noqa: ANN401
     remedy = "write it in tiles: gdal_translate -co TILED=YES -co COMPRESS=ZSTD IN OUT.tif"
     if size > MOST_BYTES:
         problem = (
-            f"a block of {height} x {width} px takes {size / 1e6:,.0f} MB, and {MOST_BYTES / 1e6:,.0f} are allowed"
+            f"a block of {height} x {width} px takes {size / 1e6:,.0f} MB, more than {MOST_BYTES / 1e6:,.0f} MB"
         )
         raise DataError(problem, path=path, remedy=remedy)
     count = -(-dataset.height // height) * -(-dataset.width // width)
@@ -82,13 +82,13 @@ def check_blocks(path: Path, dataset: Any) -> None:  # noqa: ANN401
 
 
 def find_blocks(path: Path, dataset: Any, bands: tuple[int, ...], *, cut: Literal["stop", "mask"]) -> Blocks:  # noqa: ANN401
-    """Look up which blocks the file holds for all bands that are read.
+    """Find the blocks that the file contains for all bands that are read.
 
     Args:
         path: The file.
-        dataset: It, open.
+        dataset: The open file.
         bands: Bands that are read, from 1.
-        cut: Whether a block that lies beyond the file's end is an error at once, or when it is read.
+        cut: ``stop``: a block beyond the file's end is an error at once; ``mask``: only when it is read.
 
     Raises:
         DataError: No block is stored, or, with ``stop``, some lie beyond the file's end.
@@ -96,7 +96,7 @@ def find_blocks(path: Path, dataset: Any, bands: tuple[int, ...], *, cut: Litera
     height, width = dataset.block_shapes[bands[0] - 1]
     shape = -(-dataset.height // height), -(-dataset.width // width)
     stored, beyond = np.ones(shape, bool), np.zeros(shape, bool)
-    end = path.stat().st_size if path.exists() else math.inf  # nothing is known of an address
+    end = path.stat().st_size if path.exists() else math.inf  # unknown for an address
     for band in bands[:1] if _joined(dataset) else sorted(set(bands)):
         for i, j in np.ndindex(shape):
             offset = int(dataset.get_tag_item(f"BLOCK_OFFSET_{j}_{i}", "TIFF", band) or 0)
@@ -104,24 +104,24 @@ def find_blocks(path: Path, dataset: Any, bands: tuple[int, ...], *, cut: Litera
             stored[i, j] &= size > 0
             beyond[i, j] |= offset + size > end
     if not stored.any():
-        problem = f"holds no pixels: none of its {stored.size:,} blocks was ever written"
+        problem = f"contains no pixels: none of its {stored.size:,} blocks was ever written"
         raise DataError(problem, path=path, remedy="write it again, or fetch the file again")
     if cut == "stop" and beyond.any():
         i, j = (int(k) for k in np.argwhere(beyond)[0])
         place = f"the first at rows from {i * height}, columns from {j * width}"
-        problem = f"is cut: {int(beyond.sum()):,} of {beyond.size:,} blocks lie beyond its end, {place}"
-        remedy = "fetch the file again, or add --bad-blocks mask to go on without those blocks"
+        problem = f"is truncated: {int(beyond.sum()):,} of {beyond.size:,} blocks lie beyond its end, {place}"
+        remedy = "fetch the file again, or add --bad-blocks mask to continue without those blocks"
         raise DataError(problem, path=path, remedy=remedy)
     return Blocks(height, width, Window(0, 0, dataset.height, dataset.width), stored)
 
 
 def _joined(dataset: Any) -> bool:  # noqa: ANN401
-    """Whether a block holds all bands."""
+    """Whether a block contains all bands."""
     return bool(dataset.count == 1 or dataset.interleaving == Interleaving.pixel)
 
 
 class BadBlocks:
-    """What became of blocks that cannot be decoded: the run stops there, or they are masked and listed.
+    """Handles blocks that cannot be decoded: the run stops, or they are masked and listed.
 
     Args:
         policy: ``stop`` or ``mask``.
@@ -132,7 +132,7 @@ class BadBlocks:
         self._met: dict[str, None] = {}
 
     def record(self, path: Path, window: Window, words: str) -> None:
-        """Take note of a block.
+        """Record a block.
 
         Raises:
             DataError: The policy is ``stop``.
@@ -140,12 +140,12 @@ class BadBlocks:
         rows = f"rows {window.row} to {window.row_stop - 1}, columns {window.col} to {window.col_stop - 1}"
         problem = f"{rows} cannot be read: {words}"
         if self.policy == "stop":
-            remedy = "fetch the file again, or add --bad-blocks mask to go on without such blocks"
+            remedy = "fetch the file again, or add --bad-blocks mask to continue without such blocks"
             raise DataError(problem, path=path, remedy=remedy)
         self._met[f"{path}: {problem}"] = None
 
     def take(self) -> tuple[str, ...]:
-        """What was met since this was asked last: file, rows, columns and GDAL's words."""
+        """Blocks recorded since the last call: file, rows, columns and GDAL's message."""
         met = tuple(self._met)
         self._met.clear()
         return met

@@ -1,10 +1,10 @@
-"""Files of images: addresses, sidecar files, fingerprints.
+"""Image files: remote addresses, sidecar files, fingerprints.
 
-An address, ``https://`` or ``s3://``, is read through GDAL where the user allows it. It travels as a ``Path``,
-which folds its double slash: ``https:/host/a.tif``.
+An address, ``https://`` or ``s3://``, is read through GDAL if the user allows it. It is passed on as a ``Path``,
+which collapses its double slash: ``https:/host/a.tif``.
 
-A fingerprint holds size, time, and hashes: of all bytes of a small file, of sampled bytes of any. A large file
-whose pixels were replaced between the samples, with size and time as they were, is not noticed.
+A fingerprint contains size, time, and hashes: of all bytes of a small file, of sampled bytes of any file. A change
+of pixels between the samples of a large file, with size and time unchanged, is not detected.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ REMOTE_OPTIONS = {
     "GDAL_HTTP_TIMEOUT": 60,  # s
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no listing of the store, no sidecars
     "GDAL_PAM_ENABLED": "NO",
-    "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/:/vsis3/",  # a worker lives long, and a file may change
+    "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/:/vsis3/",  # workers run for a long time, and a file may change
 }
 
 PROBES = 64
-"""Blocks whose compressed sizes identify a remote file."""
+"""Number of blocks whose compressed sizes identify a remote file."""
 
 
 def gdal_name(path: Path) -> str | None:
-    """GDAL's name for an address; None for a file."""
+    """GDAL's name for an address; None for a local file."""
     found = _ADDRESS.fullmatch(str(path))
     if found is None or path.exists():
         return None
@@ -50,20 +50,20 @@ def open_remote(path: Path) -> Any:  # noqa: ANN401 - rasterio has no types
     """Open an address as a GeoTIFF.
 
     Raises:
-        DataError: Nothing answers there, or it is not a GeoTIFF.
+        DataError: The address does not answer, or is not a GeoTIFF.
     """
     try:
         return rasterio.open(gdal_name(path), driver="GTiff")
     except (RasterioIOError, RasterioError) as error:
         problem = f"cannot be opened as a remote GeoTIFF: {error}"
-        raise DataError(problem, path=path, remedy="see that the address answers, or fetch the file") from error
+        raise DataError(problem, path=path, remedy="check the address, or download the file") from error
 
 
 def remote_fingerprint(path: Path) -> dict[str, Any]:
-    """Address, and sha256 over header and the sizes and places of up to PROBES blocks: no pixel is fetched.
+    """Address, and sha256 of the header and of sizes and offsets of up to PROBES blocks: no pixel is downloaded.
 
     Raises:
-        DataError: Nothing answers there, or it is not a GeoTIFF.
+        DataError: The address does not answer, or is not a GeoTIFF.
     """
     with rasterio.Env(**REMOTE_OPTIONS), open_remote(path) as dataset:
         high, wide = dataset.block_shapes[0]
@@ -81,31 +81,31 @@ def remote_fingerprint(path: Path) -> dict[str, Any]:
 
 
 MOST_BYTES = 4 << 20
-"""An ``.aux.xml`` or ``.tfw`` larger than this is refused."""
+"""Maximum size of an ``.aux.xml`` or ``.tfw``, bytes."""
 REFERENCES = (b"<SourceFilename", b"<SourceDataset", b"<!ENTITY", b"<!DOCTYPE", b"/vsi", b"<xi:include")
-"""What a harmless ``.aux.xml`` never holds: names of further files or addresses."""
+"""Content that a harmless ``.aux.xml`` never has: names of further files or addresses."""
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def sidecars_of(path: Path) -> list[Path]:
-    """Sidecar files that lie beside a GeoTIFF."""
+    """Sidecar files next to a GeoTIFF."""
     beside = [path.with_name(path.stem + ".tfw")]
     beside += [path.with_name(path.name + end) for end in (".aux.xml", ".msk", ".ovr")]
     return [file for file in beside if is_file(file)]
 
 
 def told_beside(path: Path) -> str:
-    """Words for a message where sidecars lie beside a file; empty where none do."""
+    """Hint for a message if there are sidecars next to a file; else empty."""
     found = sidecars_of(path)
-    return f" ({', '.join(file.name for file in found)} beside it: read with --sidecars)" if found else ""
+    return f" ({', '.join(file.name for file in found)} next to it: read with --sidecars)" if found else ""
 
 
 def check_sidecars(path: Path, *, wanted: bool) -> None:
-    """Check what GDAL would read beside a file, where it is wanted.
+    """Check the sidecars that GDAL would read, if they are to be read.
 
     Raises:
-        DataError: A sidecar cannot be read, is too large, names other files, or is not what its name says: GDAL
-            would go on without it, and without a word.
+        DataError: A sidecar cannot be read, is too large, refers to other files, or has another format than its
+            name: GDAL would silently ignore it.
     """
     for file in sidecars_of(path) if wanted else []:
         try:
@@ -119,36 +119,36 @@ def check_sidecars(path: Path, *, wanted: bool) -> None:
 
 
 def _wrong(file: Path, start: bytes) -> str:
-    """What is wrong with a sidecar that begins so; empty if nothing is."""
+    """Problem of a sidecar with these first bytes; empty if there is none."""
     if file.suffix in (".msk", ".ovr"):
-        return "" if start[:4] in TIFF_MAGIC else "is no TIFF"
+        return "" if start[:4] in TIFF_MAGIC else "is not a TIFF"
     if len(start) > MOST_BYTES:
         return f"is larger than {MOST_BYTES} bytes"
     if named := [mark for mark in REFERENCES if mark in start]:
-        return f"names other files ({named[0].decode()})"
+        return f"refers to other files ({named[0].decode()})"
     try:
         if file.suffix == ".tfw":
             numbers = [float(word) for word in start.split()]
-            return "" if len(numbers) == 6 and all(map(math.isfinite, numbers)) else "does not hold six numbers"
-        ElementTree.fromstring(start)  # entities were looked for above
+            return "" if len(numbers) == 6 and all(map(math.isfinite, numbers)) else "does not contain six numbers"
+        ElementTree.fromstring(start)  # entities were checked above
     except ValueError:
-        return "does not hold six numbers"
+        return "does not contain six numbers"
     except ElementTree.ParseError as error:
-        return f"is no XML ({error})"
+        return f"is not XML ({error})"
     return ""
 
 
 SAMPLES = 32
 SAMPLE_BYTES = 1 << 16
 WHOLE_BYTES = 64 << 20
-"""Files up to this size are hashed as a whole: about 0.04 s."""
+"""Maximum size of files that are hashed completely, bytes: about 0.04 s."""
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
     """Name, size in bytes, modification time (ns since 1970) and sha256 over the size and sampled bytes.
 
-    The samples are SAMPLES stretches of SAMPLE_BYTES, evenly spread, the first and the last bytes among them;
-    of a file of at most WHOLE_BYTES also the sha256 of all its bytes. Of an address, see ``remote_fingerprint``.
+    The samples are SAMPLES ranges of SAMPLE_BYTES, evenly spread, including the first and the last bytes; for a
+    file of at most WHOLE_BYTES also the sha256 of all its bytes. For an address, see ``remote_fingerprint``.
     """
     if gdal_name(path) is not None:
         return remote_fingerprint(path)
@@ -170,13 +170,13 @@ def fingerprint(path: Path) -> dict[str, Any]:
 
 
 def unchanged(seen: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The fingerprints of files that are still as they were when these were taken.
+    """The fingerprints of files, after checking that the files are unchanged since.
 
     Args:
         seen: Role -> fingerprint.
 
     Raises:
-        DataError: A file is not what it was, or gone.
+        DataError: A file has changed or is missing.
     """
     for role, before in seen.items():
         path = Path(before["path"])

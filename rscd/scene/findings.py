@@ -1,4 +1,4 @@
-"""What was measured of a pair, put together: figures, notes, and the verdict."""
+"""Assembles the measurements of a pair: figures, notes, and the verdict."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from rscd.scene.sample import SamplePlan, Statistics
 from rscd.scene.shift import SEARCH_PX, ShiftMap
 
 BLOCKS = 16
-"""Blocks of a file in which an alpha band is looked at."""
+"""Number of blocks of a file in which an alpha band is examined."""
 SIDE = 512
-"""Of each, so many rows and columns at most."""
+"""Maximum number of rows and columns of each of them."""
 LEAST_BETWEEN = 0.2
-"""Share of an alpha band's values between its least and its largest from which it is rather an image."""
+"""Share of an alpha band's values strictly between minimum and maximum from which it is probably an image."""
 LEAST_VALUES = 16
-"""Values that an image holds at least."""
+"""Minimum number of different values of an image."""
 
 
 def mask_notes(pair: Pair, plan: SamplePlan) -> list[str]:
-    """What the masks hide of the sample, and where they say nothing."""
+    """Share of the sample that the masks hide, and where they do not apply."""
     notes = []
     for name, date in (("before", pair.before), ("after", pair.after)):
         if date.masked is None:
@@ -49,10 +49,10 @@ def mask_notes(pair: Pair, plan: SamplePlan) -> list[str]:
 
 
 def alpha_words(pair: Pair) -> tuple[list[tuple[str, str]], list[str]]:
-    """What to say of bands that are tagged alpha though they hold as many values as an image does.
+    """Messages on bands that are tagged alpha although they have as many values as an image.
 
     Returns:
-        Doubts, each with its remedy, where such a band hides ground; notes where it does not.
+        Doubts, each with its remedy, for such bands that hide ground; notes for the others.
     """
     rasters = {"before": pair.before.raster, "after": pair.after.raster}
     sampled = {name: _sampled(raster, raster.alpha) for name, raster in rasters.items() if raster.alpha is not None}
@@ -73,13 +73,13 @@ def alpha_words(pair: Pair) -> tuple[list[tuple[str, str]], list[str]]:
 
 
 def _hides(raster: Raster) -> bool:
-    """Whether an alpha band of a file is used: a nodata value and a mask inside the file go before it."""
+    """Whether an alpha band of a file is used: a nodata value and an internal mask take precedence."""
     flags = raster.dataset.mask_flag_enums[raster.bands[0] - 1]
     return MaskFlags.nodata not in flags and (MaskFlags.per_dataset not in flags or MaskFlags.alpha in flags)
 
 
 def looks_like_image(values: Any) -> bool:  # noqa: ANN401
-    """Whether sampled values (n,) of an alpha band are many, and few of them the least or the largest."""
+    """Whether sampled values (n,) of an alpha band are many, and few of them the minimum or the maximum."""
     if not len(values):
         return False
     between = (values > values.min()) & (values < values.max())
@@ -95,14 +95,14 @@ def _sampled(raster: Raster, band: int) -> Any:  # noqa: ANN401
         height, width = raster.blocks.height, raster.blocks.width
         place = Window(i * height, j * width, min(height, SIDE), min(width, SIDE))
         place = intersection(place, raster.blocks.file)
-        with suppress(*GDAL_ERRORS):  # the run itself will meet that block
+        with suppress(*GDAL_ERRORS):  # the run itself will report that block
             part = (place.row, place.row_stop), (place.col, place.col_stop)
             found.append(raster.dataset.read(band, window=part).ravel())
     return np.concatenate(found)
 
 
 LEAST_SHIFT_PX = 0.3
-"""Shifts up to this are left alone, px of the common grid."""
+"""Shifts up to this are not corrected, px of the common grid."""
 
 
 def dates_of(pair: Pair) -> dict[str, DateReader]:
@@ -119,7 +119,7 @@ def inspection_of(
     shift: ShiftMap,
     residual: ShiftMap | None,
 ) -> Inspection:
-    """Put the figures together and judge them."""
+    """Assemble the figures and judge them."""
     valid_share = seen.both_valid / seen.pixels
     sizes = gsd_m(pair.before.raster.grid), gsd_m(pair.after.raster.grid)
     found = doubts(

@@ -1,4 +1,4 @@
-"""What is known of a pair before it is compared, and the verdict on it."""
+"""Facts about a pair before it is compared, and the verdict on it."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from rscd.scene.shift import ShiftMap
 Verdict = Literal["fit", "fit after alignment", "doubtful", "outside what the model takes", "refused"]
 
 LEAST_VALID = 0.05
-"""Share of the overlap that both dates should show."""
+"""Minimum share of the overlap that is valid in both dates."""
 MOST_COARSER = 2.0
-"""Factor between the dates' pixel sizes up to which a pair is fit."""
+"""Maximum ratio of the dates' pixel sizes."""
 MOST_RESIDUAL_PX = 1.0
-"""Shift that may remain, px."""
+"""Maximum remaining shift, px."""
 MOST_OFFSET = 64.0
-"""Difference of medians on the 0..255 scale that the seasons may explain."""
+"""Maximum difference of medians on the 0..255 scale that seasons may explain."""
 MOST_CONTRAST = 3.0
-"""Factor between the dates' contrasts that the seasons may explain."""
+"""Maximum ratio of the dates' contrasts that seasons may explain."""
 
 
 @dataclass(frozen=True)
 class DateFacts:
-    """One file."""
+    """Facts about one file."""
 
     path: str
-    """The file."""
+    """Path of the file."""
     crs: str
     """Its CRS, e.g. ``EPSG:32614``."""
     width: int
@@ -35,7 +35,7 @@ class DateFacts:
     height: int
     """Rows."""
     gsd_m: float
-    """Ground sample distance in its middle, m."""
+    """Ground sample distance at its centre, m."""
     transform: tuple[float, ...]
     """Its affine transform (a, b, c, d, e, f)."""
     dtype: str
@@ -43,23 +43,23 @@ class DateFacts:
     bands: tuple[int, ...]
     """Bands that are read, from 1."""
     valid_share: float
-    """Share of the sampled pixels that it shows, 0..1."""
+    """Share of the sampled pixels that are valid, 0..1."""
     read: str
-    """How it comes onto the common grid: as it is, or warped: bilinear, average."""
+    """How it is brought to the common grid: unchanged, or warped (bilinear, average)."""
     scaling: dict[str, Any] | None
-    """Gain and offset a band that bring its values to 0..255; None: 8-bit, taken as it is."""
+    """Gain and offset per band that scale its values to 0..255; None: 8-bit, unchanged."""
     nir: int | None = None
     """Near-infrared band that is read for ``ndvi_change``."""
     taken: str = ""
-    """Day that the file's tag TIFFTAG_DATETIME names, as 2024-05-31; empty if it names none."""
+    """Day of the file's tag TIFFTAG_DATETIME, as 2024-05-31; empty if it has none."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How the dates differ in light, on the 0..255 scale, after scaling. Change is among it."""
+    """Radiometric difference of the dates on the 0..255 scale, after scaling; includes real change."""
 
     offset: tuple[float, ...]
-    """Median of after - before, a band."""
+    """Median of after - before, per band."""
     contrast: float
     """Ratio of standard deviations, after / before."""
     correlation: float
@@ -71,21 +71,21 @@ class ShiftFacts:
     """Measured displacement of the after image; None where it could not be measured."""
 
     rows_px: float | None
-    """Down, px of the common grid."""
+    """Shift downwards, px of the common grid."""
     cols_px: float | None
-    """To the right, px."""
+    """Shift to the right, px."""
     metres: float | None
     """Its length on the ground, m."""
     spread_px: float | None
-    """Robust standard deviation among the patches that agree, px."""
+    """Robust standard deviation of the agreeing patches, px."""
     confidence: float
     """Share of the patches that agree, 0..1."""
     patches: int
-    """Patches that were measured."""
+    """Number of measured patches."""
 
     @classmethod
     def of(cls, shift: ShiftMap, gsd_m: float) -> ShiftFacts:
-        """Round a shift map for people."""
+        """A shift map with rounded values."""
         if not shift.patches:
             return cls(None, None, None, None, 0.0, 0)
         return cls(
@@ -99,7 +99,7 @@ class ShiftFacts:
 
     @property
     def length_px(self) -> float:
-        """Its length, px; NaN where nothing could be measured."""
+        """Its length, px; NaN if nothing could be measured."""
         if self.rows_px is None or self.cols_px is None:
             return math.nan
         return math.hypot(self.rows_px, self.cols_px)
@@ -107,55 +107,55 @@ class ShiftFacts:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What ``rscd inspect`` says, and what ``rscd detect`` goes by."""
+    """Result of ``rscd inspect``, and the basis of ``rscd detect``."""
 
     verdict: Verdict
     """Whether the pair can be compared."""
     reasons: tuple[str, ...]
-    """Why it is not simply fit."""
+    """Why it is not ``fit``."""
     remedies: tuple[str, ...]
-    """What would help."""
+    """What would help, for each reason."""
     notes: tuple[str, ...] = ()
-    """What is done to the pair, and what is merely worth knowing."""
+    """Corrections made to the pair, and other information."""
     before: DateFacts | None = None
     """The earlier date."""
     after: DateFacts | None = None
     """The later date."""
     grid: str = "before"
-    """Whose grid is the common one."""
+    """Date whose grid is the common grid."""
     overlap_share: float = 0.0
     """Share of the common grid that both files cover, 0..1."""
     origin_offset: tuple[float, float] | None = None
     """Top left corner of the after file minus that of the before file, (x, y) in CRS units; None across CRSs."""
     valid_share: float = 0.0
-    """Share of the sampled pixels of the overlap that both dates show, 0..1."""
+    """Share of the sampled pixels of the overlap that are valid in both dates, 0..1."""
     difference: Difference | None = None
     """Radiometric difference."""
     shift: ShiftFacts | None = None
-    """Shift as found."""
+    """Measured shift."""
     aligned: bool = False
     """Whether the shift is corrected."""
     residual: ShiftFacts | None = None
-    """Shift measured again with the correction; None without one."""
+    """Shift measured again after the correction; None without one."""
     blocks_read: int = 0
-    """Blocks of the sample."""
+    """Number of sampled blocks."""
     blocks: int = 0
-    """Blocks of the overlap."""
+    """Number of blocks in the overlap."""
     gsd_m: float = 0.0
     """Ground sample distance of the common grid, m."""
     model_gsd_m: float | None = None
-    """Ground sample distance at which the model sees it, where it is resampled for that, m."""
+    """Ground sample distance to which the pair is resampled for the model, m; None if it is not."""
     search_radius_px: float = 0.0
-    """Longest shift that a patch can show, px."""
+    """Longest shift that a patch can detect, px."""
 
     @property
     def days(self) -> tuple[str, str]:
-        """When the dates were taken, as the files' tags say; empty where they say nothing."""
+        """Acquisition days of both dates from the files' tags; empty if unknown."""
         return (self.before.taken if self.before else "", self.after.taken if self.after else "")
 
     @property
     def line(self) -> str:
-        """One line for a run's start."""
+        """One-line summary for the start of a run."""
         why = f": {'; '.join(self.reasons)}" if self.reasons else ""
         notes = f" ({'; '.join(self.notes)})" if self.notes else ""
         return f"pair {self.verdict}{why}{notes}"
@@ -170,15 +170,15 @@ def doubts(
     residual: ShiftMap | None,
     least_shift_px: float,
 ) -> list[tuple[str, str]]:
-    """Reasons, each with its remedy, for which a pair is not simply fit.
+    """Reasons, each with its remedy, why a pair is not ``fit``.
 
     Args:
-        valid_share: Share of the overlap that both dates show.
+        valid_share: Share of the overlap that is valid in both dates.
         ratio: Pixel size of the before image divided by that of the after image.
-        difference: In light.
-        shift: As found.
-        residual: What remains after correction; None where none is made.
-        least_shift_px: Shifts up to this do not matter.
+        difference: Radiometric difference.
+        shift: Measured shift.
+        residual: Remaining shift after correction; None without correction.
+        least_shift_px: Shifts up to this are ignored.
     """
     found: list[tuple[str, str]] = []
     if valid_share < LEAST_VALID:

@@ -1,9 +1,9 @@
-"""Masks that a user gives: rasters on any grid that say which ground of a date is not to be compared, e.g. cloud.
+"""Masks given by the user: rasters on any grid that mark ground of a date as not observable, e.g. clouds.
 
-A mask takes away only what it says to take away: ground that it does not cover, and its nodata, are not masked.
-Each pixel of the common grid takes the mask's pixel under its centre. Centres are carried to the mask's grid on a
+A mask only hides the ground that it marks: ground that it does not cover, and its nodata, are not masked. Each
+pixel of the common grid takes the mask's pixel under its centre. Centres are transformed to the mask's grid on a
 lattice of STEP px from the common grid's origin and interpolated between its nodes, so that a pixel's value does
-not depend on the window that is asked for.
+not depend on the requested window.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from rscd.core.types import BoolArray, DoubleArray, Grid, LongArray, Window
 from rscd.scene.raster import Raster
 
 STEP = 32
-"""Pixels of the common grid between nodes at which coordinates are exact."""
+"""Spacing of the nodes with exact coordinates, px of the common grid."""
 TILE = 512
-"""Side of what is looked up at once, px."""
+"""Side of the blocks that are looked up at once, px."""
 Axis = tuple[LongArray, DoubleArray]
-"""Of pixels along an axis, the node before each centre, and how far on the way to the next it lies, 0..1."""
+"""For pixels along an axis: the node before each centre, and the position between it and the next node, 0..1."""
 MOST_FINER = 10.0
-"""A mask's pixels may be smaller than those of the common grid by this factor at most."""
+"""Maximum ratio of the common grid's pixel size to the mask's."""
 
 
 @dataclass(frozen=True)
 class Mask:
-    """A mask as it lies on the disk."""
+    """A mask file."""
 
     raster: Raster
     """The file; one band."""
     values: tuple[int, ...] | None = None
-    """Values that hide the ground; None: all but 0 and nodata."""
+    """Values that hide the ground; None: all except 0 and nodata."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,12 @@ class MaskReader:
     """A mask on the common grid."""
 
     mask: Mask
-    """The file."""
+    """The mask file."""
     grid: Grid
-    """The common grid, as it lies for the date that the mask belongs to."""
+    """The common grid, shifted as for the mask's date."""
 
     def read(self, window: Window) -> tuple[BoolArray, BoolArray]:
-        """What is hidden, and what the mask says anything of, (h, w) each, of a window of the common grid.
+        """Hidden pixels, and pixels that the mask covers, (h, w) each, for a window of the common grid.
 
         Raises:
             DataError: A block of the mask cannot be decoded.
@@ -66,14 +66,14 @@ class MaskReader:
         return hidden, covered
 
     def covers(self, window: Window) -> bool:
-        """Whether the file reaches over the whole of a window, as far as its border says."""
+        """Whether the file covers a whole window, tested on its border."""
         cols, rows = outline_of(Grid(self.grid.crs, self.grid.transform, window.width - 1, window.height - 1))
         there = self.mapping.to_source(cols + window.col + 0.5, rows + window.row + 0.5)
         return bool(self._inside(*there).all())
 
     @cached_property
     def mapping(self) -> Mapping:
-        """From the common grid to the mask's."""
+        """From the common grid to the mask's grid."""
         return Mapping(self.grid, self.mask.raster.grid)
 
     def _look_up(self, window: Window) -> tuple[BoolArray, BoolArray]:
@@ -121,7 +121,7 @@ def _nodes(pixels: LongArray) -> Axis:
 
 
 def _interpolated(nodes: DoubleArray, down: Axis, across: Axis) -> DoubleArray:
-    """Values between the nodes of a lattice; NaN where a node has none."""
+    """Values interpolated between the nodes of a lattice; NaN where a node has none."""
     (i, u), (j, t) = down, across
     with np.errstate(invalid="ignore"):
         rows = nodes[:, j] * (1 - t) + nodes[:, j + 1] * t
@@ -129,27 +129,27 @@ def _interpolated(nodes: DoubleArray, down: Axis, across: Axis) -> DoubleArray:
 
 
 def check_mask(path: Path, dataset: Any) -> None:  # noqa: ANN401
-    """Refuse what cannot be meant as a mask.
+    """Refuse a file that cannot be a mask.
 
     Raises:
         DataError: It has more than one band.
     """
     if dataset.count != 1:
-        remedy = f"take the band that is the mask: gdal_translate -b N '{path}' OUT.tif"
-        raise DataError(f"has {dataset.count} bands, and a mask has one", path=path, remedy=remedy)
+        remedy = f"extract the mask band: gdal_translate -b N '{path}' OUT.tif"
+        raise DataError(f"has {dataset.count} bands; a mask has one", path=path, remedy=remedy)
 
 
 def mask_error(error: DataError) -> DataError:
-    """What is wrong with a mask's file, without --bad-blocks: a mask is read as a whole, or not at all."""
+    """A mask file's error without --bad-blocks in its remedy: a mask is read completely, or not at all."""
     remedy = "fetch the file again, or leave the mask out" if "--bad-blocks" in error.remedy else error.remedy
     return DataError(error.problem, path=error.path, remedy=remedy)
 
 
 def check_lies_on(mask: Mask, grid: Grid) -> None:
-    """Refuse a mask that cannot say anything of the common grid, or is far finer.
+    """Refuse a mask that does not cover any of the common grid, or is far finer.
 
     Raises:
-        DataError: As said.
+        DataError: It does not overlap, or is too fine.
     """
     mapping, path = Mapping(grid, mask.raster.grid), mask.raster.path
     if mapping.overlap.share <= 0:

@@ -1,4 +1,4 @@
-"""What headers say of an image: sensor, date, footprint; and an outline as GeoJSON has it."""
+"""Information in image headers: sensor, date, footprint; and outlines for GeoJSON."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ SENSORS = re.compile(
     re.IGNORECASE,
 )
 DATA_SETS = {"OSCD": "sentinel2"}
-"""Training data -> the sensor that it shows, in lower case letters and digits."""
+"""Training data -> its sensor, in lower case letters and digits."""
 KEYS = re.compile("sensor|satellite|mission|platform|spacecraft|instrument|description|software|title|source", re.I)
-"""Tags that may name one."""
+"""Tags that may name a sensor."""
 STAMP = re.compile(r"(\d{4})[:/-](\d\d)[:/-](\d\d)(?!\d)(?:[ T](\d\d):(\d\d):(\d\d))?")
-"""A day, with or without a time."""
+"""A date, with or without a time."""
 
 
 def named_sensor(tags: dict[str, Any]) -> str:
@@ -47,7 +47,7 @@ def named_sensor(tags: dict[str, Any]) -> str:
 
 
 def taken_at(tags: dict[str, Any]) -> datetime | None:
-    """When an image was taken by its tag TIFFTAG_DATETIME, in UTC; None if the tag names no day."""
+    """Acquisition time of an image from its tag TIFFTAG_DATETIME, in UTC; None if the tag has no date."""
     found = STAMP.match(str(tags.get("TIFFTAG_DATETIME", "")).strip())
     try:
         if found is None:
@@ -59,17 +59,17 @@ def taken_at(tags: dict[str, Any]) -> datetime | None:
 
 
 def date_taken(tags: dict[str, Any]) -> str:
-    """The day that a GeoTIFF's tag TIFFTAG_DATETIME names, as 2024-05-31; empty if it names none."""
+    """Day of a GeoTIFF's tag TIFFTAG_DATETIME, as 2024-05-31; empty if it has none."""
     taken = taken_at(tags)
     return taken.date().isoformat() if taken is not None else ""
 
 
 def unseen(sensor: str, trained_on: str) -> bool:
-    """Whether a model has not been trained on a sensor, as far as its contract says.
+    """Whether a model was not trained on a sensor, according to its contract.
 
     Args:
-        sensor: As the tags name it.
-        trained_on: The contract's words on the training data.
+        sensor: Name of the sensor in the tags.
+        trained_on: The contract's description of the training data.
     """
     plain = re.sub(r"[^a-z0-9]", "", sensor.lower())
     plain = re.sub(r"^s([12])", r"sentinel\1", plain)
@@ -84,12 +84,12 @@ _IN_NAME = re.compile(r"(?<!\d)((?:19|20)\d{2})([-_.]?)(0[1-9]|1[0-2])\2(0[1-9]|
 
 @dataclass(frozen=True)
 class Footprint:
-    """Place and time of an image, by its header."""
+    """Location and time of an image, from its header."""
 
     outline: Any
     """Shapely polygon, longitude and latitude in degrees."""
     date: datetime | None
-    """When it was taken, UTC: the TIFF's own tag, else a date in the file's name; None if neither is there."""
+    """Acquisition time, UTC: from the TIFF's tag, else from a date in the file's name; None if neither exists."""
 
 
 def read_footprint(path: Path, *, remote: bool = False) -> Footprint:
@@ -100,11 +100,11 @@ def read_footprint(path: Path, *, remote: bool = False) -> Footprint:
         remote: Whether it may be an address.
 
     Raises:
-        DataError: It cannot be opened, or lies nowhere on earth.
+        DataError: It cannot be opened, or is not georeferenced.
     """
     with rasterio.Env(**GDAL_OPTIONS), open_raster(path, remote=remote) as dataset:
         if dataset.crs is None or dataset.transform.is_identity:
-            raise DataError("has no place on earth", path=path, remedy="georeference it first")
+            raise DataError("is not georeferenced", path=path, remedy="georeference it first")
         return Footprint(outline_lonlat(grid_of(dataset), path), taken_at(dataset.tags()) or _date_in_name(path))
 
 
@@ -112,13 +112,13 @@ def outline_lonlat(grid: Grid, path: Path) -> Any:  # noqa: ANN401 - shapely has
     """A grid's outline as a polygon of longitude and latitude, degrees.
 
     Raises:
-        DataError: Its CRS does not lead there.
+        DataError: Its CRS cannot be transformed.
     """
     way = pyproj.Transformer.from_crs(grid.crs, WGS84, always_xy=True)
     points = np.stack(way.transform(*place(grid.transform, *outline_of(grid))), axis=1)
     points = points[np.isfinite(points).all(axis=1)]
     if len(points) < 3:
-        raise DataError("has no place on earth", path=path, remedy="check its CRS")
+        raise DataError("has no location on Earth", path=path, remedy="check its CRS")
     return shapely.make_valid(shapely.Polygon(points))
 
 
@@ -131,17 +131,17 @@ def _date_in_name(path: Path) -> datetime | None:
 
 
 PARTS = 16
-"""Each side of an outline's box is followed in so many steps: straight lines of a CRS are curved on the globe."""
+"""Steps per side of an outline's box: straight lines in a CRS are curved on the globe."""
 STRAIGHT = 1e-6
-"""Corners that lie closer to a straight line than this are left out, degrees: 0.1 m."""
+"""Corners closer to a straight line than this are left out, degrees: 0.1 m."""
 DECIMALS = 7
-"""Of a degree: 1 cm."""
+"""Decimals of a degree: 1 cm."""
 Box = tuple[float, float, float, float]
-"""West, south, east, north in degrees; west is larger than east where the antimeridian lies between them."""
+"""West, south, east, north in degrees; west is larger than east if the antimeridian is between them."""
 
 
 def outline_and_box(shape: Any, crs: str) -> tuple[Any, Box]:  # noqa: ANN401 - shapely has no types
-    """The convex outline of a shape as a polygon, or as two where the antimeridian cuts it, and its box.
+    """The convex outline of a shape as a polygon, or two if the antimeridian cuts it, and its box.
 
     Args:
         shape: Shapely geometry with an area.
@@ -173,7 +173,7 @@ def outline_and_box(shape: Any, crs: str) -> tuple[Any, Box]:  # noqa: ANN401 - 
 
 
 def _pole_within(hull: Any, way: pyproj.Transformer) -> int:  # noqa: ANN401
-    """1 or -1 where the north or south pole lies within, else 0."""
+    """1 or -1 if the north or south pole is inside, else 0."""
     if way.source_crs is not None and way.source_crs.is_geographic:
         return 0
     for sign in (1, -1):
@@ -186,13 +186,13 @@ def _pole_within(hull: Any, way: pyproj.Transformer) -> int:  # noqa: ANN401
 
 
 def _moved(shape: Any, turn: float) -> Any:  # noqa: ANN401
-    """What of a shape, moved by a turn, lies within -180 to 180 degrees."""
+    """The part of a shape, moved by ``turn`` degrees, within -180 to 180 degrees."""
     there = shapely.transform(shape, lambda xy: xy + np.array([turn, 0.0]))
     return shapely.intersection(there, shapely.box(-180, -90, 180, 90))
 
 
 def _within(lon: float) -> float:
-    """A longitude taken to -180 up to 180 degrees."""
+    """A longitude wrapped to -180..180 degrees."""
     return (lon + 180) % 360 - 180
 
 

@@ -1,4 +1,4 @@
-"""Opening the pair: two GeoTIFFs and the common grid on which both are read, or a refusal."""
+"""Opens the pair: two GeoTIFFs and the common grid on which both are read; or refuses it."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from rscd.scene.raster import GDAL_OPTIONS, WITH_SIDECARS, Raster, check_raster,
 
 RGB = ("red", "green", "blue")
 MOST_COLUMNS, MOST_PIXELS = 1 << 17, 1 << 35
-"""The common grid, or what the area of interest leaves of it, has at most so many: memory grows with its width."""
+"""Limits of the common grid, or of its part in the area of interest, px: memory grows with its width."""
 MOST_RATIO = 10.0
-"""Pixel sizes of the two dates may differ by this factor at most."""
+"""Maximum ratio of the pixel sizes of the two dates."""
 
 
 @dataclass(frozen=True)
@@ -39,19 +39,19 @@ class Pair:
     after: DateReader
     """The later date."""
     full: Grid
-    """The grid of the date that gives it; the readers' windows are windows of it."""
+    """The grid of the date that defines it; the readers' windows refer to it."""
     crop: Window
-    """What of ``full`` is the common grid: all of it, or the area of interest and a margin."""
+    """The part of ``full`` that is the common grid: all of it, or the area of interest with a margin."""
     overlap: Overlap
-    """What of ``full`` both dates cover."""
+    """The part of ``full`` that both dates cover."""
     grid_from: Literal["before", "after"] = "before"
-    """Whose grid ``full`` is."""
+    """Date whose grid ``full`` is."""
     aoi: Aoi | None = None
-    """Outside it nothing is wanted."""
+    """Area of interest; nothing outside it is mapped."""
 
     @property
     def bad_blocks(self) -> BadBlocks:
-        """Takes the blocks of both dates that cannot be decoded."""
+        """Handles the blocks of both dates that cannot be decoded."""
         return self.before.raster.bad_blocks
 
     @property
@@ -61,41 +61,41 @@ class Pair:
         return Grid(self.full.crs, transform, self.crop.width, self.crop.height)
 
     def outside_aoi(self, row: int, height: int) -> BoolArray:
-        """Which pixels (height, width) of rows of the common grid lie outside the area of interest."""
+        """Pixels (height, width) of rows of the common grid that are outside the area of interest."""
         if self.aoi is None:
             return np.zeros((height, self.crop.width), np.bool_)
         return ~self.aoi.mask(Window(self.crop.row + row, self.crop.col, height, self.crop.width))
 
     @property
     def one_scale(self) -> bool:
-        """Whether the numbers of both files can be compared: 8 bits of one date cannot with 16 of the other."""
+        """Whether the values of both files are comparable: 8-bit values of one date are not with 16-bit ones."""
         return self.before.raster.dtype == self.after.raster.dtype
 
     @property
     def region(self) -> Window:
-        """What is read at all, in px of ``full``: where the crop and the overlap meet."""
+        """The part of ``full`` that is read: the intersection of crop and overlap."""
         return intersection(self.crop, self.overlap.window)
 
     def with_margin(self, px: int) -> Pair:
-        """With at least so many pixels of the scene around the area of interest, if there is one.
+        """The pair with at least this margin in px around the area of interest, if there is one.
 
-        As many as windows overlap by: then all that count inside the area belong to the plan.
+        The margin is the windows' overlap: then all windows that count inside the area belong to the plan.
         """
         return self if self.aoi is None else replace(self, crop=self.aoi.crop(max(MARGIN, px)))
 
 
 @contextmanager
 def open_pair(config: PairConfig, names: tuple[str, ...] = RGB) -> Iterator[Pair]:
-    """Open both dates and find out how one lies on the other's grid. Pixels are not read yet.
+    """Open both dates and relate their grids. Pixels are not read yet.
 
     Args:
         config: The files and how to join them.
-        names: The colours that the model takes, in order.
+        names: The model's bands, in order.
 
     Raises:
-        DataError: A file cannot be used (missing, no GeoTIFF, no place on Earth, complex, too few bands), or
+        DataError: A file cannot be used (missing, not a GeoTIFF, not georeferenced, complex, too few bands), or
             the two do not overlap, differ too much in pixel size, or are too large.
-        UsageError: Bands that cannot be meant.
+        UsageError: The bands are invalid.
     """
     paths, masks = (config.before, config.after), (config.before_mask, config.after_mask)
     for path in (*paths, *masks):
@@ -124,10 +124,10 @@ def open_pair(config: PairConfig, names: tuple[str, ...] = RGB) -> Iterator[Pair
 
 
 def refuse_same_file(config: PairConfig) -> None:
-    """Refuse one file as both dates, under any names.
+    """Refuse the same file as both dates, under any names.
 
     Raises:
-        DataError: It is.
+        DataError: Both dates are the same file.
     """
     same = False
     with suppress(OSError):
@@ -158,7 +158,7 @@ def _open_mask(path: Path | None, grid: Grid, crs: Any, config: PairConfig, stac
 
 
 def _crs(path: Path, dataset: Any) -> Any:  # noqa: ANN401
-    """The CRS of a file, be it that of its ground control points; None where it has none."""
+    """The CRS of a file, possibly that of its ground control points; None if it has none."""
     with gdal_errors(path):
         return dataset.crs or (dataset.gcps[1] if dataset.gcps[0] else None)
 
@@ -179,7 +179,7 @@ def _raster(
 
 
 def _join(before: Raster, after: Raster, config: PairConfig) -> Pair:
-    """Put the other date on the grid's date."""
+    """Bring the other date to the grid of the date that defines it."""
     reference, other = (before, after) if config.grid == "before" else (after, before)
     try:
         other = replace(other, grid=unwrapped(reference.grid, other.grid))
@@ -187,12 +187,12 @@ def _join(before: Raster, after: Raster, config: PairConfig) -> Pair:
         raise DataError(error.problem, path=other.path, remedy=error.remedy) from error
     mapping = Mapping(reference.grid, other.grid)
     if mapping.overlap.share <= 0:
-        problem = f"does not overlap {reference.path}: {_where(other.grid)}, and {_where(reference.grid)}"
-        raise DataError(problem, path=other.path, remedy="give two dates of one place, or check their CRS")
+        problem = f"does not overlap {reference.path}: {_where(other.grid)}; {_where(reference.grid)}"
+        raise DataError(problem, path=other.path, remedy="give two dates of the same place, or check their CRS")
     if not 1 / MOST_RATIO <= mapping.ratio <= MOST_RATIO:
         sizes = f"{gsd_m(other.grid):.3g} m and {gsd_m(reference.grid):.3g} m"
         problem = f"pixels of {sizes} cannot be compared: their sizes differ by more than {MOST_RATIO:g}"
-        raise DataError(problem, path=other.path, remedy="use dates of like resolution")
+        raise DataError(problem, path=other.path, remedy="use dates of similar resolution")
     readers: list[DateReader] = [PlainReader(reference, reference.grid)]
     if mapping.offset is not None:
         readers.append(PlainReader(other, reference.grid, mapping.offset))
@@ -205,9 +205,7 @@ def _join(before: Raster, after: Raster, config: PairConfig) -> Pair:
         aoi = read_aoi(config.aoi, reference.grid)
         crop = aoi.crop()
     if crop.width > MOST_COLUMNS or crop.width * crop.height > MOST_PIXELS:
-        problem = (
-            f"{crop.height:,} rows of {crop.width:,} px are to be compared, and the most are {MOST_PIXELS:,} px"
-        )
+        problem = f"{crop.height:,} rows of {crop.width:,} px are to be compared; the maximum is {MOST_PIXELS:,} px"
         remedy = f"limit them to parts with --aoi, each at most {MOST_COLUMNS:,} px wide"
         raise DataError(problem, path=reference.path, remedy=remedy)
     pair = Pair(readers[0], readers[1], reference.grid, crop, mapping.overlap, config.grid, aoi)
@@ -218,7 +216,7 @@ def _join(before: Raster, after: Raster, config: PairConfig) -> Pair:
 
 
 def _where(grid: Grid) -> str:
-    """Where a grid lies, in words."""
+    """The extent of a grid, as text."""
     left, top = grid.affine @ (0, 0)
     right, bottom = grid.affine @ (grid.width, grid.height)
     xs, ys = sorted((left, right)), sorted((top, bottom))

@@ -1,4 +1,4 @@
-"""Making a pair comparable: sample it, measure the shift and correct it, scale values, and say what was found."""
+"""Makes a pair comparable: sample it, measure and correct the shift, scale values, and report the findings."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from rscd.scene.sample import (
 from rscd.scene.shift import PATCH, ShiftMap, measure_shift
 
 GAIN_PX = 0.1
-"""A correction is kept if the shift measured again is shorter by at least this, px."""
+"""A correction is kept if it shortens the measured shift by at least this, px."""
 SIGMAS = 2.0
-"""Where the model's imagery has its low and high percentile: so many standard deviations from its mean."""
+"""Position of low and high percentile of the model's imagery, in standard deviations from its mean."""
 
 
 @dataclass(frozen=True)
@@ -39,27 +39,27 @@ class Prepared:
     """A pair ready to be read."""
 
     pair: Pair
-    """With shift and scaling built into its readers."""
+    """The pair, with shift and scaling built into its readers."""
     inspection: Inspection
-    """What was found, and the verdict."""
+    """The measurements, and the verdict."""
     shift: ShiftMap
-    """The local shifts that remain."""
+    """The remaining local shifts."""
     model_gsd_m: float | None = None
-    """Ground sample distance at which the model must see the pair; None: as it is."""
+    """Ground sample distance to which the pair is resampled for the model; None: not resampled."""
     refusal: DataError | None = None
-    """Why it cannot be compared with this model."""
+    """Why it cannot be compared with this model; else None."""
 
     @property
     def factor(self) -> float:
-        """Model pixel size divided by the scene's; 1 where the model sees the scene as it is."""
+        """Model pixel size divided by scene pixel size; 1 if the scene is not resampled."""
         return 1.0 if self.model_gsd_m is None else self.model_gsd_m / gsd_m(self.pair.full)
 
     def with_margin(self, px: int) -> Prepared:
-        """With at least so many pixels of the scene around the area of interest, if there is one."""
+        """The same with at least this margin in px around the area of interest, if there is one."""
         return replace(self, pair=self.pair.with_margin(px))
 
     def residuals_px(self, rows: DoubleArray, cols: DoubleArray) -> DoubleArray:
-        """Length of the shift that remains near places (n,) of the common grid, px; NaN where not measured."""
+        """Length of the remaining shift near places (n,) of the common grid, px; NaN if not measured."""
         top, left = self.pair.crop[:2]
         return self.shift.residuals_px(rows + top, cols + left)
 
@@ -67,14 +67,14 @@ class Prepared:
 def prepare(pair: Pair, contract: Contract, config: PairConfig, others: Sequence[Contract] = ()) -> Prepared:
     """Measure a pair on a sample of its blocks, and correct what can be corrected.
 
-    The sample is of all that both dates cover: shift and scaling do not depend on the area of interest.
-    The verdict may be ``refused``, by the model's pixel sizes; it is the caller who stops then.
+    The sample covers all that both dates cover: shift and scaling do not depend on the area of interest. The
+    verdict may be ``refused``, because of the model's pixel sizes; then the caller must stop.
 
     Args:
-        pair: As it was opened.
-        contract: Of the model that is to see it.
-        config: How it is read.
-        others: Contracts of other models at hand: a refusal names those that take the pair's pixels.
+        pair: The opened pair.
+        contract: Contract of the model.
+        config: How to read the pair.
+        others: Contracts of other models: a refusal names those that accept the pair's pixel size.
 
     Raises:
         DataError: Nothing is valid in both dates, or a date is constant.
@@ -111,16 +111,16 @@ def prepare(pair: Pair, contract: Contract, config: PairConfig, others: Sequence
 
 
 def _with_other_models(error: DataError, contract: Contract, gsd: float, others: Sequence[Contract]) -> DataError:
-    """The refusal, with the models that take such pixels, if there are any."""
+    """The refusal, with the models that accept such pixels, if there are any."""
     fitting = [other for other in others if other.name != contract.name and other.takes(gsd)]
     if not fitting:
         return error
-    named = " or ".join(f"--model {other.name}, which takes {other.gsd_words}" for other in fitting)
+    named = " or ".join(f"--model {other.name}, which accepts {other.gsd_words}" for other in fitting)
     return DataError(error.problem, path=error.path, remedy=f"add {named}")
 
 
 def _forced(inspection: Inspection, contract: Contract, gsd: float) -> Inspection:
-    """The inspection of a pair whose pixels the model was not trained for, compared all the same."""
+    """The inspection of a pair that is compared although its pixel size is outside the model's range."""
     reason = f"pixels of {gsd:.3g} m, and model {contract.name} takes {contract.gsd_words}"
     return replace(
         inspection,
@@ -131,7 +131,7 @@ def _forced(inspection: Inspection, contract: Contract, gsd: float) -> Inspectio
 
 
 def shifted(pair: Pair, shift: ShiftMap) -> Pair:
-    """The pair with the date that is not the grid's read where it shows what the other one does."""
+    """The pair with the shift corrected in the date that does not define the grid."""
     if pair.grid_from == "after":
         date, by = pair.before, (-shift.rows, -shift.cols)
         return replace(pair, before=WarpReader(date.raster, pair.full, date.radiometry, by, date.mask))
@@ -140,7 +140,7 @@ def shifted(pair: Pair, shift: ShiftMap) -> Pair:
 
 
 def _look(pair: Pair) -> tuple[SamplePlan, Statistics, ShiftMap]:
-    """Read the sample; where it shows nothing, one block that does."""
+    """Read the sample; if it has no valid pixel, one block that has."""
     tiled = pair.before.raster.tiled and pair.after.raster.tiled
     plan = plan_sample(pair.overlap.window, tiled=tiled)
     seen = Statistics()
@@ -154,7 +154,7 @@ def _look(pair: Pair) -> tuple[SamplePlan, Statistics, ShiftMap]:
 
 
 def _measured(pair: Pair, plan: SamplePlan, seen: Statistics) -> ShiftMap:
-    """The shift on the sample, whose blocks ``seen`` takes in on the way."""
+    """Measure the shift on the sample, and add its blocks to ``seen``."""
     needed = None if pair.aoi is None else pair.region
     blocks = seen.watch(read_sample(pair.before, pair.after, plan, needed))
     whole = sum(min(block.height, block.width) >= PATCH for block in plan.blocks)
@@ -162,7 +162,7 @@ def _measured(pair: Pair, plan: SamplePlan, seen: Statistics) -> ShiftMap:
 
 
 def _scaled(pair: Pair, seen: Statistics, contract: Contract, config: PairConfig) -> tuple[Pair, Difference]:
-    """Bring both dates' values to the model's 0..255, and measure how they differ then."""
+    """Scale both dates' values to the model's 0..255, and measure the remaining difference."""
     raw = {"before": seen.before, "after": seen.after}
     values: dict[str, DoubleArray] = {}
     scaling: dict[str, Radiometry | None] = {}

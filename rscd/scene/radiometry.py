@@ -1,8 +1,8 @@
-"""From a file's values to the model's 0..255: one linear scaling a scene and band, the same for every window.
+"""From a file's values to the model's 0..255: one linear scaling per scene and band, the same for every window.
 
-8-bit imagery is taken as it is. Anything else is scaled so that its 2nd and 98th percentile, over the sampled
-pixels that both dates show, fall where those of the other date lie if that one is 8-bit, else where the model's
-training imagery has them (mean -+ 2 standard deviations). Percentiles do not move for one saturated pixel.
+8-bit imagery is not scaled. Other imagery is scaled so that its 2nd and 98th percentile, over the sampled pixels
+valid in both dates, equal those of the other date if that is 8-bit, else those of the model's training imagery
+(mean -+ 2 standard deviations). A single saturated pixel does not change percentiles.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ import numpy as np
 from rscd.core.types import ByteArray, DoubleArray, FloatArray, ImageArray
 
 LOW, HIGH = 2.0, 98.0
-"""Percentiles that the scaling pins."""
+"""Percentiles that define the scaling."""
 MOST_ROUNDS = 30
-"""Rounds of reweighting in ``match``, at most."""
+"""Maximum number of reweighting rounds in ``match``."""
 
 
 @dataclass(frozen=True)
 class Radiometry:
-    """``gain * value + offset`` a band, cut to 0..255."""
+    """``gain * value + offset`` per band, clipped to 0..255."""
 
     gain: tuple[float, ...]
     """Factor of each band."""
     offset: tuple[float, ...]
-    """Added to each band after the factor, on the 0..255 scale."""
+    """Offset of each band, added after the factor, 0..255 scale."""
 
     def apply(self, pixels: ImageArray) -> FloatArray:
-        """Scale pixels (bands, h, w) to float32 in 0..255; what is not finite becomes 0."""
+        """Scale pixels (bands, h, w) to float32 in 0..255; non-finite values become 0."""
         scaled = np.empty(pixels.shape, np.float32)
         for band, gain, offset, out in zip(pixels, self.gain, self.offset, scaled, strict=True):
             with np.errstate(invalid="ignore", over="ignore"):
@@ -43,12 +43,12 @@ class Radiometry:
 
 
 def scale(radiometry: Radiometry | None, pixels: ImageArray) -> ImageArray:
-    """Apply a scaling, if there is one: None leaves 8-bit pixels as they are."""
+    """Apply a scaling; None leaves 8-bit pixels unchanged."""
     return pixels if radiometry is None else radiometry.apply(pixels)
 
 
 def to_bytes(pixels: ImageArray) -> ByteArray:
-    """Round values of 0..255 to uint8; uint8 passes untouched."""
+    """Round values in 0..255 to uint8; uint8 is returned unchanged."""
     if pixels.dtype == np.uint8:
         return pixels.astype(np.uint8, copy=False)
     return np.rint(np.clip(pixels.astype(np.float32, copy=False), 0, 255)).astype(np.uint8)
@@ -60,9 +60,9 @@ def percentiles(values: ImageArray) -> DoubleArray:
 
 
 def stretch(values: ImageArray, target: DoubleArray) -> Radiometry:
-    """The scaling that brings the percentiles of values (n, bands) to ``target`` (2, bands) of 0..255.
+    """The scaling that maps the percentiles of values (n, bands) to ``target`` (2, bands) in 0..255.
 
-    A band that is flat between its percentiles gets the middle of the target.
+    A band with equal percentiles gets the middle of the target.
     """
     low, high = percentiles(values)
     wide = high > low
@@ -72,10 +72,11 @@ def stretch(values: ImageArray, target: DoubleArray) -> Radiometry:
 
 
 def match(reference: DoubleArray, other: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
-    """Gain and offset a band that bring ``other`` to ``reference``, both (n, bands), where nothing changed.
+    """Gain and offset per band that match ``other`` to ``reference``, both (n, bands), where nothing changed.
 
-    Orthogonal regression a band, iteratively reweighted by Tukey's biweight of the residuals over all bands: a
-    pixel that changed has a large residual in some band and loses its weight in all, as in IR-MAD (Nielsen 2007).
+    Orthogonal regression per band, iteratively reweighted by Tukey's biweight of the residuals over all bands: a
+    pixel that changed has a large residual in some band and loses its weight in all bands, as in IR-MAD (Nielsen
+    2007).
     """
     weight = np.ones(len(reference))
     gain, offset = np.ones(reference.shape[1]), np.zeros(reference.shape[1])

@@ -1,6 +1,6 @@
-"""One date's file: opened as a GeoTIFF and nothing else, checked, read; what is valid, and gaps filled.
+"""The file of one date: opened only as a GeoTIFF, checked, read; validity, and filling of gaps.
 
-What GDAL raises, and what it says, comes as our own errors.
+GDAL's exceptions and messages are converted to rscd's errors.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from rscd.scene.files import REMOTE_OPTIONS, gdal_name, open_remote, told_beside
 
 GDAL_OPTIONS = {
     "GDAL_CACHEMAX": 64,  # MB, for the whole process: GDAL's default is a share of the machine
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # sidecars of an input may say anything
-    "GDAL_PAM_ENABLED": "NO",  # nor are any written
-    "GDAL_ENABLE_TIFF_SPLIT": "NO",  # a file in one strip would be decoded from its start for every row asked for
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # sidecars of an input are not trusted
+    "GDAL_PAM_ENABLED": "NO",  # none are written either
+    "GDAL_ENABLE_TIFF_SPLIT": "NO",  # else a file in one strip is decoded from its start for every row
 }
 WITH_SIDECARS = {"GDAL_DISABLE_READDIR_ON_OPEN": "FALSE", "GDAL_PAM_ENABLED": "YES"}
 MOST_BANDS = 1024
-"""A file that claims more bands than this is not asked for pixels."""
+"""Maximum number of bands of a file."""
 
 
 @dataclass(frozen=True)
 class Raster:
-    """An open file of one date. The handle is for one thread at a time."""
+    """An open file of one date, for one thread at a time."""
 
     path: Path
     """The file."""
@@ -48,17 +48,17 @@ class Raster:
     bands: tuple[int, ...]
     """Band numbers that are read, from 1."""
     grid: Grid
-    """Its own grid."""
+    """The file's own grid."""
     blocks: Blocks
-    """Which of its blocks hold pixels."""
+    """The file's blocks, and which of them are stored."""
     bad_blocks: BadBlocks
-    """Takes those that cannot be decoded."""
+    """Handles blocks that cannot be decoded."""
     nir: int | None = None
-    """A near-infrared band that can be read beside them; it has no say in what is valid."""
+    """A near-infrared band that can be read in addition; it does not affect validity."""
     alpha: int | None = None
     """The band whose zeros are not valid."""
     notes: tuple[str, ...] = ()
-    """What is worth knowing of how the bands were chosen."""
+    """Notes on how the bands were chosen."""
 
     @property
     def dtype(self) -> str:
@@ -72,7 +72,7 @@ class Raster:
 
     @property
     def numbers_dtype(self) -> np.dtype[Any]:
-        """The dtype of ``read`` with near infrared: of floating point where it may be unknown in a valid pixel."""
+        """Data type of ``read`` with near infrared: floating point if that may be unknown in a valid pixel."""
         kind = np.dtype(self.dtype)
         unknown = self.nir is not None and kind.kind != "u" and self.dataset.nodatavals[self.nir - 1] is not None
         return np.result_type(kind, np.float32) if unknown else kind
@@ -80,14 +80,15 @@ class Raster:
     def read(self, window: Window, *, nir: bool = False) -> tuple[ImageArray, BoolArray]:
         """Pixels (bands, h, w) in the file's dtype and validity (h, w) of a window inside the file.
 
-        Blocks that were never written are not valid; neither are those that cannot be decoded, if they are masked.
+        Blocks that were never written are not valid; nor are blocks that cannot be decoded, if the policy is to
+        mask them.
 
         Args:
-            window: In px of the file.
-            nir: Read near infrared too, if there is any, as the last band.
+            window: Window in px of the file.
+            nir: Also read near infrared, if there is any, as the last band.
 
         Raises:
-            DataError: A block cannot be decoded, and the run stops at such blocks.
+            DataError: A block cannot be decoded, and the policy is to stop.
         """
         nir = nir and self.nir is not None
         stored = self.blocks.touched(window)
@@ -117,7 +118,7 @@ class Raster:
         return pixels, valid
 
     def _read_apart(self, window: Window, nir: bool) -> tuple[ImageArray, BoolArray]:
-        """Read a window block by block, for one of them cannot be decoded."""
+        """Read a window block by block, because one of them cannot be decoded."""
         pixels, valid = self._nothing(window, nir)
         for block, part, held in self.blocks.over(window):
             inside = _inside(part, window)
@@ -135,25 +136,25 @@ class Raster:
 
 
 def _inside(part: Window, window: Window) -> tuple[slice, slice]:
-    """Where a part of a window lies in arrays of the window."""
+    """Slices of a part of a window in arrays of the window."""
     top, left = part.row - window.row, part.col - window.col
     return slice(top, top + part.height), slice(left, left + part.width)
 
 
 @contextmanager
 def open_raster(path: Path, *, remote: bool = False) -> Iterator[Any]:
-    """Open a GeoTIFF, and nothing else that GDAL might make of the file.
+    """Open a GeoTIFF, and no other format.
 
     Args:
         path: The file.
         remote: Whether it may be an ``https://`` or ``s3://`` address.
 
     Raises:
-        DataError: It is missing, not a GeoTIFF, or claims more than could be read.
+        DataError: It is missing, not a GeoTIFF, or claims too many bands, blocks or pixels.
     """
     with _opened(path, remote=remote) as dataset:
         if dataset.count > MOST_BANDS:
-            remedy = "take out the bands that you need: gdal_translate -b 1 -b 2 -b 3 IN OUT.tif"
+            remedy = "extract the bands that you need: gdal_translate -b 1 -b 2 -b 3 IN OUT.tif"
             raise DataError(f"claims {dataset.count:,} bands", path=path, remedy=remedy)
         with gdal_errors(path):
             check_blocks(path, dataset)
@@ -168,7 +169,7 @@ def _opened(path: Path, *, remote: bool) -> Iterator[Any]:
         return
     require_file(path)
     try:
-        dataset = rasterio.open(path.absolute(), driver="GTiff")  # a relative name might be a prefix of GDAL's
+        dataset = rasterio.open(path.absolute(), driver="GTiff")  # a relative name might look like a GDAL prefix
     except (*GDAL_ERRORS, ValueError) as error:
         remedy = "convert it: gdal_translate -of GTiff IN OUT.tif"
         raise DataError(f"cannot be opened as a GeoTIFF: {words_of(error)}", path=path, remedy=remedy) from error
@@ -177,19 +178,19 @@ def _opened(path: Path, *, remote: bool) -> Iterator[Any]:
 
 
 def check_raster(path: Path, dataset: Any, crs: Any) -> None:  # noqa: ANN401
-    """Refuse what has no place on Earth, by a transform and a CRS, and pixels that are no real numbers.
+    """Refuse files that are not georeferenced by a transform and a CRS, and pixels that are not real numbers.
 
     Args:
         path: The file, for messages.
-        dataset: It, open.
-        crs: Its CRS, or the one that is assumed; None where there is none.
+        dataset: The open file.
+        crs: Its CRS, or the assumed one; None if there is none.
 
     Raises:
-        DataError: As said.
+        DataError: The file is refused.
     """
     complex_ones = sorted({d for d in dataset.dtypes if d.startswith("complex")})
     if complex_ones:
-        remedy = "make an amplitude image of it first; the models here take optical imagery"
+        remedy = "make an amplitude image of it first; the models need optical imagery"
         raise DataError(f"pixels are complex ({', '.join(complex_ones)})", path=path, remedy=remedy)
     if dataset.transform.is_identity:
         _refuse_unplaced(path, dataset)
@@ -199,7 +200,7 @@ def check_raster(path: Path, dataset: Any, crs: Any) -> None:  # noqa: ANN401
 
 
 def _refuse_unplaced(path: Path, dataset: Any) -> None:  # noqa: ANN401
-    """Say why a file without a transform is refused, and what would help.
+    """Report why a file without a transform is refused, with a remedy.
 
     Raises:
         DataError: Always.
@@ -209,13 +210,13 @@ def _refuse_unplaced(path: Path, dataset: Any) -> None:  # noqa: ANN401
         target = f"-t_srs EPSG:{crs.to_epsg()} " if crs and crs.to_epsg() else "-t_srs EPSG:CODE "
         order = "-order 1" if len(points) < 10 else "-tps"
         remedy = f"warp it first: gdalwarp {target}{order} -r bilinear '{path}' placed.tif"
-        raise DataError(f"is placed by {len(points)} ground control points only", path=path, remedy=remedy)
+        raise DataError(f"is georeferenced by {len(points)} ground control points only", path=path, remedy=remedy)
     if dataset.rpcs is not None:
         line = f"gdalwarp -rpc -to RPC_DEM=dem.tif -t_srs EPSG:CODE -r bilinear '{path}' placed.tif"
         remedy = f"warp it first: {line}"
-        raise DataError("is placed by RPCs only", path=path, remedy=remedy)
+        raise DataError("is georeferenced by RPCs only", path=path, remedy=remedy)
     remedy = "georeference it: gdal_edit.py -a_srs EPSG:CODE -a_ullr LEFT TOP RIGHT BOTTOM FILE"
-    raise DataError("has no geotransform: nothing says where it lies" + told_beside(path), path=path, remedy=remedy)
+    raise DataError("has no geotransform: its location is unknown" + told_beside(path), path=path, remedy=remedy)
 
 
 T = TypeVar("T", bound=np.generic)
@@ -228,14 +229,14 @@ def read_validity(
     pixels: ImageArray,
     alpha: int | None = None,
 ) -> BoolArray:
-    """Validity (h, w) of a window just read: finite, and shown by nodata value, internal mask or alpha.
+    """Validity (h, w) of a window just read: finite, and valid by nodata value, internal mask or alpha.
 
-    A nodata value goes before an alpha band, as in GDAL: near infrared is often called alpha by mistake.
+    A nodata value takes precedence over an alpha band, as in GDAL: near infrared is often tagged alpha by mistake.
 
     Args:
         dataset: The open file.
         bands: Bands that were read, from 1.
-        window: What was read.
+        window: The window that was read.
         pixels: Shape (bands, h, w).
         alpha: The band whose zeros are not valid, if there is one.
     """
@@ -251,10 +252,10 @@ def read_validity(
 
 
 def holds_nodata(pixels: ImageArray, values: list[float | None]) -> BoolArray:
-    """Where (h, w) pixels (bands, h, w) are nodata, each band having its own value, or None.
+    """Pixels (h, w) of (bands, h, w) that are nodata; each band has its own value, or None.
 
-    All bands must hold it where the value may be data too: one band that is 0 in a dark place is data. A negative
-    one, or one of floating point pixels, cannot be: any band that holds it hides the pixel.
+    If the value may also be data, all bands must have it: a single band that is 0 in a dark place is data. A
+    negative value, or a value of floating-point pixels, cannot be data: any band that has it hides the pixel.
     """
     held = np.stack([band == _as_pixel(value, pixels.dtype) for band, value in zip(pixels, values, strict=True)])
     plain = pixels.dtype.kind == "u" or all(value is None or value >= 0 for value in values)
@@ -262,7 +263,7 @@ def holds_nodata(pixels: ImageArray, values: list[float | None]) -> BoolArray:
 
 
 def _as_pixel(value: float | None, dtype: np.dtype[Any]) -> Any:  # noqa: ANN401
-    """The value as a pixel would hold it; NaN, which equals nothing, where no pixel can."""
+    """The value in the pixels' dtype; NaN, which equals nothing, if the dtype cannot represent it."""
     if value is None or np.isnan(value):
         return np.float64("nan")
     if dtype.kind == "f":
@@ -273,9 +274,9 @@ def _as_pixel(value: float | None, dtype: np.dtype[Any]) -> Any:  # noqa: ANN401
 
 
 def fill_invalid(pixels: NDArray[T], valid: BoolArray) -> NDArray[T]:
-    """Give each invalid pixel of (bands, h, w) the colour of its nearest valid one, if there is any.
+    """Fill each invalid pixel of (bands, h, w) with the nearest valid pixel, if there is any.
 
-    So a nodata collar is no black cliff to the network.
+    So a nodata border is not a dark edge for the network.
     """
     if valid.all() or not valid.any():
         return pixels
@@ -284,15 +285,15 @@ def fill_invalid(pixels: NDArray[T], valid: BoolArray) -> NDArray[T]:
 
 
 GDAL_ERRORS = (RasterioError, CPLE_BaseError)
-"""What rasterio raises where GDAL does not like a file."""
+"""Exceptions of rasterio for files that GDAL cannot read."""
 
 
 @contextmanager
 def gdal_errors(path: Path) -> Iterator[None]:
-    """Turn what GDAL says of a file's header into a DataError; rasterio does not wrap all of it.
+    """Convert GDAL's errors on a file's header to DataError; rasterio does not wrap all of them.
 
     Raises:
-        DataError: GDAL said something.
+        DataError: GDAL reported an error.
     """
     try:
         yield
@@ -302,7 +303,7 @@ def gdal_errors(path: Path) -> Iterator[None]:
 
 
 def words_of(error: BaseException) -> str:
-    """What GDAL said: the chain of causes from the last to the first, without repeating."""
+    """GDAL's messages: the chain of causes from the last to the first, without repetition."""
     parts: list[str] = []
     link: BaseException | None = error.__cause__ or error
     while link is not None:

@@ -1,4 +1,4 @@
-"""A sample of a pair: which blocks are read, and the statistics of their values."""
+"""A sample of a pair: the blocks to read, and the statistics of their values."""
 
 from __future__ import annotations
 
@@ -16,49 +16,49 @@ from rscd.scene.aligned import BLOCK, DateReader
 from rscd.scene.pair import Pair
 
 MOST_SHARE = 0.01
-"""Share of the blocks that is sampled, at most; the shift is measured twice, so at most twice as much is read."""
+"""Maximum share of the blocks that is sampled; the shift is measured twice, so at most twice as much is read."""
 LEAST_BLOCKS = 16
-"""Blocks that are sampled even where they are a larger share: a small scene is read as a whole."""
+"""Minimum number of sampled blocks, even if they are a larger share: a small scene is read completely."""
 MOST_BLOCKS = 200
-"""Blocks that are sampled at most, however large the scene."""
+"""Maximum number of sampled blocks, for scenes of any size."""
 STEP = 4
-"""Every so many rows and columns of a block enter the statistics."""
+"""Step between rows and columns of a block that enter the statistics."""
 SEED = 20250810
 
 
 @dataclass(frozen=True)
 class SampleBlock:
-    """One block as both dates show it."""
+    """One block in both dates."""
 
     window: Window
-    """Where, in px of the common grid."""
+    """Its window, px of the common grid."""
     before: ImageArray
     """Pixels (bands, h, w) of the earlier date."""
     after: ImageArray
     """Pixels of the later date."""
     before_valid: BoolArray
-    """What the earlier date shows, (h, w)."""
+    """Validity of the earlier date, (h, w)."""
     after_valid: BoolArray
-    """What the later date shows."""
+    """Validity of the later date, (h, w)."""
 
 
 @dataclass(frozen=True)
 class SamplePlan:
-    """Which blocks are looked at."""
+    """The blocks to sample."""
 
     blocks: tuple[Window, ...]
     """Windows of the common grid, in reading order."""
     total: int
-    """Blocks that the region has."""
+    """Number of blocks in the region."""
 
 
 def plan_sample(region: Window, *, tiled: bool = True, seed: int = SEED) -> SamplePlan:
     """Choose blocks of a region of the common grid, one in each cell of a lattice of cells.
 
     Args:
-        region: What both dates cover, px.
+        region: The region that both dates cover, px.
         tiled: Whether a block can be read without its whole row; if not, blocks are taken from few rows.
-        seed: Which block of a cell.
+        seed: Seed for choosing the block of a cell.
     """
     rows, cols = _cuts(region.row, region.row_stop), _cuts(region.col, region.col_stop)
     total = len(rows) * len(cols)
@@ -95,7 +95,7 @@ def read_sample(
         before: The earlier date.
         after: The later date.
         plan: The blocks.
-        needed: A block apart from this is left out if it cannot be decoded; default: none is.
+        needed: A block outside this window is left out if it cannot be decoded; default: none is.
 
     Raises:
         DataError: A block cannot be decoded.
@@ -111,13 +111,13 @@ def read_sample(
 
 
 def _cuts(start: int, stop: int) -> list[tuple[int, int]]:
-    """[start, stop) cut at the borders of canonical blocks."""
+    """[start, stop) split at the boundaries of canonical blocks."""
     borders = [start, *range((start // BLOCK + 1) * BLOCK, stop, BLOCK), stop]
     return list(pairwise(borders))
 
 
 class Statistics:
-    """Counts and values, taken from the blocks of a sample as they pass by."""
+    """Counts and values, collected from the blocks of a sample."""
 
     def __init__(self) -> None:
         self.pixels = 0
@@ -136,7 +136,7 @@ class Statistics:
             yield block
 
     def add(self, block: SampleBlock) -> None:
-        """Count a block, and keep every STEP-th row and column of what both dates show."""
+        """Count a block, and keep every STEP-th row and column where both dates are valid."""
         both = block.before_valid & block.after_valid
         self.pixels += both.size
         self.before_valid += int(block.before_valid.sum())
@@ -168,11 +168,11 @@ class Statistics:
         return np.array_equal(self.before, self.after)
 
     def forget_values(self) -> None:
-        """Keep counts and extremes alone."""
+        """Keep only counts and extremes."""
         self._before, self._after = [self.before[:1]], [self.after[:1]]
 
     def lacks(self) -> str | None:
-        """Which of ``before``, ``after``, ``both`` shows nothing here; None where both do somewhere."""
+        """Which of ``before``, ``after``, ``both`` has no valid pixel; None if both have a common one."""
         if not self.before_valid:
             return "before"
         if not self.after_valid:
@@ -180,7 +180,7 @@ class Statistics:
         return None if self.both_valid and len(self.before) else "both"
 
     def constant(self) -> str | None:
-        """Which date has one and the same value at every pixel that both show, if one has."""
+        """The date with the same value at every pixel that is valid in both, if there is one."""
         for name in ("before", "after"):
             low, high = np.array(self._least[name]), np.array(self._most[name])
             if self.both_valid > 1 and (low.min(axis=0) == high.max(axis=0)).all():
@@ -199,13 +199,13 @@ def _top(image: NDArray[Any]) -> Any:  # noqa: ANN401
 
 
 def look_everywhere(pair: Pair) -> SamplePlan:
-    """Look for a block that shows something, where the sample had none: a scene is refused once all of it was read.
+    """Find a block with valid pixels if the sample had none: a scene is refused only after all of it was read.
 
     Returns:
         A plan with that block.
 
     Raises:
-        DataError: One date, or the two together, show no pixel, or one date is constant.
+        DataError: One date, or both together, have no valid pixel, or one date is constant.
     """
     seen, plan = Statistics(), every_block(pair.overlap.window)
     for block in read_sample(pair.before, pair.after, plan, pair.region):
@@ -219,10 +219,10 @@ def look_everywhere(pair: Pair) -> SamplePlan:
 
 
 def check_area(pair: Pair) -> None:
-    """Refuse an area of interest of which nothing is seen, though the rest of the scene shows something.
+    """Refuse an area of interest without valid pixels, although the rest of the scene has some.
 
     Raises:
-        DataError: One date, or the two together, show no pixel there.
+        DataError: One date, or both together, have no valid pixel there.
     """
     seen = Statistics()
     for block in read_sample(pair.before, pair.after, every_block(pair.region)):
@@ -245,4 +245,4 @@ def _refuse(pair: Pair, seen: Statistics) -> None:
     if constant is not None:
         value = (seen.before if constant == "before" else seen.after)[0]
         problem = f"is constant: every valid pixel is {', '.join(f'{v:g}' for v in value)}"
-        raise DataError(problem, path=paths[constant], remedy="use a file that shows something")
+        raise DataError(problem, path=paths[constant], remedy="use a file with varying values")

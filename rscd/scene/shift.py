@@ -1,12 +1,12 @@
-"""How far one date lies off the other: phase correlation on sampled patches, and what they agree on.
+"""The shift between the dates: phase correlation on sampled patches, and their consensus.
 
 A patch's shift is found with ``skimage.registration.phase_cross_correlation`` (Guizar-Sicairos 2008) on the
-gradients of brightness, within SEARCH_PX. Changed or featureless patches give any answer; so the pair's shift is
-the median of the patches that agree with it, and is only believed where enough of them do.
+gradients of brightness, within SEARCH_PX. Changed or featureless patches give arbitrary results; so the pair's
+shift is the median of the patches that agree with it, and is only trusted if enough of them agree.
 
-Terrain and roofs seen from two sides shift each patch its own way. One shift for all then brings some parts
-together and takes others apart, and moves what is new off where its own image shows it. So it is corrected only
-where the patches differ by little, or where it is longer than a network tolerates.
+Terrain and roofs seen from two directions shift each patch differently. A single shift for all then improves some
+parts and worsens others, and displaces new objects from their place in their own image. So it is corrected only if
+the patches differ little, or if it is longer than a network tolerates.
 """
 
 from __future__ import annotations
@@ -35,31 +35,31 @@ EdgeArray = NDArray[np.complex64]
 """Gradients (h, w): rows real, columns imaginary."""
 
 PATCH = 256
-"""Side of a patch, px; half of a smaller block's side."""
+"""Side of a patch, px; half the side of a smaller block."""
 LEAST_PATCH = 96
-"""Side of the smallest patch, px: what is smaller is not measured."""
+"""Minimum side of a patch, px: smaller ones are not measured."""
 SEARCH_PX = 24.0
-"""Search radius, px: a patch that seems further off is not believed."""
+"""Search radius, px: larger patch shifts are rejected."""
 MOST_PATCHES = 400
-"""Patches that are measured, at most."""
+"""Maximum number of measured patches."""
 UPSAMPLE = 50
-"""Shifts are found to 1 / UPSAMPLE px."""
+"""Resolution of measured shifts: 1 / UPSAMPLE px."""
 AGREE_PX = 0.75
-"""A patch agrees when it lies within this of the median, px, in rows and in columns."""
+"""A patch agrees if it is within this distance of the median, px, in rows and in columns."""
 LEAST_AGREEING = 3
-"""Patches that must agree."""
+"""Minimum number of patches that must agree."""
 LEAST_CONFIDENCE = 0.4
-"""Share of the patches that must agree."""
+"""Minimum share of the patches that must agree."""
 MOST_SPREAD_PX = 0.3
-"""Spread of the agreeing patches up to which any shift is corrected, px. Of Sentinel-2 and Landsat pairs it is
-at most 0.25, of LEVIR-CD's validation scenes 0.47 to 0.58."""
+"""Maximum spread of the agreeing patches for which any shift is corrected, px. For Sentinel-2 and Landsat pairs
+the spread is at most 0.25, for LEVIR-CD's validation scenes 0.47 to 0.58."""
 LONG_SHIFT_PX = 4.0
-"""Length from which a shift is corrected although the patches differ more, px. Those validation scenes lie 1.3 to
-3.7 px apart, and correcting that lost 0.03 of F1; with 3 to 6 px more put in, it won 0.03 to 0.08."""
+"""Length from which a shift is corrected although the patches differ more, px. Those validation scenes are 1.3 to
+3.7 px apart, and correcting that lost 0.03 of F1; with 3 to 6 px added, it gained 0.03 to 0.08."""
 SMOOTH_PX = 1.0
 """Standard deviation of the Gaussian before gradients are taken, px."""
 _THIN = np.s_[::2, ::2]
-"""Pixels that percentiles are taken of."""
+"""Pixels from which percentiles are computed."""
 
 
 @dataclass(frozen=True)
@@ -67,23 +67,23 @@ class PatchShift:
     """The shift of one patch."""
 
     row: float
-    """Middle of the patch in the common grid, px."""
+    """Row of the patch's centre in the common grid, px."""
     col: float
-    """Likewise."""
+    """Column of the patch's centre, px."""
     rows: float
-    """How far below its place in the before image the after image shows the same thing, px."""
+    """Displacement of the after image downwards, px."""
     cols: float
-    """How far right, px."""
+    """Displacement of the after image to the right, px."""
 
 
 @dataclass(frozen=True)
 class ShiftMap:
-    """What the patches say together. Figures are NaN where nothing could be measured."""
+    """Consensus of the patches. Values are NaN if nothing could be measured."""
 
     rows: float
-    """Median of the agreeing patches: the after image lies this far down, px of the common grid."""
+    """Median of the agreeing patches: displacement of the after image downwards, px of the common grid."""
     cols: float
-    """Likewise to the right."""
+    """The same to the right."""
     spread_px: float
     """Robust standard deviation of the agreeing patches, px: 1.2011 times their median distance from the shift."""
     confidence: float
@@ -103,12 +103,12 @@ class ShiftMap:
 
     @property
     def consistent(self) -> bool:
-        """Whether enough patches agree for the shift to be believed."""
+        """Whether enough patches agree to trust the shift."""
         return self.agreeing >= LEAST_AGREEING and self.confidence >= LEAST_CONFIDENCE
 
     @property
     def correctable(self) -> bool:
-        """Whether one shift for all patches brings more together than it takes apart."""
+        """Whether correcting one shift for all patches improves the pair."""
         return self.consistent and (self.spread_px <= MOST_SPREAD_PX or self.length_px >= LONG_SHIFT_PX)
 
     def residuals_px(self, rows: DoubleArray, cols: DoubleArray) -> DoubleArray:
@@ -134,11 +134,12 @@ def measure_shift(blocks: Iterable[SampleBlock], *, dense: bool = True) -> Shift
 
     Args:
         blocks: The sample.
-        dense: Whether patches overlap by half: of use where there are few blocks.
+        dense: Whether patches overlap by half: useful if there are few blocks.
     """
     patches: list[PatchShift] = []
     shifts = partial(block_shifts, dense=dense)
-    # Nothing else runs yet, and transforms free the GIL; BLAS's own threads below ours made it four times slower.
+    # Nothing else runs yet, and the transforms release the GIL; with BLAS's own threads in ours it was four times
+    # slower.
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as threads:
         for found_in_block in threads.map(shifts, blocks):
             if len(patches) < MOST_PATCHES:
@@ -155,7 +156,7 @@ def measure_shift(blocks: Iterable[SampleBlock], *, dense: bool = True) -> Shift
 
 
 def _densest(found: DoubleArray) -> DoubleArray:
-    """The patch shift that most others agree with: a start that outliers, even many, cannot pull away."""
+    """The patch shift that most others agree with: a start that even many outliers do not affect."""
     agree = (np.abs(found[:, None] - found[None]) <= AGREE_PX).all(axis=2).sum(axis=1)
     return np.asarray(found[int(agree.argmax())])
 
@@ -165,7 +166,7 @@ def _agrees(patch: PatchShift, rows: float, cols: float) -> bool:
 
 
 def block_shifts(block: SampleBlock, *, dense: bool = True) -> list[PatchShift]:
-    """Shifts of the patches that fit into a block, and of which both dates show nine tenths."""
+    """Shifts of the patches inside a block of which both dates show at least nine tenths."""
     valid = block.before_valid & block.after_valid
     height, width = valid.shape
     side = min(PATCH, max(min(height, width) // 2, LEAST_PATCH))
@@ -193,18 +194,18 @@ def _starts(size: int, side: int, *, dense: bool) -> list[int]:
 
 
 def edges(pixels: ImageArray, valid: BoolArray) -> EdgeArray:
-    """Gradient of brightness (h, w): rows real, columns imaginary; steep ones cut, 0 where not valid.
+    """Gradient of brightness (h, w): rows real, columns imaginary; steep ones clipped, 0 where not valid.
 
-    Gradients forget slow differences of light; the cut keeps a single bright roof, or a saturated pixel, from
-    deciding alone.
+    Gradients remove slow differences of brightness; clipping keeps a single bright roof, or a saturated pixel, from
+    dominating.
     """
     grey = fill_invalid(pixels, valid).mean(axis=0, dtype=np.float32)
-    low, high = map(float, np.percentile(grey[_THIN], [1, 99]))  # numpy scalars would make all of it float64
+    low, high = map(float, np.percentile(grey[_THIN], [1, 99]))  # numpy scalars would convert everything to float64
     smooth = gaussian_filter(np.clip(grey, low, high), SMOOTH_PX)
     down, across = np.gradient(smooth)
     steep = np.hypot(down, across)
     most = float(np.percentile(steep[_THIN], 95))
-    if most > 0:  # otherwise nothing is steep
+    if most > 0:  # otherwise there are no edges
         factor = most / np.maximum(steep, most, out=steep)
         factor *= valid
     else:
@@ -221,13 +222,13 @@ def _hann(height: int, width: int) -> FloatArray:
 
 
 def patch_shift(before: EdgeArray, after: EdgeArray) -> tuple[float, float] | None:
-    """Rows and columns by which ``after`` lies off ``before``, both edges (n, m); None where none is found.
+    """Rows and columns by which ``after`` is displaced from ``before``, both edges (n, m); None if none is found.
 
-    The patch is cut by a Hann window, so that its border does not correlate with itself.
+    The patch is multiplied by a Hann window, so that its border does not correlate with itself.
     """
     window = _hann(*before.shape)
     if not before.any() or not after.any() or not np.isfinite(before.sum() + after.sum()):
-        return None  # nothing to see, or values so large that their edges overflow
+        return None  # no edges, or values so large that their edges overflow
     found, _, _ = phase_cross_correlation(  # type: ignore[no-untyped-call]
         before * window, after * window, upsample_factor=UPSAMPLE, normalization=None
     )

@@ -1,7 +1,7 @@
-"""Reading windows of both dates in reading order, each block of each file decoded, or warped, once.
+"""Reads windows of both dates in reading order; each block of each file is decoded, or warped, once.
 
-Blocks are read piece by piece, just before the first window that needs them, and dropped behind the last one. So
-what is held is a row of blocks and some pieces, independent of the scene's height::
+Blocks are read in pieces, just before the first window that needs them, and dropped after the last one. So a row of
+blocks and some pieces are held in memory, independent of the scene's height::
 
     pieces   . . . . . . . . |#######|#######|      dropped . , held #, not read yet blank
              |#######|#######|#######|#######|
@@ -30,36 +30,36 @@ from rscd.scene.windows import WindowPlan
 
 @dataclass(frozen=True)
 class WindowInput:
-    """One window of both dates; at the end of a scene that is smaller than it, what there is of it."""
+    """One window of both dates; cropped if the scene is smaller than a window."""
 
     k: int
-    """Which row of windows."""
+    """Index of the row of windows."""
     j: int
-    """Which window of the row."""
+    """Index of the window in its row."""
     place: Window
-    """Where it lies in the grid."""
+    """Its window in the grid."""
     cell: Window
-    """What is complete once it is blended: rows of its strip, columns up to the next window's first."""
+    """The pixels that are complete once it is blended: rows of its strip, columns up to the next window's start."""
     before: ByteArray
     """Pixels (bands, h, w) of the earlier date."""
     after: ByteArray
     """Pixels of the later date."""
     before_valid: BoolArray
-    """What the earlier date shows, (h, w)."""
+    """Validity of the earlier date, (h, w)."""
     after_valid: BoolArray
-    """What the later date shows."""
+    """Validity of the later date, (h, w)."""
     wanted: BoolArray | None = None
-    """What is inside the area of interest, (h, w); None where there is none."""
+    """Pixels inside the area of interest, (h, w); None without one."""
     read_errors: tuple[str, ...] = ()
-    """Blocks that could not be decoded and were masked, met on the way to this window."""
+    """Blocks that could not be decoded and were masked, found while reading this window."""
     before_numbers: ImageArray | None = None
-    """The earlier date in its file's own numbers, near infrared last if it is read; None: they are ``before``."""
+    """Original values of the earlier date, near infrared last if it is read; None: equal to ``before``."""
     after_numbers: ImageArray | None = None
-    """Likewise of the later date."""
+    """The same for the later date."""
 
     @property
     def numbers(self) -> tuple[ImageArray, ImageArray]:
-        """Both dates in their files' own numbers, (bands, h, w) each."""
+        """Original values of both dates, (bands, h, w) each."""
         return (
             self.before if self.before_numbers is None else self.before_numbers,
             self.after if self.after_numbers is None else self.after_numbers,
@@ -67,18 +67,18 @@ class WindowInput:
 
     @cached_property
     def shown(self) -> BoolArray:
-        """What both dates show, (h, w)."""
+        """Pixels valid in both dates, (h, w)."""
         return self.before_valid & self.after_valid
 
     @cached_property
     def valid(self) -> BoolArray:
-        """What both dates show, and is wanted."""
+        """Pixels valid in both dates, inside the area of interest."""
         return self.shown if self.wanted is None else self.shown & self.wanted
 
     def within_cell(self) -> WindowInput:
-        """What there is in its cell alone; what is not wanted is not valid in either date.
+        """The part in its cell; pixels outside the area of interest are invalid in both dates.
 
-        Where nothing is valid, not even in the rest of the window, it takes no memory.
+        If no pixel is valid, not even in the rest of the window, it takes no memory.
         """
         part, shape = self.in_cell, (self.cell.height, self.cell.width)
         arrays = self.before, self.after, self.before_numbers, self.after_numbers
@@ -94,13 +94,13 @@ class WindowInput:
 
     @property
     def in_cell(self) -> tuple[slice, slice]:
-        """The cell's rows and columns in the window's arrays."""
+        """Slices of the cell in the window's arrays."""
         top, left = self.cell.row - self.place.row, self.cell.col - self.place.col
         return slice(top, top + self.cell.height), slice(left, left + self.cell.width)
 
 
 def _nothing(array: ImageArray, shape: tuple[int, int]) -> ImageArray:
-    """Zeros of as many bands and the same dtype, that take no memory."""
+    """Zeros with the same bands and dtype, which take no memory."""
     return np.broadcast_to(np.zeros((), array.dtype), (len(array), *shape))
 
 
@@ -108,35 +108,35 @@ class _Piece(NamedTuple):
     """Whole blocks of one date."""
 
     place: Window
-    """In px of the reader's grid."""
+    """Its window in the reader's grid."""
     pixels: ImageArray | None
-    """Shape (bands, h, w): bytes, or None where they are to be scaled from the numbers."""
+    """Shape (bands, h, w), bytes; None if they are to be scaled from ``numbers``."""
     numbers: ImageArray
-    """Shape (bands and near infrared, h, w)."""
+    """Original values, shape (bands and near infrared, h, w)."""
     valid: BoolArray | None
-    """Shape (h, w); None where all are."""
+    """Shape (h, w); None if all are valid."""
 
 
 @dataclass
 class _PieceRow:
-    """A row of blocks: the pieces that are held, and those to come, from left to right."""
+    """A row of blocks: pieces in memory, and pieces to be read, from left to right."""
 
     top: int
     bottom: int
     part: Window
-    """What of it is read."""
+    """The part of it that is read."""
     to_come: deque[tuple[int, int]]
-    """First column and column stop of each."""
+    """First column and column stop of each piece to be read."""
     held: deque[_Piece] = field(default_factory=deque)
 
 
 class DateWindows:
-    """Windows of one date, asked for in reading order.
+    """Windows of one date, requested in reading order.
 
     Args:
         reader: The date.
-        crop: Where the windows count from, px of the reader's grid; they may begin before it.
-        region: What is read, in px of the reader's grid; elsewhere nothing is valid. Default: the crop.
+        crop: Window whose origin is that of the windows, px of the reader's grid; they may begin before it.
+        region: The part that is read, px of the reader's grid; outside nothing is valid. Default: the crop.
     """
 
     def __init__(self, reader: DateReader, crop: Window, region: Window | None = None) -> None:
@@ -146,16 +146,16 @@ class DateWindows:
         self._next = self._region.row
 
     def read(self, window: Window, next_row: int) -> tuple[ByteArray, BoolArray, ImageArray | None]:
-        """Pixels (bands, h, w), validity (h, w) and the file's own numbers of a window of the crop.
+        """Pixels (bands, h, w), validity (h, w) and original values of a window of the crop.
 
-        What lies between rows of windows is not read.
+        Pixels between rows of windows are not read.
 
         Args:
-            window: To the right of the one before, or in a later row.
-            next_row: First row of the row of windows that comes next: what is above it is dropped behind.
+            window: To the right of the previous one, or in a later row.
+            next_row: First row of the next row of windows: blocks above it are dropped afterwards.
 
         Returns:
-            The numbers are None where they are the pixels.
+            The original values are None if they equal the pixels.
 
         Raises:
             DataError: A block cannot be decoded.
@@ -185,13 +185,13 @@ class DateWindows:
         else:
             pixels = np.zeros((bands, *shape), np.uint8)
             for piece in pieces:
-                assert piece.pixels is not None, "a date's pieces are alike"
+                assert piece.pixels is not None, "all pieces of a date are of one kind"
                 _copy(piece.place, place, piece.pixels, pixels)
         same = self._reader.radiometry is None and raster.nir is None and numbers.dtype == np.uint8
         return pixels, valid, None if same else numbers
 
     def _reaching(self, place: Window) -> list[_PieceRow]:
-        """The rows of blocks that a window touches; those above are dropped."""
+        """The rows of blocks that a window intersects; those above are dropped."""
         while self._rows and self._rows[0].bottom <= place.row:
             self._rows.popleft()
         if not self._rows:
@@ -212,7 +212,7 @@ class DateWindows:
 
 
 def _copy(source: Window, place: Window, values: ImageArray | bool, out: ImageArray) -> None:
-    """Fill in what values (bands, h, w) of a window, or one value, show of another window."""
+    """Copy values (bands, h, w) of one window, or a single value, into the array of another window."""
     both = intersection(source, place)
     if both.height <= 0 or both.width <= 0:
         return
@@ -224,18 +224,18 @@ def _copy(source: Window, place: Window, values: ImageArray | bool, out: ImageAr
 
 
 def read_windows(pair: Pair, plan: WindowPlan, wanted_rows: Iterable[int] | None = None) -> Iterator[WindowInput]:
-    """Yield the windows of each row of windows, from left to right and from top to bottom.
+    """Yield the windows row by row, from left to right and from top to bottom.
 
-    Beyond what both dates cover, a window's length is still read for context, and no more. Around an area of
-    interest windows show what the scene does.
+    Outside the overlap of both dates, one window's length is still read for context, and no more. Around an area of
+    interest windows contain the scene.
 
     Args:
         pair: The two dates.
         plan: The windows.
-        wanted_rows: Which rows of windows, ascending; default: all.
+        wanted_rows: Indices of the rows of windows, ascending; default: all.
     """
     before, after = (DateWindows(date, pair.crop, _read_region(pair, plan)) for date in (pair.before, pair.after))
-    pair.bad_blocks.take()  # what the sample met is met again
+    pair.bad_blocks.take()  # blocks of the sample are recorded again
     rows = range(plan.rows.count) if wanted_rows is None else wanted_rows
     first_col, last_col = plan.place(0, 0).col, plan.place(0, plan.cols.count - 1).col_stop
     for k, following in pairwise([*rows, plan.rows.count]):
@@ -256,7 +256,7 @@ def read_windows(pair: Pair, plan: WindowPlan, wanted_rows: Iterable[int] | None
 
 
 def _read_region(pair: Pair, plan: WindowPlan) -> Window:
-    """What the windows show of the scene, as far as a window's length beyond what both dates cover."""
+    """The part of the scene that windows contain, up to a window's length outside the overlap of both dates."""
     first, last = plan.place(0, 0), plan.place(plan.rows.count - 1, plan.cols.count - 1)
     top, left = first.row + pair.crop.row, first.col + pair.crop.col
     windows = Window(top, left, last.row_stop - first.row, last.col_stop - first.col)
@@ -269,7 +269,7 @@ def _read_region(pair: Pair, plan: WindowPlan) -> Window:
 def windows_in_memory(
     before: ByteArray, after: ByteArray, plan: WindowPlan, wanted_rows: Iterable[int] | None = None
 ) -> Iterator[WindowInput]:
-    """The same of images (bands, rows, columns) that are in memory and valid all over."""
+    """The same for images (bands, rows, columns) in memory that are completely valid."""
     for k in range(plan.rows.count) if wanted_rows is None else wanted_rows:
         for j in range(plan.cols.count):
             place = plan.place(k, j)

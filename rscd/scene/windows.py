@@ -1,6 +1,6 @@
-"""Windows over a grid, and the weights that join them: partition of unity, an axis at a time.
+"""Windows over a grid, and their blending weights: a partition of unity, computed per axis.
 
-Along an axis of n px, windows of w px start every ``stride = w - overlap`` px; the last one shifts inside::
+Along an axis of n px, windows of w px start every ``stride = w - overlap`` px; the last one is shifted inside::
 
     nominal   |------k-2------|
                          |------k-1------|
@@ -9,11 +9,11 @@ Along an axis of n px, windows of w px start every ``stride = w - overlap`` px; 
     weight                         /~~~~~~~~~~~~~~            but it counts from its nominal start on
 
 A window *counts* only from its nominal start. So rows [k*stride, (k+1)*stride) are complete once window row k is
-blended, wherever the last row was shifted to; and the shifted window is used far from its own border.
+blended, wherever the last row was shifted; and the shifted window is used far from its own border.
 
 Nominal starts are multiples of the stride from the origin of the CRS, not from the file's corner: so a part of a
-scene, cut out or asked for with an area of interest, has the windows of the whole scene. The first window's nominal
-start may then lie before the scene, by ``phase`` px, and it is shifted inside too.
+scene, cut out or defined by an area of interest, has the same windows as the whole scene. The first window's
+nominal start may then be before the scene, by ``phase`` px, and it is also shifted inside.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from rscd.core.grid import pixel
 from rscd.core.types import FloatArray, Grid, Window
 
 TIE = 0.37
-"""Grids lie by any fraction of a pixel off the origin of their CRS; this one is rare, and parts up or down."""
+"""Offset for rounding fractional pixel positions of grids: a rare fraction, so ties do not occur in practice."""
 
 
 @dataclass(frozen=True)
@@ -42,50 +42,50 @@ class Axis:
     overlap: int
     """Overlap of neighbouring windows in px, below ``window``."""
     phase: int = 0
-    """How far before the axis the first window nominally starts, px, below the stride."""
+    """Distance of the first window's nominal start before the axis, px, below the stride."""
     room: tuple[int, int] = (0, 0)
-    """How far before and after the axis the scene goes on, px: windows may be read from there."""
+    """Pixels of the scene before and after the axis: windows may be read from there."""
 
     @property
     def stride(self) -> int:
-        """Distance of nominal starts in px."""
+        """Distance between nominal starts, px."""
         return self.window - self.overlap
 
     @cached_property
     def count(self) -> int:
-        """Windows: ceil((n + phase - w) / stride) + 1."""
+        """Number of windows: ceil((n + phase - w) / stride) + 1."""
         return max(0, -(-(self.size + self.phase - self.window) // self.stride)) + 1
 
     @property
     def reach(self) -> int:
-        """How many windows before window k still count in strip k: 1 unless windows overlap by more than half."""
+        """Number of windows before window k that count in strip k: 1 unless windows overlap by more than half."""
         return -(-self.window // self.stride) - 1
 
     def completing(self, strips: Iterable[int]) -> frozenset[int]:
-        """The windows that these strips need: their own, and those before that reach into them."""
+        """The windows that these strips need: their own, and earlier ones that reach into them."""
         return frozenset(k for strip in strips for k in range(max(0, strip - self.reach), strip + 1))
 
     def start(self, k: int) -> int:
-        """Where window k is read, px. It may reach beyond the scene only where that is shorter than it."""
+        """Start of window k as read, px. It extends beyond the scene only if the scene is shorter than a window."""
         return max(-self.room[0], min(self._nominal(k), self.size + self.room[1] - self.window))
 
     @property
     def length(self) -> int:
-        """How much of a window there is, px."""
+        """Length of a window inside the scene, px."""
         return min(self.window, self.room[0] + self.size + self.room[1])
 
     def strip(self, k: int) -> tuple[int, int]:
-        """The pixels that are complete once window k is: start and stop."""
+        """The pixels that are complete after window k: start and stop."""
         last = k == self.count - 1
         return max(0, self._nominal(k)), self.size if last else self._nominal(k + 1)
 
     def support(self, k: int) -> tuple[int, int]:
-        """Where window k counts: start and stop in px, inside the axis."""
+        """The pixels where window k counts: start and stop in px, inside the axis."""
         return max(0, self._nominal(k)), min(self._nominal(k) + self.window, self.size)
 
     @cached_property
     def weights(self) -> tuple[FloatArray, ...]:
-        """Each window's weights over its support; at every pixel of the axis they sum to one."""
+        """Weights of each window over its support; at every pixel of the axis they sum to 1."""
         total = np.zeros(self.size)
         raw = [self._ramp(k) for k in range(self.count)]
         for k, ramp in enumerate(raw):
@@ -96,7 +96,7 @@ class Axis:
         return k * self.stride - self.phase
 
     def _ramp(self, k: int) -> np.ndarray:
-        """Up over the overlap with the window before, down over that with the one after."""
+        """Ramp up over the overlap with the previous window, and down over that with the next."""
         start, stop = self.support(k)
         at = np.arange(start, stop) - self._nominal(k) + 0.5
         ramp = np.ones(stop - start)
@@ -118,15 +118,15 @@ class WindowPlan:
 
     @classmethod
     def over(cls, height: int, width: int, window: int, overlap: int) -> WindowPlan:
-        """Plan square windows over an image that lies nowhere, all in px: they start at its corner."""
+        """Plan square windows over an image without georeference, all in px: they start at its corner."""
         return cls(Axis(height, window, overlap), Axis(width, window, overlap))
 
     @classmethod
     def on(cls, scene: Grid, crop: Window, window: int, overlap: int) -> WindowPlan:
-        """Plan square windows over a part of a scene: those that the whole scene has there.
+        """Plan square windows over a part of a scene: the windows that the whole scene has there.
 
-        Pixels of the part that are nearer than ``overlap`` to its border, where the scene goes on, lack the window
-        that would begin or end there.
+        Pixels closer than ``overlap`` to the part's border, where the scene continues, lack the window that would
+        begin or end there.
 
         Args:
             scene: The grid of the scene.
@@ -139,22 +139,22 @@ class WindowPlan:
         return cls(rows, _along(scene.width, crop.col, crop.width, -float(col), window, overlap))
 
     def place(self, k: int, j: int) -> Window:
-        """Where window j of row k is read; cut off where the scene is smaller than a window."""
+        """Window j of row k as read; cropped if the scene is smaller than a window."""
         top, left = self.rows.start(k), self.cols.start(j)
         return Window(top, left, self.rows.length, self.cols.length)
 
     def cell(self, k: int, j: int) -> Window:
-        """The pixels that are complete once window j of row k is blended: a part of it."""
+        """The pixels that are complete once window j of row k is blended: a part of the window."""
         (top, bottom), (left, right) = self.rows.strip(k), self.cols.strip(j)
         return Window(top, left, bottom - top, right - left)
 
     @property
     def count(self) -> int:
-        """Windows in all, before those without a valid pixel are left out."""
+        """Number of windows, including those without a valid pixel."""
         return self.rows.count * self.cols.count
 
 
 def _along(scene: int, start: int, size: int, origin: float, window: int, overlap: int) -> Axis:
-    """The axis of pixels [start, start + size) of a scene's; ``origin`` counts its first pixel from the CRS's."""
+    """The axis of pixels [start, start + size) of a scene; ``origin``: its first pixel, counted from the CRS's."""
     phase = start + (int(np.floor(origin + TIE)) if scene > window else 0)
     return Axis(size, window, overlap, phase % (window - overlap), (start, scene - start - size))

@@ -1,5 +1,5 @@
-"""Seeded, georeferenced before/after scenes with exact labels, of any size.
+"""Seeded, georeferenced before/after scenes of any size with exact labels.
 
-``scene.Scene(spec.SceneSpec(seed=1)).render(window)`` gives the pixels of a window; equal specs and windows give
-equal bytes. Made for the demo, the tests, the benchmarks and for mixing into training.
+``scene.Scene(spec.SceneSpec(seed=1)).render(window)`` returns the pixels of a window; equal specs and windows give
+equal bytes. Used by the demo, the tests, the benchmarks and in training.
 """

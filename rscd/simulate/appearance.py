@@ -1,4 +1,4 @@
-"""How surfaces look: noise, colours, light, materials."""
+"""Appearance of surfaces: noise, colours, illumination, materials."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from scipy import ndimage
 from rscd.core.types import ByteArray, DoubleArray, FloatArray, LongArray
 
 PERIODS = (509, 631)
-"""Sides of the two noise tiles that are added, px; coprime, so their sum repeats after 321 thousand px."""
+"""Sides of the two noise tiles that are summed, px; coprime, so the sum repeats after 321 thousand px."""
 SCALES_PX = (0.6, 3.0, 14.0)
-"""Gaussian widths of the fine, middle and large texture, px."""
+"""Gaussian sigma of the fine, middle and large texture, px."""
 
 
 def stream(*keys: int | str) -> np.random.Generator:
-    """A generator that is a pure function of its keys (negative numbers are allowed)."""
+    """A random generator seeded only by its keys (negative numbers are allowed)."""
     words = [zlib.crc32(key.encode()) if isinstance(key, str) else key & 0xFFFFFFFF for key in keys]
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(words)))
 
 
 class Texture:
-    """Value noise over the whole plane, cut out at any place by modular indexing.
+    """Value noise over the whole plane, read at any place by modular indexing.
 
     Args:
         seed: The scene's seed.
-        name: Tells independent textures of a scene apart.
+        name: Name of the texture; textures with different names are independent.
         sigma_px: Correlation length, px; 0 is white noise.
     """
 
@@ -36,7 +36,7 @@ class Texture:
         self._tiles = [_periodic_tile(stream(seed, name, n), n, sigma_px) for n in PERIODS]
 
     def cut(self, rows: LongArray, cols: LongArray) -> FloatArray:
-        """Noise of mean 0 and variance 1 at absolute pixels.
+        """Noise with mean 0 and variance 1 at absolute pixels.
 
         Args:
             rows: Pixel rows, int64, shape (h,).
@@ -50,7 +50,7 @@ class Texture:
 
 
 def _periodic_tile(rng: np.random.Generator, side: int, sigma_px: float) -> FloatArray:
-    """A square of smoothed noise whose opposite edges fit, variance 1/2, shape (side, side)."""
+    """A square of smoothed noise that tiles seamlessly, variance 1/2, shape (side, side)."""
     tile = rng.standard_normal((side, side), dtype=np.float32)
     if sigma_px > 0:
         tile = ndimage.gaussian_filter(tile, sigma_px, mode="wrap")
@@ -64,26 +64,26 @@ SEASONS: tuple[Season, ...] = ("green", "dry", "winter", "autumn")
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """One date's light and sensor."""
+    """Illumination and sensor of one date."""
 
     season: Season
-    """State of the plants."""
+    """Season of the vegetation."""
     sun: DoubleArray
-    """Unit vector to the sun: east, south, up."""
+    """Unit vector towards the sun: east, south, up."""
     gain: DoubleArray
-    """Factor on each band, shape (3,)."""
+    """Gain of each band, shape (3,)."""
     haze: DoubleArray
-    """Added path light of each band, 0..255 scale, shape (3,)."""
+    """Path radiance added to each band, 0..255 scale, shape (3,)."""
     gamma: float
     """Exponent of the tone curve."""
     contrast: float
-    """Share of full contrast that is left, about the mean grey of 100."""
+    """Contrast as a share of full contrast, around the mean grey of 100."""
     shade: float
-    """Brightness of ground in full shadow, share of lit ground."""
+    """Brightness of ground in full shadow, as a share of lit ground."""
     saturation: float
-    """Share of the colours' distance from grey that is left."""
+    """Saturation as a share of the original."""
     blur_px: float
-    """Gaussian width of the optics, px."""
+    """Gaussian sigma of the optics, px."""
     noise: float
     """Standard deviation of sensor noise, 0..255 scale."""
 
@@ -94,7 +94,7 @@ class Look:
 
 
 def draw_looks(seed: int, layout: str) -> tuple[Look, Look]:
-    """Before and after; four times in five the seasons differ."""
+    """Looks of both dates; in four of five scenes the seasons differ."""
     rng = stream(seed, layout, "look")
     first = int(rng.integers(4))
     second = first if rng.random() < 0.2 else (first + int(rng.integers(1, 4))) % 4
@@ -122,17 +122,17 @@ def _draw_look(rng: np.random.Generator, season: Season) -> Look:
 
 
 def expose(rgb: FloatArray, look: Look, grain: Texture, rows: LongArray, cols: LongArray) -> ByteArray:
-    """Scene brightness to what the sensor delivers.
+    """Convert scene brightness to the pixels of the sensor.
 
     Args:
         rgb: Brightness on a 0..255 scale, float32, shape (3, h, w).
-        look: The date.
-        grain: White noise; each band reads it at another place.
+        look: Look of the date.
+        grain: White noise; each band reads it at a different place.
         rows: Absolute pixel rows, shape (h,).
         cols: Absolute pixel columns, shape (w,).
 
     Returns:
-        uint8, shape (3, h, w), at least 1 (0 is left for nodata).
+        uint8, shape (3, h, w), at least 1 (0 is reserved for nodata).
     """
     out = np.empty(rgb.shape, dtype=np.uint8)
     grey = rgb.mean(axis=0) * np.float32(1.0 - look.saturation)
@@ -150,7 +150,7 @@ def expose(rgb: FloatArray, look: Look, grain: Texture, rows: LongArray, cols: L
 
 Colour = tuple[int, int, int]
 
-# Two colours between which the texture wanders, a season; brightness of a nominal exposure, 0..255.
+# The two colours between which the texture varies, per season; brightness at nominal exposure, 0..255.
 _GREEN: dict[Season, tuple[Colour, Colour]] = {
     "green": ((82, 92, 60), (120, 122, 86)),
     "dry": ((166, 150, 112), (132, 122, 86)),
@@ -195,7 +195,7 @@ _CROP_ODDS: dict[Season, tuple[float, ...]] = {
     "winter": (0.05, 0.1, 0.0, 0.4, 0.2, 0.25),
     "autumn": (0.1, 0.1, 0.1, 0.3, 0.3, 0.1),
 }
-# Share of brightness that the fine and the middle texture move, and density of trees (times the layout's).
+# Share of brightness that fine and middle texture change, and tree density (times that of the layout).
 _ROUGHNESS: dict[str, tuple[float, float, float]] = {
     "meadow": (0.12, 0.10, 0.7),
     "lawn": (0.07, 0.06, 1.0),
@@ -214,15 +214,15 @@ class Surface:
     """One patch's material on both dates."""
 
     colours: DoubleArray
-    """The two end colours a date, 0..255, shape (2 dates, 2 ends, 3 bands)."""
+    """Two end colours per date, 0..255, shape (2 dates, 2 ends, 3 bands)."""
     fine: float
-    """Share of brightness that the fine texture moves (one standard deviation)."""
+    """Standard deviation of the fine texture, as a share of brightness."""
     middle: float
-    """Likewise of the middle texture."""
+    """The same for the middle texture."""
     trees: float
     """Density of trees, 0..1."""
     rows: tuple[float, float]
-    """Strength of tilled rows, share of brightness, before and after."""
+    """Amplitude of tilled rows as a share of brightness, before and after."""
     wave: tuple[float, float]
     """Wave vector of the rows, east and south, radians/m."""
 
@@ -230,13 +230,13 @@ class Surface:
 def draw_surface(
     rng: np.random.Generator, name: str, seasons: tuple[Season, Season], tree_density: float
 ) -> Surface:
-    """A patch of a material with its own shade of it.
+    """A patch of a material with its own random shade.
 
     Args:
-        rng: Of the block that owns the patch; a fixed count of numbers is drawn, whatever the name.
-        name: Material: meadow, lawn, wood, field, soil, pad, or a hard one.
-        seasons: Of the before and the after date.
-        tree_density: Of gardens of the layout, 0..1.
+        rng: Generator of the patch's block; the number of draws does not depend on the name.
+        name: Material: meadow, lawn, wood, field, soil, pad, or a paved one.
+        seasons: Seasons of the before and the after date.
+        tree_density: Tree density of the layout's gardens, 0..1.
     """
     tint = 1.0 + rng.normal(0.0, 0.05) + rng.normal(0.0, 0.018, 3)
     drift = 1.0 + rng.normal(0.0, 0.05, 2)
@@ -255,7 +255,7 @@ def draw_surface(
 
 
 def _ends(name: str, season: Season, crop: float) -> tuple[Colour, Colour]:
-    """The two end colours of a material on one date."""
+    """The two end colours of a material on a date."""
     if name == "field":
         return _CROPS[int(np.searchsorted(np.cumsum(_CROP_ODDS[season]), crop).clip(0, len(_CROPS) - 1))]
     if name in _SEASONAL:

@@ -1,4 +1,4 @@
-"""One block of land: its kind, its streets, what to paint and build on it, and the draws behind that."""
+"""One block of land: its kind, its streets, its surfaces and buildings, and the random draws for them."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ BOTH, BEFORE, AFTER = (True, True), (True, False), (False, True)
 
 @dataclass(frozen=True)
 class Patch:
-    """A rectangle of street coordinates covered with a surface."""
+    """A rectangle in street coordinates covered with a surface."""
 
     u0: float
-    """Least u, m."""
+    """Smallest u, m."""
     v0: float
-    """Least v, m."""
+    """Smallest v, m."""
     u1: float
-    """Greatest u, m."""
+    """Largest u, m."""
     v1: float
-    """Greatest v, m."""
+    """Largest v, m."""
     surface: int
     """Index into the block's surfaces."""
     dates: tuple[bool, bool]
-    """On which dates it is there."""
+    """Whether it exists on the before and after date."""
     ragged_m: float = 0.0
-    """How far its edges wander, m."""
+    """Amplitude of its irregular edges, m."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,15 +41,15 @@ class Car:
     """A parked car, on one date or on both."""
 
     x: float
-    """Of its centre, ground metres."""
+    """Its centre, ground metres."""
     y: float
-    """Of its centre, ground metres."""
+    """Its centre, ground metres."""
     angle: float
     """Direction of its length, radians."""
     colour: tuple[float, float, float]
-    """0..255."""
+    """Red, green, blue, 0..255."""
     dates: tuple[bool, bool]
-    """On which dates it is there."""
+    """Whether it exists on the before and after date."""
 
 
 @dataclass(eq=False)
@@ -57,39 +57,39 @@ class Block:
     """The contents of the block that covers [i, i+1) x [j, j+1) block sides of (u, v)."""
 
     i: int
-    """Place along u."""
+    """Index along u."""
     j: int
-    """Place along v."""
+    """Index along v."""
     surfaces: list[Surface] = field(default_factory=list)
-    """Materials that the patches point at; the first two are the base before and after."""
+    """Materials that patches refer to by index; the first two are the base before and after."""
     patches: list[Patch] = field(default_factory=list)
-    """In the order of painting."""
+    """Patches, in painting order."""
     buildings: list[Building] = field(default_factory=list)
-    """None reaches into another."""
+    """Buildings; they do not overlap."""
     cars: list[Car] = field(default_factory=list)
-    """Distractors."""
+    """Parked cars, as distractors."""
 
 
 @dataclass(eq=False)
 class Site:
-    """A block while it is being laid out: where it is and what it draws from."""
+    """A block while it is laid out: its location and random stream."""
 
     spec: SceneSpec
     """The scene."""
     frame: Frame
     """Its street frame."""
     seasons: tuple[Season, Season]
-    """Of the two dates."""
+    """Seasons of the two dates."""
     block: Block
-    """What has been laid out so far."""
+    """The contents so far."""
     rng: np.random.Generator
-    """The block's own stream."""
+    """The block's own random stream."""
     turned: bool
     """Whether streets run along v instead of u."""
 
     @property
     def layout(self) -> Layout:
-        """The scene's parameter set."""
+        """The parameters of the scene's layout."""
         return LAYOUTS[self.spec.layout]
 
     @property
@@ -103,7 +103,7 @@ class Site:
         return len(self.block.surfaces) - 1
 
     def cover(self, before: str, after: str) -> None:
-        """Set the surfaces 0 and 1: what lies everywhere on the block on each date."""
+        """Set the surfaces 0 and 1: the base of the whole block on each date."""
         self.surface(before)
         if after == before:
             self.block.surfaces.append(self.block.surfaces[0])
@@ -133,7 +133,7 @@ class Site:
         return x, y, heading + (np.pi / 2 if self.turned else 0.0)
 
     def car(self, along: float, across: float, turn: float, dates: tuple[bool, bool] = BOTH) -> None:
-        """Park a car on one of the dates, or rarely on both; never on one that is not in ``dates``."""
+        """Park a car on one of the dates, or rarely on both; only on dates in ``dates``."""
         x, y, angle = self.place(along, across)
         grey = self.rng.choice([40.0, 60.0, 120.0, 190.0, 225.0])
         red, _, blue = self.rng.normal(1.0, 0.07, 3)
@@ -144,7 +144,7 @@ class Site:
 
 
 def block_kind(spec: SceneSpec, i: int, j: int) -> BlockKind:
-    """What a block is used for; half of the blocks take the kind of their group of four."""
+    """Land use of a block; half of the blocks take the kind of their group of four."""
     kinds = LAYOUTS[spec.layout].kinds
     own = stream(spec.seed, spec.layout, "kind", i, j).random(2)
     draw = stream(spec.seed, spec.layout, "group", i // 2, j // 2).random() if own[0] < 0.5 else own[1]
@@ -163,7 +163,7 @@ def border_road(spec: SceneSpec, i: int, j: int, across_u: bool) -> str:
 
 
 NEAR_M = 6.5
-"""From a block's border to its first plots, m."""
+"""Distance from a block's border to its first plots, m."""
 ROOFS = {
     "grey": (122.0, 119.0, 114.0),
     "brown": (122.0, 104.0, 88.0),
@@ -173,28 +173,28 @@ ROOFS = {
     "blue": (120.0, 138.0, 158.0),
 }
 SPRINKLED = 0.06
-"""Share of plots that change one by one on a street that does not change as a whole."""
+"""Share of plots that change individually, on a street that does not change as a whole."""
 RENEWED = 0.88
-"""Share of plots that change on a street that does."""
+"""Share of plots that change on a street that changes as a whole."""
 
 
 def street_odds(spec: SceneSpec) -> float:
-    """Chance that a street changes as a whole, so that ``change_share`` of all plots change."""
+    """Probability that a street changes as a whole, so that ``change_share`` of all plots change."""
     return float(np.clip((spec.change_share - SPRINKLED) / (RENEWED - SPRINKLED), 0.0, 1.0))
 
 
 def fate(rng: np.random.Generator, share: float, lost: bool) -> tuple[bool, bool]:
-    """On which dates the building of a plot stands."""
+    """Whether the building of a plot exists on the before and after date."""
     if rng.random() >= share:
         return BOTH
     return BEFORE if lost else AFTER
 
 
 def tinted(rng: np.random.Generator, colour: str) -> DoubleArray:
-    """A roof colour with this building's own shade."""
+    """A roof colour with this building's random shade."""
     return np.asarray(ROOFS[colour]) * (rng.normal(1.0, 0.09) + rng.normal(0.0, 0.02, 3))
 
 
 def odds(weights: dict[str, float]) -> DoubleArray:
-    """Weights that sum to one, in the mapping's order."""
+    """Weights normalised to sum 1, in the mapping's order."""
     return np.array(list(weights.values())) / sum(weights.values())

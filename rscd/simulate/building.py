@@ -1,4 +1,4 @@
-"""A building: its exact footprint, its roof under a sun, and its shadow."""
+"""A building: its exact footprint, its illuminated roof, and its shadow."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ RoofForm = Literal["gable", "hip", "flat"]
 
 @dataclass(frozen=True)
 class Part:
-    """An upright rectangle of a building in the building's own axes, m."""
+    """A rectangle of a building, parallel to the building's own axes, m."""
 
     a: float
     """Centre along the building's first axis."""
     b: float
     """Centre along its second axis."""
     half_a: float
-    """Half side along the first axis."""
+    """Half the side along the first axis."""
     half_b: float
-    """Half side along the second axis."""
+    """Half the side along the second axis."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,9 +34,9 @@ class Building:
     """A building in ground metres (x east, y south of the scene's upper left corner)."""
 
     x: float
-    """Of its origin."""
+    """Its origin, x."""
     y: float
-    """Of its origin."""
+    """Its origin, y."""
     angle: float
     """Direction of its first axis, radians from x towards y."""
     parts: tuple[Part, ...]
@@ -48,19 +48,19 @@ class Building:
     eaves_m: float
     """Height of the walls, m."""
     colour: DoubleArray
-    """Of the roof, 0..255, shape (3,)."""
+    """Colour of the roof, 0..255, shape (3,)."""
     ribs: tuple[float, float]
-    """Period (m) and strength of the roof's sheets or courses."""
+    """Period (m) and strength of the roof's sheet or tile pattern."""
     units: tuple[tuple[float, float, float, float], ...]
     """Rooftop units: a, b, half side (m), brightness factor."""
     before: bool
-    """Whether it stands on the before date."""
+    """Whether it exists on the before date."""
     after: bool
-    """Whether it stands on the after date."""
+    """Whether it exists on the after date."""
 
     @property
     def reach_m(self) -> float:
-        """Radius about the origin that holds the footprint, m."""
+        """Radius around the origin that contains the footprint, m."""
         return max(float(np.hypot(abs(p.a) + p.half_a, abs(p.b) + p.half_b)) for p in self.parts)
 
     @property
@@ -71,7 +71,7 @@ class Building:
         return self.eaves_m + self.pitch * max(min(p.half_a, p.half_b) for p in self.parts)
 
     def local(self, x: DoubleArray, y: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
-        """Ground metres to the building's axes, in float64 so that edges are exact."""
+        """Convert ground metres to the building's axes, in float64 so that edges are exact."""
         c, s = np.cos(self.angle), np.sin(self.angle)
         dx, dy = x - self.x, y - self.y
         return np.asarray(dx * c + dy * s), np.asarray(dy * c - dx * s)
@@ -95,7 +95,7 @@ def inside(building: Building, a: DoubleArray, b: DoubleArray) -> BoolArray:
 
 
 def shadowed(building: Building, a: DoubleArray, b: DoubleArray, look: Look) -> BoolArray:
-    """Whether points lie under the footprint swept along the shadow (a slab test of each rectangle)."""
+    """Whether points lie in the footprint swept along the shadow (a slab test per rectangle)."""
     east, south = look.shadow_step(0.5 * (building.eaves_m + building.height_m))
     c, s = np.cos(building.angle), np.sin(building.angle)
     step_a, step_b = east * c + south * s, south * c - east * s
@@ -108,7 +108,7 @@ def shadowed(building: Building, a: DoubleArray, b: DoubleArray, look: Look) -> 
 
 
 def _slab(offset: DoubleArray, half: float, step: float) -> tuple[DoubleArray, DoubleArray]:
-    """For which t in which |offset - t * step| <= half."""
+    """The range of t where |offset - t * step| <= half."""
     step = step if abs(step) > 1e-6 else 1e-6
     first, second = (offset - half) / step, (offset + half) / step
     return np.minimum(first, second), np.maximum(first, second)
@@ -118,10 +118,10 @@ def roof_colour(building: Building, a: DoubleArray, b: DoubleArray, look: Look, 
     """Brightness of the roof, meaningless outside the footprint.
 
     Args:
-        building: Whose roof.
+        building: The building.
         a: First axis of the points, m, shape (h, w).
         b: Second axis, m.
-        look: The date, for its sun.
+        look: Look of the date, for its sun.
         grain: Fine texture, mean 0 and variance 1, shape (h, w).
 
     Returns:
@@ -144,7 +144,7 @@ def roof_colour(building: Building, a: DoubleArray, b: DoubleArray, look: Look, 
 
 
 def _faces(building: Building, a: DoubleArray, b: DoubleArray) -> tuple[DoubleArray, DoubleArray, BoolArray]:
-    """Which way the roof falls: -1, 0 or 1 along each axis; and whether a ridge or hip is there."""
+    """Direction in which the roof slopes: -1, 0 or 1 along each axis; and whether there is a ridge or hip."""
     top: DoubleArray = np.full(a.shape, -np.inf)
     tilt_a: DoubleArray = np.zeros(a.shape)
     tilt_b: DoubleArray = np.zeros(a.shape)

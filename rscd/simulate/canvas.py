@@ -1,6 +1,6 @@
-"""The bent street frame, ground metres (x east, y south) <-> street coordinates (u, v); and the canvas of a tile.
+"""The curved street frame, ground metres (x east, y south) <-> street coordinates (u, v); the canvas of a tile.
 
-Blocks are unit squares of (u, v); a turn and two slow waves bend them on the ground::
+Blocks are squares in (u, v); a rotation and two slow waves map them to the ground::
 
     x' = x cos t + y sin t          u = x' + A sin(k1 y' + p1)
     y' = y cos t - x sin t          v = y' + A sin(k2 x' + p2)
@@ -18,10 +18,10 @@ from rscd.simulate.appearance import SCALES_PX, Texture, stream
 
 @dataclass(frozen=True)
 class Frame:
-    """The map between ground and streets; smooth, one to one, its axes bent by 12 degrees at most."""
+    """The map between ground and streets; smooth, one to one; its axes are bent by 12 degrees at most."""
 
     turn: float
-    """Turn of the street grid, radians."""
+    """Rotation of the street grid, radians."""
     bend_m: float
     """Amplitude A of both waves, m."""
     k1: float
@@ -34,13 +34,13 @@ class Frame:
     """Phase of the second wave, radians."""
 
     def to_streets(self, x: DoubleArray, y: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
-        """Ground metres to (u, v), m; any broadcastable shapes."""
+        """Convert ground metres to (u, v), m; any broadcastable shapes."""
         c, s = np.cos(self.turn), np.sin(self.turn)
         xt, yt = x * c + y * s, y * c - x * s
         return xt + self.bend_m * np.sin(self.k1 * yt + self.p1), yt + self.bend_m * np.sin(self.k2 * xt + self.p2)
 
     def to_ground(self, u: DoubleArray, v: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
-        """(u, v) to ground metres, by fixed-point steps (the waves contract by 0.21 or less a step)."""
+        """Convert (u, v) to ground metres by fixed-point iteration (contraction 0.21 or less per step)."""
         xt, yt = u, v
         for _ in range(8):
             xt, yt = (
@@ -51,7 +51,7 @@ class Frame:
         return xt * c - yt * s, xt * s + yt * c
 
     def locate(self, u: float, v: float) -> tuple[float, float, float]:
-        """Ground x and y (m) of a point, and the direction of growing u there, radians from x towards y."""
+        """Ground x and y (m) of a point, and the direction of increasing u there, radians from x towards y."""
         x, y = self.to_ground(np.array([u, u - 1.0, u + 1.0]), np.array([v, v, v]))
         return float(x[0]), float(y[0]), float(np.arctan2(y[2] - y[1], x[2] - x[1]))
 
@@ -69,13 +69,13 @@ class Textures:
     """A scene's noise fields."""
 
     fine: Texture
-    """Grass, leaves, gravel."""
+    """Grass, leaves, gravel; finest."""
     middle: Texture
-    """Tufts and stains, some px."""
+    """Tufts and stains, a few px."""
     large: Texture
     """Patches, tens of px."""
     grain: Texture
-    """White noise of the sensors."""
+    """White noise of the sensor."""
 
     @classmethod
     def of(cls, seed: int) -> Textures:
@@ -87,7 +87,7 @@ class Textures:
 
 
 class Canvas:
-    """Where one tile is, and what has been painted on it.
+    """Location of one tile, and what is painted on it so far.
 
     Args:
         rows: Absolute pixel rows with margin, shape (h,).
@@ -116,7 +116,7 @@ class Canvas:
         return self.rows.size, self.cols.size
 
     def box(self, x0: float, y0: float, x1: float, y1: float) -> tuple[slice, slice] | None:
-        """The pixels whose centres lie in a box of ground metres, or None where there are none."""
+        """The pixels with centres in a box of ground metres, or None if there are none."""
         top, left = self.rows[0], self.cols[0]
         r0, r1 = int(np.floor(y0 / self.gsd_m)) - top, int(np.ceil(y1 / self.gsd_m)) - top + 1
         c0, c1 = int(np.floor(x0 / self.gsd_m)) - left, int(np.ceil(x1 / self.gsd_m)) - left + 1

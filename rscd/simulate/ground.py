@@ -1,4 +1,4 @@
-"""Ground, trees and other objects that are no buildings."""
+"""Ground, trees and other objects that are not buildings."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _paint_patch(
     start: int,
     fields: tuple[DoubleArray, DoubleArray, FloatArray],
 ) -> None:
-    """Lay one patch on the dates that have it."""
+    """Paint one patch on the dates on which it exists."""
     where = canvas.box(*box)
     if where is None:
         return
@@ -67,13 +67,13 @@ def _paint_patch(
 
 
 def colour_ground(canvas: Canvas, palette: list[Surface], date: int, drift: FloatArray) -> FloatArray:
-    """Colour of the ground in full light.
+    """Colour of the fully lit ground.
 
     Args:
-        canvas: With its surfaces painted.
-        palette: What the surface indices mean.
+        canvas: Canvas with painted surfaces.
+        palette: Surface of each index.
         date: 0 or 1.
-        drift: Another texture of the date alone, mean 0 and variance 1, shape (h, w): growth, moisture.
+        drift: Texture of this date only, mean 0 and variance 1, shape (h, w): growth, moisture.
 
     Returns:
         float32 0..255, shape (3, h, w).
@@ -92,7 +92,7 @@ def colour_ground(canvas: Canvas, palette: list[Surface], date: int, drift: Floa
 
 
 def _tilled_rows(canvas: Canvas, palette: list[Surface], date: int) -> FloatArray:
-    """Light and dark stripes of fields, share of brightness, shape (h, w)."""
+    """Light and dark stripes of fields, as a share of brightness, shape (h, w)."""
     index = canvas.surface[date]
     table = np.array([(s.rows[date], *s.wave) for s in palette], dtype=np.float32)
     out = np.zeros(index.shape, dtype=np.float32)
@@ -100,7 +100,7 @@ def _tilled_rows(canvas: Canvas, palette: list[Surface], date: int) -> FloatArra
     if where[0].size == 0:
         return out
     strength, east, south = table[index[where]].T
-    # Float32 phases would lose the rows far from the origin: reduce in float64.
+    # Float32 phases would lose the rows far from the origin, so they are reduced in float64.
     phase = east * canvas.x[where[1]] + south * canvas.y[where[0]] + 0.5 * canvas.middle[where]
     out[where] = strength * np.sin(phase)
     return out
@@ -109,9 +109,9 @@ def _tilled_rows(canvas: Canvas, palette: list[Surface], date: int) -> FloatArra
 STEP_M = 6.0
 """Side of a lattice cell, m."""
 CLEAR_M = 3.0
-"""Least distance from a trunk to a wall, m."""
+"""Minimum distance from a trunk to a wall, m."""
 SHADOW_M = 9.0
-"""Longest shadow of a crown, m; within the tile's margin."""
+"""Maximum length of a crown's shadow, m; within the tile's margin."""
 _LEAVES: dict[Season, tuple[float, float, float]] = {
     "green": (62.0, 76.0, 46.0),
     "dry": (80.0, 86.0, 54.0),
@@ -122,11 +122,11 @@ _EVERGREEN = (52.0, 66.0, 46.0)
 
 
 class Grove:
-    """The trees about one tile; arrays over lattice cells, shape (m, n).
+    """The trees of a tile and its margin; arrays over lattice cells, shape (m, n).
 
     Args:
-        canvas: With surfaces and buildings painted.
-        palette: What the surface indices mean.
+        canvas: Canvas with painted surfaces and buildings.
+        palette: Surface of each index.
         seed: The scene's seed.
     """
 
@@ -145,7 +145,7 @@ class Grove:
         self.present = [self._standing(canvas, density, draw[4], date) for date in range(2)]
 
     def _standing(self, canvas: Canvas, density: FloatArray, luck: DoubleArray, date: int) -> BoolArray:
-        """Which lattice cells hold a tree on a date; trees clump with the large texture."""
+        """Lattice cells with a tree on a date; trees cluster with the large texture."""
         r = np.clip(self.row.astype(int) - canvas.rows[0], 0, canvas.rows.size - 1)
         c = np.clip(self.col.astype(int) - canvas.cols[0], 0, canvas.cols.size - 1)
         clump = np.clip(1.0 + 0.9 * canvas.large[r, c], 0.0, 2.5)
@@ -153,10 +153,10 @@ class Grove:
         return np.asarray((luck < density[canvas.surface[date][r, c]] * clump) & ~near[r, c])
 
     def crowns(self, canvas: Canvas, date: int) -> tuple[FloatArray, LongArray]:
-        """The topmost crown over each pixel.
+        """The highest crown at each pixel.
 
         Returns:
-            height: 0 outside crowns, to 1 at a tall crown's top, float32, shape (h, w).
+            height: 0 outside crowns, up to 1 at the top of a tall crown, float32, shape (h, w).
             which: Flat lattice index of the tree, int64, shape (h, w); meaningless where height is 0.
         """
         h, w = canvas.shape
@@ -183,7 +183,7 @@ class Grove:
         return height, which
 
     def opaque(self, canvas: Canvas, crowns: tuple[FloatArray, LongArray], look: Look) -> BoolArray:
-        """Which pixels of the crowns stop the sun; of bare ones only some, shape (h, w)."""
+        """Pixels of crowns that block the sun; only some pixels of leafless crowns, shape (h, w)."""
         height, which = crowns
         mask = height > 0.12
         if look.season == "winter":
@@ -191,7 +191,7 @@ class Grove:
         return mask
 
     def paint(self, canvas: Canvas, crowns: tuple[FloatArray, LongArray], date: int, look: Look) -> None:
-        """Draw the crowns over ``canvas.picture[date]``; bare ones let the ground through."""
+        """Paint the crowns over ``canvas.picture[date]``; the ground is visible through leafless ones."""
         height, which = crowns
         where = np.nonzero(height > 0)
         tree = which[where]
@@ -212,7 +212,7 @@ class Grove:
 
 
 def cast_shadow(mask: BoolArray, look: Look, gsd_m: float) -> BoolArray:
-    """Where crowns shade the ground: their opaque pixels smeared along the shadow, shape (h, w)."""
+    """Ground in the shadow of crowns: their opaque pixels swept along the shadow, shape (h, w)."""
     out = mask.copy()
     east, south = look.shadow_step(4.8)
     length = np.hypot(east, south)
@@ -224,7 +224,7 @@ def cast_shadow(mask: BoolArray, look: Look, gsd_m: float) -> BoolArray:
 
 
 def _shifted(mask: BoolArray, rows: int, cols: int) -> BoolArray:
-    """The mask moved down and right, False where nothing moved in."""
+    """The mask moved down and right, filled with False."""
     out = np.zeros_like(mask)
     h, w = mask.shape
     out[max(rows, 0) : h + min(rows, 0), max(cols, 0) : w + min(cols, 0)] = mask[
@@ -234,7 +234,7 @@ def _shifted(mask: BoolArray, rows: int, cols: int) -> BoolArray:
 
 
 def _hashed(seed: int, purpose: int, i: LongArray, j: LongArray) -> DoubleArray:
-    """Uniform numbers in 0..1 that depend on the seed and the lattice cell alone (splitmix64's finaliser)."""
+    """Uniform numbers in 0..1 that depend only on the seed and the lattice cell (splitmix64's finaliser)."""
     with np.errstate(over="ignore"):
         key = np.uint64((seed * 8 + purpose) & 0xFFFFFFFFFFFFFFFF) * np.uint64(0x9E3779B97F4A7C15)
         z = i.astype(np.uint64) * np.uint64(0xD1B54A32D192ED03) + key
@@ -281,7 +281,7 @@ def _mark_shadow(canvas: Canvas, building: Building, look: Look, date: int) -> N
 
 
 def paint_roofs(canvas: Canvas, buildings: Sequence[Building], date: int, look: Look) -> None:
-    """Draw the roofs of a date over its picture."""
+    """Paint the roofs of a date."""
     for building in buildings:
         reach = building.reach_m
         where = canvas.box(building.x - reach, building.y - reach, building.x + reach, building.y + reach)
@@ -295,7 +295,7 @@ def paint_roofs(canvas: Canvas, buildings: Sequence[Building], date: int, look: 
 
 
 def paint_cars(canvas: Canvas, cars: Sequence[Car], date: int) -> None:
-    """Draw the cars of a date, with a darker windscreen."""
+    """Paint the cars of a date, with a darker windscreen."""
     for car in cars:
         where = canvas.box(car.x - 2.5, car.y - 2.5, car.x + 2.5, car.y + 2.5)
         if where is None or not car.dates[date]:

@@ -1,8 +1,8 @@
 """A whole scene: georeference, true changes, and pixels of any window.
 
-Pixels are made in fixed tiles of ``TILE_PX``, each drawn with a margin and independent of every other; a
-window is cut from the tiles it meets. So overlapping windows agree bit for bit, and memory depends on the
-window alone. Ask for windows on multiples of ``TILE_PX`` to have each tile drawn once.
+Pixels are rendered in fixed tiles of ``TILE_PX``, each with a margin and independent of all others; a window is cut
+from the tiles that it intersects. So overlapping windows have equal pixels, and memory depends only on the window.
+Request windows at multiples of ``TILE_PX`` to render each tile only once.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from rscd.simulate.settlement import lay_block
 from rscd.simulate.spec import LAYOUTS, ChangedBuilding, Rendered, SceneSpec
 
 TILE_PX = 512
-"""Side of the tiles, px."""
+"""Side of a tile, px."""
 MARGIN_M = 16.0
-"""How far a tile is drawn beyond its edge, m: crowns, their shadows and the blur reach less."""
+"""Margin of a tile, m: more than the reach of crowns, their shadows and the blur."""
 REACH_M = 70.0
-"""How far a building's shadow may reach from its block, m."""
+"""Maximum distance of a building's shadow from its block, m."""
 _KEPT_TILES = 6
 _KEPT_BLOCKS = 512
 
 
 class Scene:
-    """A before/after pair of any size, rendered where asked.
+    """A before/after pair of any size, rendered on request.
 
     Args:
-        spec: What to make.
+        spec: The scene to render.
     """
 
     def __init__(self, spec: SceneSpec) -> None:
@@ -70,10 +70,10 @@ class Scene:
         return Grid(wkt, (gsd, 0.0, east, 0.0, -gsd, north), self.spec.width, self.spec.height)
 
     def render(self, window: Window) -> Rendered:
-        """The pixels of a window inside the scene, a pure function of spec and window.
+        """The pixels of a window inside the scene; they depend only on spec and window.
 
         Raises:
-            UsageError: The window is empty or reaches out of the scene.
+            UsageError: The window is empty or extends beyond the scene.
         """
         self._check(window)
         out = _blank(window.height, window.width)
@@ -83,7 +83,7 @@ class Scene:
         return out
 
     def buildings(self, window: Window | None = None) -> list[Building]:
-        """All buildings whose footprint meets a window (the whole scene if None), in a fixed order."""
+        """All buildings whose footprint intersects a window (the whole scene if None), in a fixed order."""
         window = window or Window(0, 0, self.spec.height, self.spec.width)
         gsd = self.spec.gsd_m
         extent = box(window.col * gsd, window.row * gsd, window.col_stop * gsd, window.row_stop * gsd)
@@ -105,11 +105,11 @@ class Scene:
     def _check(self, window: Window) -> None:
         spec = self.spec
         if min(window.height, window.width) < 1 or min(window.row, window.col) < 0:
-            raise UsageError(f"{window} is empty or negative", remedy="ask for a window inside the scene")
+            raise UsageError(f"{window} is empty or negative", remedy="use a window inside the scene")
         if window.row_stop > spec.height or window.col_stop > spec.width:
             raise UsageError(
-                f"{window} reaches out of {spec.height} rows x {spec.width} columns",
-                remedy="ask for a window inside the scene",
+                f"{window} extends beyond {spec.height} rows x {spec.width} columns",
+                remedy="use a window inside the scene",
             )
 
     def _lay(self, i: int, j: int) -> Block:
@@ -117,11 +117,11 @@ class Scene:
         return lay_block(self.spec, self.frame, seasons, i, j)
 
     def _blocks(self, x0: float, y0: float, x1: float, y1: float) -> list[Block]:
-        """Blocks that may reach into a box of ground metres, in a fixed order."""
+        """Blocks that may extend into a box of ground metres, in a fixed order."""
         edge = np.linspace(0.0, 1.0, 9)
         xs, ys = x0 + (x1 - x0) * edge, y0 + (y1 - y0) * edge
         u, v = self.frame.to_streets(xs[None, :], ys[:, None])
-        # Between the nine samples a side the waves move a border by less than twice their amplitude.
+        # Between the nine samples per side the waves move a border by less than twice their amplitude.
         slack = 2.0 + (2 * self.layout.bend_m if max(x1 - x0, y1 - y0) > 1000.0 else 0.1 * self.layout.bend_m)
         side = self.layout.block_m
         first_i, last_i = (int(np.floor(e / side)) for e in (u.min() - slack, u.max() + slack))
@@ -129,7 +129,7 @@ class Scene:
         return [self._block(i, j) for i in range(first_i, last_i + 1) for j in range(first_j, last_j + 1)]
 
     def _draw(self, ti: int, tj: int) -> Rendered:
-        """One tile; the same bytes in any drawing order."""
+        """Render one tile; its bytes do not depend on the order of rendering."""
         spec, margin = self.spec, int(np.ceil(MARGIN_M / self.spec.gsd_m))
         rows = np.arange(ti * TILE_PX - margin, (ti + 1) * TILE_PX + margin)
         cols = np.arange(tj * TILE_PX - margin, (tj + 1) * TILE_PX + margin)
@@ -154,12 +154,12 @@ class Scene:
         return self._develop(canvas, margin)
 
     def _develop(self, canvas: Canvas, margin: int) -> Rendered:
-        """From brightness with margin to the tile's bytes."""
+        """Convert brightness with margin to the tile's bytes."""
         inner = slice(margin, -margin)
         rows, cols = canvas.rows, canvas.cols
         images = []
         for date, look in enumerate(self.looks):
-            # Each date reads the grain elsewhere, so that noise does not cancel in a difference.
+            # Each date reads the grain at a different place, so that noise does not cancel in a difference.
             image = expose(canvas.picture[date], look, self._textures.grain, rows + 211 * date, cols + 5 * date)
             images.append(image[:, inner, inner])
         seen = ~self._in_collar(rows[inner], cols[inner])
@@ -182,7 +182,7 @@ class Scene:
 
 
 def _meets(building: Building, extent: Polygon) -> bool:
-    """Whether a footprint meets a box; its circle decides for most without drawing the outline."""
+    """Whether a footprint intersects a box; for most, a test of its circle avoids computing the outline."""
     left, top, right, bottom = extent.bounds
     inward = min(building.x - left, right - building.x, building.y - top, bottom - building.y)
     reach = 1.5 * building.reach_m

@@ -1,4 +1,4 @@
-"""Objects found against objects built: one-to-one matches by intersection over union."""
+"""Comparison of found and built objects: one-to-one matches by intersection over union."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from rscd.core.types import BoolArray, ByteArray
 
 @dataclass(frozen=True)
 class ObjectScore:
-    """How many objects were built, found, and found right."""
+    """Numbers of built, found and matched objects."""
 
     built: int
-    """Objects that are there."""
+    """Objects in the ground truth."""
     found: int
-    """Objects that were predicted."""
+    """Predicted objects."""
     matched: int
     """Pairs of a built and a found object, each used once."""
 
     @property
     def recall(self) -> float:
-        """Share of the built objects that was found, 0..1; 1 where nothing was built."""
+        """Share of the built objects that were found, 0..1; 1 if nothing was built."""
         return self.matched / self.built if self.built else 1.0
 
     @property
     def false_share(self) -> float:
-        """Share of the found objects that match nothing, 0..1; 0 where nothing was found."""
+        """Share of the found objects without a match, 0..1; 0 if nothing was found."""
         return 1 - self.matched / self.found if self.found else 0.0
 
     @property
@@ -41,12 +41,12 @@ class ObjectScore:
 
 
 def match_objects(built: np.ndarray, found: np.ndarray, least_iou: float = 0.3) -> ObjectScore:
-    """Match polygons greedily, best intersection over union first, each at most once.
+    """Match polygons greedily, highest intersection over union first, each at most once.
 
     Args:
-        built: Shapely polygons (n,) of what is there.
-        found: Shapely polygons (m,) of what was predicted, in the same coordinates.
-        least_iou: A pair below this is no match.
+        built: Shapely polygons (n,) of the ground truth.
+        found: Shapely polygons (m,) of the prediction, in the same coordinates.
+        least_iou: Minimum intersection over union of a match.
     """
     score = ObjectScore(len(built), len(found), 0)
     if not score.built or not score.found:
@@ -67,9 +67,9 @@ def match_objects(built: np.ndarray, found: np.ndarray, least_iou: float = 0.3) 
 def differencing(
     before: ByteArray, after: ByteArray, valid: BoolArray, built: np.ndarray, least_px: int
 ) -> tuple[int, ObjectScore]:
-    """What plain differencing finds at its best threshold: the baseline that a model must beat.
+    """Score of plain differencing at its best threshold: the baseline that a model must beat.
 
-    The mean of |after - before| over bands is smoothed over 3 x 3 px, thresholded at 10, 15 ... 120, cut into
+    The mean of |after - before| over bands is smoothed over 3 x 3 px, thresholded at 10, 15 ... 120, split into
     4-connected objects of at least ``least_px`` px, and matched to ``built`` (polygons in pixel coordinates, x =
     column, y = row). Returns the threshold with the best object F1, and its score.
     """

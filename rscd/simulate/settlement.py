@@ -1,4 +1,4 @@
-"""Settlements: blocks of homes and halls, before and after."""
+"""Settlements: blocks of houses and halls, before and after."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _HALL_ROOFS = {"white": 3.0, "grey": 3.0, "brown": 0.8, "blue": 0.5, "dark": 0.8
 
 
 def lay_halls(site: Site) -> None:
-    """A paved yard with one to six halls on plots of their own."""
+    """A paved yard with one to six halls, each on its own plot."""
     rng, inner = site.rng, site.side - 2 * NEAR_M - 4.0
     site.cover("meadow", "meadow")
     columns, rows = int(rng.integers(1, 4)), int(rng.integers(1, 3))
@@ -53,7 +53,7 @@ def lay_halls(site: Site) -> None:
 def _lay_hall(
     site: Site, along: tuple[float, float], across: tuple[float, float], dates: tuple[bool, bool]
 ) -> None:
-    """One hall with rooftop units, and cars in a row beside it."""
+    """One hall with rooftop units, and a row of cars next to it."""
     rng = site.rng
     half_a = min(float(rng.uniform(0.26, 0.4)) * (along[1] - along[0]), 45.0)
     half_b = min(float(rng.uniform(0.26, 0.38)) * (across[1] - across[0]), 30.0)
@@ -90,7 +90,7 @@ _STREET_M = 3.6
 
 
 def lay_homes(site: Site) -> None:
-    """A street through the block with two rows of plots on either side."""
+    """A street through the block with two rows of plots on each side."""
     rng, spec, middle = site.rng, site.spec, site.side / 2
     estate = rng.random() < street_odds(spec)
     together = rng.random() < site.layout.togetherness
@@ -114,7 +114,7 @@ def lay_homes(site: Site) -> None:
 
 
 def _lay_row(site: Site, front: float, inward: float, depth: float, renewed: bool, paving: tuple[int, int]) -> None:
-    """Plots side by side; ``front`` is where they meet the street, ``inward`` points away from it."""
+    """Plots in a row; ``front`` is their border with the street, ``inward`` points away from it."""
     rng, spec = site.rng, site.spec
     count = max(1, int((site.side - 2 * NEAR_M) / (site.layout.plot_m * rng.uniform(0.9, 1.12))))
     width = (site.side - 2 * NEAR_M) / count
@@ -144,7 +144,7 @@ def _lay_plot(
     paint: tuple[list[int], list[int], int, int, int],
     style: str,
 ) -> None:
-    """One garden, its drive, fences, pool and house."""
+    """One garden with its drive, fences, pool and house."""
     rng, (front, inward, depth), (lawns, rough, fence, concrete, _) = site.rng, row, paint
     back = front + inward * depth
     q0, q1 = sorted((front, back))
@@ -185,7 +185,7 @@ def _draw_house(
     dates: tuple[bool, bool],
     style: str,
 ) -> Building:
-    """A house whose street side is at ``face`` and that has ``room`` metres behind it."""
+    """A house with its street side at ``face`` and ``room`` metres behind it."""
     rng = site.rng
     width = min(float(rng.uniform(11.0, 20.0)), along[1] - along[0] - 3.2)
     deep = min(float(rng.uniform(11.0, 18.5)), room)
@@ -243,7 +243,7 @@ def lay_block(spec: SceneSpec, frame: Frame, seasons: tuple[Season, Season], i: 
 
 
 def _lay_open(site: Site, kind: str) -> None:
-    """Fields in strips, meadows, woods, bare land; now and then it is ploughed up between the dates."""
+    """Fields in strips, meadows, woods, bare land; sometimes ploughed up between the dates."""
     names = {"field": "field", "meadow": "meadow", "wood": "wood", "bare": "soil"}
     turned_up = kind in ("meadow", "bare") and site.rng.random() < 0.25
     flipped = "meadow" if kind == "bare" else "soil"
@@ -260,7 +260,7 @@ def _lay_open(site: Site, kind: str) -> None:
 
 
 def _lay_borders(site: Site) -> None:
-    """The block's own half of the four roads around it, at right angles to u and v."""
+    """The block's half of the four roads around it, at right angles to u and v."""
     spec, i, j, side = site.spec, site.block.i, site.block.j, site.side
     site.turned = False
     roads = {name: site.surface(name) for name in ("asphalt", "gravel", "wood", "concrete", "paint")}
@@ -272,7 +272,7 @@ def _lay_borders(site: Site) -> None:
             name = {"hedge": "wood"}.get(kind, kind)
             if half == 0.0 or (margin > 0 and kind != "asphalt"):
                 continue
-            # A little over the block's edge, so that two ragged halves leave no seam.
+            # Slightly beyond the block's edge, so that two ragged halves leave no gap.
             low, high = (-0.6, half + margin) if at == 0.0 else (side - half - margin, side + 0.6)
             band = (low, high)
             strip = (band, (0.0, side)) if across_u else ((0.0, side), band)

@@ -1,4 +1,4 @@
-"""What a scene is asked for (``SceneSpec``) and what it gives back."""
+"""Input (``SceneSpec``) and output of rendering a scene."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ ChangeKind = Literal["new", "vanished"]
 
 @dataclass(frozen=True)
 class Layout:
-    """A named way to settle the land: the parameters that one place shares."""
+    """A named settlement pattern: parameters of the whole scene."""
 
     kinds: dict[BlockKind, float]
-    """Weight of each kind of block; they need not sum to one."""
+    """Weight of each kind of block; they need not sum to 1."""
     block_m: float = 150.0
     """Side of a block, m; roads run along block borders."""
     bend_m: float = 12.0
@@ -27,13 +27,13 @@ class Layout:
     plot_m: float = 19.0
     """Mean width of a house plot along its street, m."""
     occupancy: float = 0.92
-    """Share of house plots that hold a building on at least one date."""
+    """Share of house plots with a building on at least one date."""
     togetherness: float = 0.6
-    """0: streets change one by one; 1: whole blocks change together."""
+    """0: streets change independently; 1: whole blocks change together."""
     trees: float = 0.25
     """Density of trees in gardens and meadows, 0..1."""
     turn_deg: float = 3.0
-    """Standard deviation of a house's turn against its street, degrees."""
+    """Standard deviation of a house's rotation relative to its street, degrees."""
     roofs: dict[str, float] = field(default_factory=lambda: {"grey": 3.0, "brown": 3.0, "dark": 2.0, "red": 0.5})
     """Weight of each roof colour of houses."""
 
@@ -80,7 +80,7 @@ LAYOUTS: dict[str, Layout] = {
         roofs={"grey": 2.0, "brown": 3.0, "red": 1.0, "dark": 2.0, "white": 0.4},
     ),
 }
-"""The named layouts. ``demo`` is held out: nothing is trained on it."""
+"""The named layouts. ``demo`` is held out: no model is trained on it."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class SceneSpec:
     """One before/after scene; equal specs give equal bytes."""
 
     seed: int
-    """Everything random follows from it; 0..2**32 - 1."""
+    """Seed of everything random; 0..2**32 - 1."""
     width: int = 1536
     """Columns, px."""
     height: int = 1280
@@ -98,11 +98,11 @@ class SceneSpec:
     layout: str = "suburb"
     """A key of ``LAYOUTS``."""
     change_share: float = 0.35
-    """Share of building plots on which a building is new or has vanished, 0..0.9."""
+    """Share of building plots with a new or vanished building, 0..0.9."""
     vanished_share: float = 0.12
-    """Share of the changes that are vanished buildings rather than new ones, 0..1."""
+    """Share of vanished buildings among the changes, 0..1."""
     collar: bool = False
-    """Whether the after date has a slanted edge of nodata, as at a satellite strip's border."""
+    """Whether the after date has a slanted nodata border, as at the edge of a satellite strip."""
     epsg: int = 32614
     """Code of the UTM zone's coordinate reference system."""
 
@@ -125,12 +125,12 @@ class SceneSpec:
 
 @dataclass(frozen=True, eq=False)
 class Rendered:
-    """The pixels of one window; every array is the caller's own."""
+    """The pixels of one window; the arrays are not shared."""
 
     before: ByteArray
     """Red, green, blue of the first date, shape (3, rows, columns)."""
     after: ByteArray
-    """Likewise of the second date; 0 in the collar."""
+    """The same for the second date; 0 in the nodata border."""
     label: ByteArray
     """1 where the pixel's centre lies in a changed building's footprint, else 0; shape (rows, columns)."""
     before_valid: BoolArray
@@ -140,7 +140,7 @@ class Rendered:
     before_built: BoolArray
     """Whether the pixel's centre lies in a building of the first date, shape (rows, columns)."""
     after_built: BoolArray
-    """Likewise of the second date."""
+    """The same for the second date."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +148,6 @@ class ChangedBuilding:
     """One true change."""
 
     kind: ChangeKind
-    """Whether the building is only on the after date (new) or only on the before date (vanished)."""
+    """new: the building exists only on the after date; vanished: only on the before date."""
     footprint: Polygon
-    """Its outline in the grid's CRS; may reach beyond the scene's edge."""
+    """Its outline in the grid's CRS; may extend beyond the scene's edge."""

@@ -1,7 +1,7 @@
-"""One step of learning: forward, loss, gradients in micro-batches, clip, update, moving average.
+"""One training step: forward pass, loss, gradients in micro-batches, clipping, update, moving average.
 
-An encoder may be adapted by a low-rank part of its linear layers (LoRA, Hu et al. 2022). The library peft does this
-too, and more; it would bring two more libraries to every training, for sixty lines.
+An encoder may be adapted by low-rank parts of its linear layers (LoRA, Hu et al. 2022). The library peft offers
+this too, and more; it would add two libraries to every training, to save sixty lines.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ WEIGHT_DECAY = 0.01
 
 
 def prepare_tuning(network: ChangeNetwork, config: TrainConfig) -> None:
-    """Freeze or adapt the encoder as ``--tune`` says, and switch on checkpointing.
+    """Freeze or adapt the encoder according to ``--tune``, and switch on gradient checkpointing.
 
     Raises:
-        UsageError: Low-rank adaptation or checkpointing of an encoder that does not offer it.
+        UsageError: Low-rank adaptation or checkpointing for an encoder that does not support it.
     """
     encoder = network.encoder
     asked = (
@@ -41,7 +41,7 @@ def prepare_tuning(network: ChangeNetwork, config: TrainConfig) -> None:
     )
     for option, wanted, possible in asked:
         if wanted and not possible:
-            raise UsageError(option, remedy=f"leave it out: the encoder {encoder.name} does not offer it")
+            raise UsageError(option, remedy=f"leave it out: the encoder {encoder.name} does not support it")
     if config.checkpointing:
         encoder.checkpointing(on=True)
     if config.tune == "frozen":
@@ -51,14 +51,14 @@ def prepare_tuning(network: ChangeNetwork, config: TrainConfig) -> None:
 
 
 def training_mode(network: ChangeNetwork, config: TrainConfig) -> None:
-    """Switch to training, except for what is frozen: its batch norm keeps its statistics."""
+    """Switch to training mode, except for frozen parts: their batch norm keeps its statistics."""
     network.train()
     if config.tune == "frozen":
         network.encoder.backbone.eval()
 
 
 def make_optimiser(network: ChangeNetwork, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW over what learns; each group knows its ``peak`` rate, which ``set_rates`` scales."""
+    """AdamW for all trained parameters; each group has its ``peak`` learning rate, which ``set_rates`` scales."""
     groups: dict[float, list[nn.Parameter]] = defaultdict(list)
     heights = network.encoder.heights()
     for name, parameter in network.named_parameters():
@@ -81,7 +81,7 @@ def set_rates(optimiser: torch.optim.Optimizer, step: int, steps: int) -> None:
 
 
 def rate_factor(step: int, steps: int) -> float:
-    """Linear warm-up over the first twentieth, then a half cosine to 1 %."""
+    """Share of the peak learning rate: linear warm-up over the first twentieth, then half a cosine to 1 %."""
     warm = max(1, steps // 20)
     if step < warm:
         return (step + 1) / warm
@@ -89,9 +89,9 @@ def rate_factor(step: int, steps: int) -> float:
 
 
 PRESENCE_SHARE = 0.3
-"""Weight of the presence loss, beside the loss of change."""
+"""Weight of the presence loss, relative to the change loss."""
 CLIP = 5.0
-"""Largest norm of the gradient."""
+"""Maximum norm of the gradient."""
 
 
 class Learner:
@@ -100,15 +100,15 @@ class Learner:
     Args:
         network: Its weights are changed in place.
         config: The options of the run.
-        group: This process among those that train together.
-        steps: Steps of the whole run, which the learning rate's course depends on.
-        on_notice: Told what the user should know.
+        group: The processes that train together, and this one's rank.
+        steps: Steps of the whole run, which the learning rate schedule depends on.
+        on_notice: Called with messages for the user.
 
     Attributes:
-        network: What learns.
-        average: The moving average of its weights: what is validated and written. What does not learn is shared.
-        micro_batch: Crops that are forwarded at once; halved when memory runs out.
-        bf16: Whether products are taken in bfloat16.
+        network: The trained network.
+        average: The moving average of its weights, which is validated and written. Frozen tensors are shared.
+        micro_batch: Crops per forward pass; halved when memory runs out.
+        bf16: Whether matrix products use bfloat16.
 
     Raises:
         UsageError: ``--tune`` or ``--checkpointing`` does not fit the encoder, or a loss is unknown.
@@ -137,7 +137,7 @@ class Learner:
         self.bf16 = group.device.type == "cuda" or bool(cpu_bf16())
 
     def learn(self, batch: Batch, step: int) -> float:
-        """Take step ``step`` (from 0) with this process's share of the batch; returns the loss over all shares.
+        """Take step ``step`` (from 0) on this process's share of the batch; returns the mean loss of all processes.
 
         Raises:
             DataError: The loss is not finite.
@@ -148,7 +148,7 @@ class Learner:
         loss = self._gradients(batch, step)
         if not loss.isfinite():
             named = ", ".join(sorted(set(batch.names)))
-            remedy = f"lower --rate, or look for odd values in one of: {named}"
+            remedy = f"lower --rate, or look for invalid values in one of: {named}"
             raise DataError(f"loss is {loss.item()} at step {step}", remedy=remedy)
         learning = [p for p in self.network.parameters() if p.grad is not None]
         statistics = [b for name, b in self.network.named_buffers() if "running_" in name]
@@ -164,13 +164,13 @@ class Learner:
             self.optimiser.zero_grad(set_to_none=True)
             with suppress(torch.OutOfMemoryError):
                 return self._accumulate(batch, step)
-            torch.cuda.empty_cache()  # out of the handler, whose traceback held the tensors
+            torch.cuda.empty_cache()  # outside the handler, whose traceback kept the tensors
             if self.micro_batch == 1:
                 remedy = "lower --crop, or with a SAM encoder add --checkpointing or --tune lora"
                 raise UsageError(f"out of memory with one crop of {self.config.crop} px", remedy=remedy)
             self.micro_batch = math.ceil(self.micro_batch / 2)
             self.on_notice(
-                f"out of memory: going on with {self.micro_batch} crop(s) at a time; a step still learns from "
+                f"out of memory: continuing with {self.micro_batch} crop(s) at a time; a step still uses "
                 f"{self.config.batch_size}"
             )
 
@@ -193,7 +193,7 @@ class Learner:
 
     @torch.no_grad()
     def _blend_into_average(self, decay: float) -> None:
-        """Move the average towards the network by 1 - decay, batch norm's statistics too."""
+        """Move the average towards the network by 1 - decay; also the statistics of batch norm."""
         kept, new = ([tensor for _, tensor in _moving(module)] for module in (self.average, self.network))
         floating = [tensor.is_floating_point() for tensor in kept]
         torch._foreach_lerp_(list(compress(kept, floating)), list(compress(new, floating)), 1 - decay)
@@ -202,16 +202,16 @@ class Learner:
                 count.copy_(value)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that a resumed run needs beside what it starts from: weights that learn, their average, moments."""
+        """Everything that resuming needs besides the starting model: trained weights, their average, moments."""
         return {name: tensor.detach() for name, tensor in self._stored()}
 
     @torch.no_grad()
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Take over what ``tensors`` gave."""
+        """Restore the values that ``tensors`` gave."""
         fused = self.optimiser.defaults["fused"]
         for name, parameter in self._learning():
             if f"moments.{name}.step" in tensors:
-                # laid out in memory as the optimiser does it
+                # same memory layout as the optimiser's own
                 like = torch.zeros_like(parameter, memory_format=torch.preserve_format)
                 count = torch.zeros((), device=parameter.device if fused else "cpu")
                 self.optimiser.state[parameter] = {"step": count, "exp_avg": like, "exp_avg_sq": like.clone()}
@@ -231,7 +231,7 @@ class Learner:
 
 
 def _moving(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """What of a network's state training moves: parameters that learn, and statistics."""
+    """Tensors of a network that training changes: trained parameters, and statistics."""
     still = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
     for name, tensor in network.state_dict().items():
         if name not in still:
@@ -239,9 +239,9 @@ def _moving(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 class LowRankLinear(nn.Linear):
-    """A linear layer whose weight W is frozen, and of which W + up @ down is used.
+    """A linear layer with frozen weight W that uses W + up @ down.
 
-    ``up`` starts at zero, so that nothing is changed before the first step.
+    ``up`` starts at zero, so that the output is unchanged before the first step.
     """
 
     def __init__(self, linear: nn.Linear, rank: int) -> None:
@@ -257,14 +257,14 @@ class LowRankLinear(nn.Linear):
 
     @torch.no_grad()
     def plain(self) -> nn.Linear:
-        """The same map as an ordinary layer."""
+        """The same function as an ordinary layer."""
         linear = nn.Linear(self.in_features, self.out_features, device="meta")
         linear.weight, linear.bias = nn.Parameter(self.weight + self.up @ self.down), self.bias
         return linear
 
 
 def add_lora(network: ChangeNetwork, rank: int) -> None:
-    """Freeze the encoder's backbone, and give its adaptable layers a low-rank part each."""
+    """Freeze the encoder's backbone, and add low-rank parts to its adaptable layers."""
     backbone = network.encoder.backbone
     backbone.requires_grad_(False)
     for name in [*network.encoder.adaptable_layers()]:
@@ -274,7 +274,7 @@ def add_lora(network: ChangeNetwork, rank: int) -> None:
 
 
 def merged(network: ChangeNetwork) -> ChangeNetwork:
-    """A copy with plain weights: low-rank parts, if there are any, are added to what they adapt."""
+    """A copy with ordinary layers: low-rank parts, if any, are added to the weights that they adapt."""
     plain = copy.deepcopy(network)
     for name, module in list(plain.named_modules()):
         if isinstance(module, LowRankLinear):

@@ -37,37 +37,37 @@ from rscd.training.start import start_network, starting_model
 from rscd.training.validation import Verdict, calibrate, is_little, judge, validate
 
 GRACE = 0.1
-"""Share of a run's time limit that the last validation may take beyond it."""
+"""Share of the time limit that the last validation may take in addition."""
 CUTTERS = 8
-"""Threads that cut crops for a GPU; beside a CPU that trains there is one."""
+"""Threads that cut crops for training on a GPU; on a CPU there is one."""
 
 
 @dataclass(frozen=True)
 class Listener:
-    """Callbacks of a run."""
+    """Callbacks of a training run."""
 
     step: Callable[[int, int, float], None]
-    """After each step: steps taken, steps in all, loss."""
+    """After each step: steps done, steps in total, loss."""
     epoch: Callable[[Epoch], None]
     """After each epoch."""
     notice: Callable[[str], None]
-    """Whenever there is something that the user should know."""
+    """For each message to the user."""
     validating: Callable[[int, int], None] = lambda done, total: None
-    """While an epoch is judged: tiles done, and in all."""
+    """During validation: tiles done and in total."""
 
 
 class Run:
-    """One run of training in this process.
+    """One training run in this process.
 
     Args:
         config: Its options.
-        group: This process among those that train together.
-        listener: Told how it goes.
+        group: The processes that train together, and this one's rank.
+        listener: Callbacks.
 
     Attributes:
-        learner: The network and what makes it learn.
-        progress: How far the run has come.
-        steps: Steps in all.
+        learner: Network, optimiser and moving average.
+        progress: Progress of the run.
+        steps: Total number of steps.
     """
 
     def __init__(self, config: TrainConfig, group: Group, listener: Listener) -> None:
@@ -88,7 +88,7 @@ class Run:
         self._resume()
         cutters = min(CUTTERS, os.cpu_count() or 1) if group.device.type == "cuda" else 1
         self.batches = Batches(tiles, config, group.rank, group.size, cutters)
-        group.wait()  # until all have read the state, which is written anew from here on
+        group.wait()  # until all have read the state, which is written again from here on
 
     def to_the_end(self, deadline: float = math.inf) -> None:
         """Train until the last step is done, or ``time.monotonic()`` reaches the deadline."""
@@ -96,7 +96,7 @@ class Run:
         self.judged_by = deadline + GRACE * max(deadline - began[0], 0.0) if math.isfinite(deadline) else math.inf
         if self.config.init is not None and progress.step == 0 and self.group.leads:
             self._judge_start()
-        self._save()  # a full disk is found now, and not after hours
+        self._save()  # a full disk is detected now, not after hours
         with closing(prefetched(self.batches.steps(progress.step, self.steps), depth=4)) as batches:
             for batch in batches:
                 loss = self.learner.learn(batch, progress.step)
@@ -122,7 +122,7 @@ class Run:
         return None
 
     def _resume(self) -> None:
-        """Go on from the state beside the output, if there is one."""
+        """Continue from the state next to the output, if there is one."""
         output = self.config.output
         try:
             found = load_state(output, self.identity)
@@ -139,7 +139,7 @@ class Run:
         self.learner.micro_batch = min(self.progress.micro_batch, self.learner.micro_batch)
         if not output.exists():
             self.progress.best = self.progress.start_f1 or 0.0
-        self.listener.notice(f"going on from step {self.progress.step} of {self.steps} ({state_path(output)})")
+        self.listener.notice(f"continuing from step {self.progress.step} of {self.steps} ({state_path(output)})")
 
     def _save(self) -> None:
         if self.group.leads:
@@ -171,9 +171,9 @@ class Run:
         write_history(self.config.output, progress.epochs)
 
     def _validate(self) -> tuple[Verdict, bool]:
-        """Judge the weights on the held-out tiles; whether the time lasted for all of them.
+        """Score the weights on the held-out tiles; returns also whether there was time for all of them.
 
-        A score of part of the tiles is compared with no other: it is not the score of the same thing.
+        A score on part of the tiles is not compared with other scores: it is not the same measure.
         """
         found = validate(
             self.learner.average,
@@ -194,7 +194,7 @@ class Run:
             self.said_little = True
             also = "; those of the starting model are kept" if self.fine_tunes else ""
             of = several(found.tiles, "validation tile")
-            self.listener.notice(f"threshold and temperature would rest on {of} alone: uncertain{also}")
+            self.listener.notice(f"threshold and temperature would depend on only {of}: uncertain{also}")
         kept = (self.start.temperature, self.start.threshold) if little and self.fine_tunes else None
         return judge(found.counts, kept), whole
 
@@ -204,7 +204,7 @@ class Run:
         return self.config.init is not None and bool(self.start.trained_on)
 
     def _judge_start(self) -> None:
-        """Judge the model that training starts from: its weights are kept unless an epoch beats them."""
+        """Score the model that training starts from: its weights are kept unless an epoch beats them."""
         if not self.fine_tunes:
             self.listener.notice("the starting model has no trained change head: there is nothing to compare with")
             return
@@ -213,19 +213,19 @@ class Run:
         self.listener.notice(f"the starting model has validation F1 {verdict.scores.f1:.4f}")
 
     def _compare_with_start(self) -> bool:
-        """Say whether training was of use; whether it was."""
+        """Report whether training improved on the starting model; returns that."""
         start, best = self.progress.start_f1, self.progress.best
         if start is None:
             return True
         if best > start:
-            self.listener.notice(f"validation F1 {best:.4f}, {best - start:+.4f} against the starting model")
+            self.listener.notice(f"validation F1 {best:.4f}, {best - start:+.4f} compared with the starting model")
             return True
         self._write_start()
         self.listener.notice(f"no epoch beat the starting model's validation F1, {start:.4f}: its weights are kept")
         return False
 
     def _write_start(self) -> None:
-        """Write the model that training started from, without parts that have learnt nothing."""
+        """Write the model that training started from, without parts that were not trained."""
         assert self.config.init is not None
         network, start = starting_model(self.config.init, self.config.encoder)
         contract = dataclasses.replace(start, name=self.config.name, licence=licence_of(start, self.config))
@@ -236,7 +236,7 @@ class Run:
         save_checkpoint(self.config.output, merged(self.learner.average), contract, half=True)
 
     def _stop_early(self) -> None:
-        """The time is up: leave a checkpoint, if no epoch has left one, and the state to go on from."""
+        """Time is up: write a checkpoint if no epoch has, and the state to continue from."""
         if not self.group.leads:
             return
         written = self.config.output.exists() and any(epoch.best for epoch in self.progress.epochs)
@@ -246,10 +246,10 @@ class Run:
             self._write(self._validate()[0])
         self.listener.notice(
             f"time is up after step {self.progress.step} of {self.steps}: "
-            f"{self.config.output} holds the best so far; run the same command again to go on"
+            f"{self.config.output} holds the best so far; run the same command again to continue"
         )
 
 
 def _speed(began: tuple[float, int], step: int) -> float:
-    """Steps a second since a moment and its step."""
+    """Steps per second since a moment and its step."""
     return (step - began[1]) / max(time.monotonic() - began[0], 1e-9)

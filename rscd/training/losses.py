@@ -1,7 +1,7 @@
-"""Losses under one interface, ``loss(logits, label, step) -> scalar``, made by ``make_loss``.
+"""Losses with a common interface, ``loss(logits, label, step) -> scalar``, made by ``make_loss``.
 
-``make_loss`` takes ignored pixels out before any loss sees them: the losses below are given judged pixels alone, in
-any shape, with ``changed`` 1.0 or 0.0 for each.
+``make_loss`` removes ignored pixels first: the losses below get only labelled pixels, in any shape, with
+``changed`` 1.0 or 0.0 for each.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from rscd.training.data.tiles import CHANGED, IGNORED, UNCHANGED
 
 @dataclass(frozen=True)
 class CemOptions:
-    """What cross-entropy masking keeps."""
+    """Settings of cross-entropy masking."""
 
     tau: float = 0.2
-    """An unchanged pixel with predicted p below this is easy, and masked. 0 masks none."""
+    """Unchanged pixels with a predicted p below this are easy, and masked. 0 masks none."""
     floor: float = 0.1
-    """Fraction of the easy unchanged pixels that is kept all the same, drawn at random. 0..1."""
+    """Fraction of the easy unchanged pixels that are kept, drawn at random. 0..1."""
     warmup_steps: int = 100
-    """Steps of plain cross-entropy first: before them p says nothing."""
+    """Number of first steps with plain cross-entropy: before them p means nothing."""
     normalise: str = "kept"
-    """``kept``: mean over kept pixels; ``all``: sum over kept pixels by the count of all pixels."""
+    """``kept``: mean over kept pixels; ``all``: sum over kept pixels divided by the number of all pixels."""
 
 
 Loss = Callable[[Tensor, Tensor, int], Tensor]
-"""Logits (N, H, W), label (N, H, W) as in ``tiles``, step from 0 -> mean loss of the judged pixels."""
+"""Logits (N, H, W), label (N, H, W) as in ``tiles``, step from 0 -> mean loss of the labelled pixels."""
 
 
 def cem_mask(logits: Tensor, changed: Tensor, options: CemOptions, step: int) -> Tensor:
-    """Which pixels count (bool): all changed ones, hard unchanged ones, and a random floor of easy ones.
+    """Pixels that count (bool): all changed ones, hard unchanged ones, and a random fraction of the easy ones.
 
-    Carries no gradient. The draw depends on ``step`` alone, so a run repeats.
+    Has no gradient. The draw depends only on ``step``, so a run is repeatable.
     """
     with torch.no_grad():
         easy = (changed < 0.5) & (logits.sigmoid() < options.tau)
@@ -86,16 +86,16 @@ def dice(logits: Tensor, changed: Tensor, step: int = 0) -> Tensor:
 
 
 EDGE = 2
-"""Pixels at most this far from a label's edge count as its surroundings, px of the crop."""
+"""Pixels within this distance of a label edge belong to its surroundings, px of the crop."""
 
 
 def edge(logits: Tensor, changed: Tensor, step: int = 0) -> Tensor:
-    """Cross-entropy and soft Dice around labels' edges: few pixels, which decide how sharp outlines are."""
+    """Cross-entropy and soft Dice near label edges: few pixels, which determine how sharp outlines are."""
     return bce(logits, changed) + dice(logits, changed)
 
 
 def near_edges(label: Tensor, distance: int = EDGE) -> Tensor:
-    """Which pixels (bool, as ``label``, (N, H, W)) have both changed and unchanged ones within ``distance`` px."""
+    """Pixels (bool, like ``label``, (N, H, W)) with both changed and unchanged pixels within ``distance`` px."""
     side = 2 * distance + 1
 
     def widened(mask: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ NAMES = ("cem", "bce", "focal", "ohem", "dice", "edge")
 def make_loss(name: str, options: CemOptions) -> Loss:
     """Build a loss from a name or a sum of names, e.g. ``cem+dice``.
 
-    ``edge`` is given the pixels around labels' edges alone, the others all that are judged.
+    ``edge`` gets only the pixels near label edges, the others get all labelled pixels.
 
     Raises:
         UsageError: A name is not one of ``NAMES``.
@@ -125,7 +125,7 @@ def make_loss(name: str, options: CemOptions) -> Loss:
     def loss(logits: Tensor, label: Tensor, step: int) -> Tensor:
         judged = label != IGNORED
         around = judged & near_edges(label) if "edge" in parts else judged
-        total = logits.sum() * 0  # where there is nothing to learn from: a mean of nothing is not a number
+        total = logits.sum() * 0  # the loss without labelled pixels: the mean of none is NaN
         for part in parts:
             counted = around if part == "edge" else judged
             if counted.any():
@@ -137,10 +137,10 @@ def make_loss(name: str, options: CemOptions) -> Loss:
 
 
 def presence_loss(logits: Tensor, label: Tensor, built: Tensor | None) -> Tensor:
-    """Cross-entropy of what is there on each date where that is known, and of exactly one of them where it is not.
+    """Cross-entropy of presence on each date where it is known, and of its agreement with the change label.
 
-    Where a pixel changed, one date has the thing and the other has not; where it did not, both are alike. So labels
-    of change teach presence too, once something else has taught which date is which.
+    Where a pixel changed, the class is present on exactly one date; elsewhere both dates are equal. So change
+    labels also train presence, once other labels define which date is which.
 
     Args:
         logits: (N, 2, h, w), before and after, at any stride.

@@ -1,8 +1,8 @@
-"""Several processes, one model: ``torchrun --nproc-per-node N -m rscd train ...``, over NCCL or gloo.
+"""One model trained by several processes: ``torchrun --nproc-per-node N -m rscd train ...``, over NCCL or gloo.
 
-Gradients are averaged once a step, after all of a process's micro-batches, rather than during the backward pass
-as ``DistributedDataParallel`` does: a process that runs out of memory can then repeat its share with smaller
-micro-batches, and no other process notices.
+Gradients are averaged once per step, after all micro-batches of a process, not during the backward pass as in
+``DistributedDataParallel``: so a process that runs out of memory can repeat its share with smaller micro-batches,
+unnoticed by the others.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from torch import Tensor
 from rscd.inference.device import choose_device
 
 PATIENCE = timedelta(hours=6)
-"""How long processes wait for the one that validates."""
+"""Timeout for processes that wait for the one that validates."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """This process among those that train together."""
+    """The group of processes that train together, seen from this one."""
 
     device: torch.device
-    """Where it computes."""
+    """Device of this process."""
     rank: int = 0
-    """Which one it is; 0 validates, writes and reports."""
+    """Index of this process; 0 validates, writes and reports."""
     size: int = 1
-    """How many there are."""
+    """Number of processes."""
 
     @property
     def leads(self) -> bool:
@@ -41,18 +41,18 @@ class Group:
 
     @torch.no_grad()
     def average(self, tensors: Iterable[Tensor]) -> None:
-        """Put the mean over processes into floating tensors, in place; every process must call it."""
+        """Replace floating-point tensors by their mean over all processes, in place; every process must call it."""
         if self.size == 1:
             return
         parts = list(tensors)
-        flat = torch.cat([part.float().reshape(-1) for part in parts])  # one exchange for all
+        flat = torch.cat([part.float().reshape(-1) for part in parts])  # one exchange for all tensors
         dist.all_reduce(flat.div_(self.size))
         for part, mean in zip(parts, torch.split(flat, [part.numel() for part in parts]), strict=True):
             part.copy_(mean.view(part.shape))
 
     @torch.no_grad()
     def copy_leader(self, tensors: Iterable[Tensor]) -> None:
-        """Put process 0's values into the tensors, in place; every process must call it."""
+        """Replace the tensors by process 0's values, in place; every process must call it."""
         if self.size > 1:
             for tensor in tensors:
                 value = tensor.contiguous()
@@ -60,12 +60,12 @@ class Group:
                 tensor.copy_(value)
 
     def wait(self) -> None:
-        """Wait until every process is here."""
+        """Wait until every process has called it."""
         if self.size > 1:
             dist.barrier()
 
     def agree(self, decision: bool) -> bool:
-        """What process 0 decided."""
+        """The decision of process 0."""
         if self.size == 1:
             return decision
         flag = torch.tensor(float(decision), device=self.device)
@@ -74,7 +74,7 @@ class Group:
 
 
 def leads() -> bool:
-    """Whether this process speaks for all that torchrun started."""
+    """Whether this process is the one that reports, of those that torchrun started."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -83,7 +83,7 @@ def joined(device: str) -> Iterator[Group]:
     """Join the processes that torchrun started, if it did; ``device`` is ``auto``, ``cpu`` or ``cuda:N``.
 
     Raises:
-        UsageError: The device is not there.
+        UsageError: There is no such device.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:

@@ -32,7 +32,7 @@ from rscd.training.validation import Verdict
 def run_identity(
     config: TrainConfig, start: Contract, tiles: Sequence[Tile], held_out: Sequence[Tile]
 ) -> dict[str, Any]:
-    """What shapes the weights, JSON-ready: two runs with equal values may go on from each other's state."""
+    """Everything that determines the weights, JSON-ready: runs with equal values can resume each other's state."""
     options = {name: getattr(config, name) for name in names(TrainConfig, changes=("weights",), resolved=False)}
     return {
         **{name: list(value) if isinstance(value, tuple) else value for name, value in options.items()},
@@ -45,25 +45,25 @@ def run_identity(
 
 
 def data_sha256(tiles: Sequence[Tile]) -> str:
-    """Hash of the tiles' contents, independent of where their files are."""
+    """Hash of the tiles' contents, independent of their location."""
     entries = {entry for tile in tiles for entry in tile.contents()}
     return hashlib.sha256("\n".join(sorted(entries)).encode()).hexdigest()
 
 
 def licence_of(start: Contract, config: TrainConfig) -> str:
-    """Terms of the weights: those of the starting model are never dropped, only joined."""
+    """Licence of the weights: that of the starting model is never dropped, only appended to."""
     inherited = start.licence if config.init is not None else ""
     given = config.licence if config.licence is not None else ("" if inherited else "that of the training data")
     return "; ".join(terms for terms in (inherited, given if given not in inherited else "") if terms)
 
 
 def describe(start: Contract, config: TrainConfig, verdict: Verdict, identity: dict[str, Any]) -> Contract:
-    """Fill in what training decided and measured.
+    """Fill the contract with the decisions and metrics of training.
 
     Args:
         start: The contract that training started from.
         config: The options.
-        verdict: On the weights that are written.
+        verdict: Validation result of the weights that are written.
         identity: See ``run_identity``.
     """
     inherits = config.init is not None
@@ -97,46 +97,46 @@ def describe(start: Contract, config: TrainConfig, verdict: Verdict, identity: d
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch came to; passed to the progress callback, and a row of the history."""
+    """Results of one epoch; passed to the progress callback, and a row of the history."""
 
     number: int
-    """From 1."""
+    """Number of the epoch, from 1."""
     step: int
-    """Steps that had been taken by its end."""
+    """Steps done by its end."""
     loss: float
     """Mean training loss."""
     f1: float
     """Best F1 over thresholds on the validation tiles."""
     precision: float
-    """At that threshold, as all that follows."""
+    """Precision at that threshold, like the following metrics."""
     recall: float
     iou: float
     ece: float
     """Expected calibration error of the calibrated probabilities."""
     threshold: float
-    """The (calibrated) threshold of that F1."""
+    """Calibrated threshold with that F1."""
     temperature: float
-    """Divides the logits."""
+    """Divisor of the logits."""
     rate: float
-    """Learning rate at its end, as a share of the peak."""
+    """Learning rate at its end, as a fraction of the peak."""
     crops_per_s: float
-    """Crops a second, all processes together, since it began or was resumed; validation is not counted."""
+    """Crops per second, all processes together, since its start or since resuming; without validation."""
     best: bool
     """Whether it is the best so far, and was written."""
 
 
 def table_path(output: Path) -> Path:
-    """Where the table of the run that writes ``output`` lies."""
+    """Path of the history table of the run that writes ``output``."""
     return output.with_name(f"{output.stem}.history.csv")
 
 
 def curves_path(output: Path) -> Path:
-    """Where the curves of the run that writes ``output`` lie."""
+    """Path of the history plot of the run that writes ``output``."""
     return output.with_name(f"{output.stem}.curves.png")
 
 
 def write_history(output: Path, epochs: Sequence[Epoch]) -> None:
-    """Write table and curves beside the checkpoint.
+    """Write table and plot next to the checkpoint.
 
     Raises:
         OutputError: They cannot be written.
@@ -148,7 +148,7 @@ def write_history(output: Path, epochs: Sequence[Epoch]) -> None:
             _draw(epochs, temporary)
     except OSError as error:
         problem = f"history cannot be written: {error}"
-        raise OutputError(problem, path=table_path(output), remedy="make room") from error
+        raise OutputError(problem, path=table_path(output), remedy="free disk space") from error
 
 
 def _table(epochs: Sequence[Epoch]) -> str:
@@ -182,35 +182,35 @@ RANDOM = "random.cpu"
 
 @dataclass
 class Progress:
-    """How far a run has come."""
+    """Progress of a run."""
 
     step: int = 0
-    """Steps that have been taken."""
+    """Steps done."""
     loss_sum: float = 0.0
     """Sum of losses over the steps of the current epoch."""
     best: float = 0.0
     """Best validation F1 so far."""
     start_f1: float | None = None
-    """Validation F1 of the model that training started from; None where it could not be judged."""
+    """Validation F1 of the model that training started from; None if it could not be measured."""
     micro_batch: int = 0
-    """Crops forwarded at once."""
+    """Crops per forward pass."""
     epochs: list[Epoch] = field(default_factory=list)
-    """What each finished epoch came to."""
+    """Results of the finished epochs."""
 
 
 def state_path(output: Path) -> Path:
-    """Where the state of the run that writes ``output`` lies."""
+    """Path of the state of the run that writes ``output``."""
     return output.with_name(output.name + ".state")
 
 
 def save_state(output: Path, tensors: dict[str, Tensor], progress: Progress, identity: dict[str, Any]) -> None:
-    """Write the state; an older one is intact until the new one is complete.
+    """Write the state; the previous one stays intact until the new one is complete.
 
     Args:
         output: The checkpoint that the run writes.
         tensors: Weights, averages, moments.
-        progress: How far the run has come.
-        identity: What makes this run this run, JSON-ready.
+        progress: Progress of the run.
+        identity: See ``run_identity``.
 
     Raises:
         OutputError: It cannot be written.
@@ -222,15 +222,15 @@ def save_state(output: Path, tensors: dict[str, Tensor], progress: Progress, ide
         with publishing(path) as temporary:
             save_file(kept, temporary, metadata={KEY: text})
     except (OSError, SafetensorError) as error:
-        remedy = "make room, and run the same command again; the last state and checkpoint are as they were"
+        remedy = "free disk space, and run the same command again; the last state and checkpoint are unchanged"
         raise OutputError(f"cannot be written: {error}", path=path, remedy=remedy) from error
 
 
 def load_state(output: Path, identity: dict[str, Any]) -> tuple[dict[str, Tensor], Progress] | None:
-    """Read the state beside ``output``; None if there is none. Restores torch's random generator.
+    """Read the state next to ``output``; None if there is none. Restores torch's random generator.
 
     Raises:
-        UsageError: It cannot be read, or is that of another run; the message says what differs.
+        UsageError: It cannot be read, or belongs to another run; the message lists the differences.
     """
     path = state_path(output)
     if not path.exists():
@@ -243,23 +243,23 @@ def load_state(output: Path, identity: dict[str, Any]) -> tuple[dict[str, Tensor
         progress = Progress(**kept["progress"], epochs=epochs)
         theirs = kept["identity"]
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        remedy = "remove it, or add --overwrite, to begin anew"
+        remedy = "remove it, or add --overwrite, to start from the beginning"
         raise UsageError(f"not a training state: {error}", path=path, remedy=remedy) from error
     if theirs != identity:
-        remedy = "repeat that command to go on with it, or add --overwrite to begin anew"
+        remedy = "repeat that command to continue it, or add --overwrite to start from the beginning"
         raise UsageError(f"belongs to another run: {_differences(theirs, identity)}", path=path, remedy=remedy)
     torch.set_rng_state(tensors.pop(RANDOM))
     return tensors, progress
 
 
 def remove_state(output: Path) -> None:
-    """Remove the state, and what killed runs left half-written beside the output."""
+    """Remove the state, and unfinished files of killed runs next to the output."""
     state_path(output).unlink(missing_ok=True)
     remove_litter(output)
 
 
 def remove_litter(output: Path) -> None:
-    """Remove the temporary files of runs that were killed while they wrote."""
+    """Remove the temporary files of runs that were killed while writing."""
     for path in (output, state_path(output), table_path(output), curves_path(output)):
         for left in path.parent.glob(f".{glob.escape(path.stem)}.[0-9]*.tmp{path.suffix}"):
             left.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What a run starts from: a network, from a checkpoint or fresh."""
+"""The network that a run starts from: from a checkpoint, or new."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ FINE = 24
 
 
 def check_output(config: TrainConfig) -> None:
-    """Refuse an output that is what training starts from.
+    """Refuse an output that is also the starting checkpoint.
 
     Raises:
-        UsageError: It is.
+        UsageError: It is the same file.
     """
     if config.init and config.init.resolve() == config.output.resolve():
         raise UsageError("output is the checkpoint to start from", path=config.output, remedy="name another file")
 
 
 def starting_model(init: Path, encoder: str | None) -> tuple[ChangeNetwork, Contract]:
-    """The model that training starts from, as it is.
+    """The model that training starts from, unchanged.
 
     Args:
         init: Checkpoint, or name of an embedded model.
-        encoder: The encoder that is asked for, if one is.
+        encoder: The requested encoder, or None.
 
     Raises:
         ModelError: It cannot be used.
-        UsageError: It holds another encoder.
+        UsageError: It has another encoder.
     """
     network, contract = load_checkpoint(find_model(str(init)))
     if encoder is not None and contract.encoder != encoder:
@@ -48,11 +48,11 @@ def starting_model(init: Path, encoder: str | None) -> tuple[ChangeNetwork, Cont
 
 
 def start_network(config: TrainConfig) -> tuple[ChangeNetwork, Contract]:
-    """The network to train: from a checkpoint, or fresh (``lite`` from ImageNet where the extra is there).
+    """The network to train: from a checkpoint, or new (``lite`` with ImageNet weights if the extra is installed).
 
     Raises:
         ModelError: The checkpoint cannot be used.
-        UsageError: It holds another encoder, or the ImageNet weights are not installed.
+        UsageError: It has another encoder, or the ImageNet weights are not installed.
     """
     if config.init is not None:
         return _grown(*starting_model(config.init, config.encoder), config)
@@ -79,7 +79,7 @@ def _teaches_presence(config: TrainConfig) -> bool:
 
 
 def _grown(network: ChangeNetwork, contract: Contract, config: TrainConfig) -> tuple[ChangeNetwork, Contract]:
-    """The network with the parts that are asked for beside its own; it answers as before."""
+    """The network with the requested additional parts; its output is the same as before."""
     fine = contract.fine if config.fine is None else config.fine
     presence = contract.presence if config.presence is None else config.presence
     if (fine, presence) == (contract.fine, contract.presence):

@@ -1,7 +1,7 @@
-"""Validation: metrics of held-out tiles, and the threshold and temperature that they give.
+"""Validation: metrics of held-out tiles, and the threshold and temperature chosen on them.
 
-These are chosen on the tiles as they are and as other sensors would see them: fitted to one sensor alone, 0.5 means
-something else on the next one's images.
+Both are chosen on the tiles as they are and as other sensors would see them: if fitted to a single sensor, 0.5
+means something else on images of the next one.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ LEAST_TILES, LEAST_PIXELS = 20, 500_000
 """With fewer validation tiles or pixels, threshold and temperature are uncertain."""
 ORDER_SEED = 0
 CHUNK = 512
-"""Validation tiles are forwarded in squares of at most this many px."""
+"""Validation tiles are forwarded in squares of at most this side, px."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the validation tiles say of a network."""
+    """Validation results of a network."""
 
     scores: Scores
-    """At the threshold."""
+    """Scores at the threshold."""
     threshold: float
-    """Calibrated p of the best F1, 0..1."""
+    """Calibrated probability with the best F1, 0..1."""
     temperature: float
-    """Divides the logits."""
+    """Divisor of the logits."""
     ece: float
     """Expected calibration error, 0..1."""
 
 
 def is_little(tiles: int, counts: PixelCounts) -> bool:
-    """Whether so little was validated on that threshold and temperature would be uncertain."""
+    """Whether there was too little validation data for a certain threshold and temperature."""
     return tiles < LEAST_TILES or counts.total < LEAST_PIXELS
 
 
@@ -61,8 +61,8 @@ def judge(counts: PixelCounts, kept: tuple[float, float] | None = None) -> Verdi
     """Choose temperature, then threshold, from counts of logits.
 
     Args:
-        counts: On validation tiles.
-        kept: Temperature and threshold to keep, in place of choosing.
+        counts: Counts on validation tiles.
+        kept: Temperature and threshold to keep, instead of choosing them.
     """
     temperature = fit_temperature(counts) if kept is None else kept[0]
     scored = calibrated(counts, temperature)
@@ -73,12 +73,12 @@ def judge(counts: PixelCounts, kept: tuple[float, float] | None = None) -> Verdi
 
 @dataclass(frozen=True)
 class Validated:
-    """What was counted on the validation tiles."""
+    """Counts on the validation tiles."""
 
     counts: PixelCounts
     """Logits, in bins of ``logit_bins``."""
     tiles: int
-    """Tiles that were counted; fewer than there are where the time did not last."""
+    """Number of counted tiles; less than all if time ran out."""
 
 
 @torch.no_grad()
@@ -94,17 +94,17 @@ def validate(
 ) -> Validated:
     """Count logits over the tiles, forwarded in squares of at most CHUNK px.
 
-    Tiles come in an order that is shuffled once and for all, so that those that were done when the time is up are a
-    fixed sample.
+    Tiles are processed in a fixed, shuffled order, so that the tiles done when time runs out are a fixed random
+    sample.
 
     Args:
         network: Its mode is changed to evaluation.
         tiles: The held-out tiles.
-        device: Where it runs.
-        bf16: Forward in bfloat16.
-        shifted: Show each date as another sensor might have given it (``augment.other_sensor``), by a fixed seed.
-        deadline: ``time.monotonic()`` after which no further tile is begun; one is done in any case.
-        progress: Called with tiles done and in all.
+        device: Device to run on.
+        bf16: Run the forward pass in bfloat16.
+        shifted: Modify each date as if by another sensor (``augmentation.other_sensor``), with a fixed seed.
+        deadline: ``time.monotonic()`` after which no further tile is started; at least one is done.
+        progress: Called with tiles done and in total.
     """
     network.eval()
     counts = PixelCounts.of_bins(logit_centres())
@@ -134,7 +134,7 @@ def validate(
 
 
 def _padded(image: np.ndarray) -> Tensor:
-    """Mirror an image (3, H, W) up to multiples of 32, as a batch of one."""
+    """Pad an image (3, H, W) by reflection to multiples of 32, as a batch of one."""
     short = [(-n) % 32 for n in image.shape[1:]]
     return torch.from_numpy(np.pad(image, ((0, 0), (0, short[0]), (0, short[1])), mode="symmetric"))[None]
 
@@ -146,21 +146,22 @@ def calibrate(
     bf16: bool,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Contract:
-    """Choose a checkpoint's threshold and temperature anew, and write them into it; its tensors stay.
+    """Choose a checkpoint's threshold and temperature again, and write them into it; its tensors do not change.
 
     Args:
         path: The checkpoint.
-        tiles: Validation tiles; with too few to rest them on, nothing is changed.
-        device: Where it runs.
-        bf16: Forward in bfloat16.
-        progress: Called with tiles done and in all, of both passes together.
+        tiles: Validation tiles; if they are too few, nothing is changed.
+        device: Device to run on.
+        bf16: Run the forward pass in bfloat16.
+        progress: Called with tiles done and in total, over both passes.
 
     Returns:
-        The contract, with figures ``validation_...`` at the threshold on the tiles as they are, and ``shifted_f1``
-        and ``shifted_ece`` on those of other sensors.
+        The contract, with metrics ``validation_...`` at the threshold on the tiles as they are, and
+        ``shifted_f1`` and ``shifted_ece`` on the tiles modified as if by other sensors.
 
     Raises:
-        ModelError, DataError, OutputError: The checkpoint or a tile cannot be read, or the former not written.
+        ModelError, DataError, OutputError: The checkpoint or a tile cannot be read, or the former cannot be
+            written.
     """
     network, contract = load_checkpoint(path)
     network.to(device)

@@ -1,4 +1,4 @@
-"""Attributes: what each polygon of the layer ``changes`` says of itself, from the component table alone.
+"""Attributes of each polygon of the layer ``changes``, computed only from the component table.
 
 The columns are defined once, in ``columns``: the GeoPackage's data dictionary and the report read them from there.
 """
@@ -23,16 +23,16 @@ from rscd.scene.pair import Pair
 
 GeometryArray = NDArray[np.object_]
 Residual = Callable[[DoubleArray, DoubleArray], DoubleArray]
-"""Rows and columns of places on the grid (px) -> shift left between the dates there, px."""
+"""(rows, columns) on the grid (px) -> remaining shift between the dates there, px."""
 
 REVIEW_STATES = {"": "not looked at", "accepted": "a change", "rejected": "no change", "unsure": "look again"}
-"""What ``review`` may hold, and what it means; rscd leaves it empty."""
+"""Values of ``review`` and their meaning; rscd leaves the column empty."""
 DIRECTIONS = "appeared", "vanished", "replaced", "unclear"
-"""What ``direction`` may hold."""
+"""Values of ``direction``."""
 CLEAR = 0.15
-"""Presence that differs by at least this shows on which date a thing was there (chosen on rendered layouts)."""
+"""A difference in presence of at least this shows on which date an object exists (tuned on rendered layouts)."""
 THERE = 0.5
-"""Presence from which a thing is there."""
+"""Presence from which an object is present."""
 GEOMETRY_METADATA = {"ARROW:extension:name": "geoarrow.wkb"}
 
 
@@ -41,19 +41,19 @@ class Column:
     """One column of the layer ``changes``."""
 
     name: str
-    """As in the file."""
+    """Name in the file."""
     type: pa.DataType
     """Arrow type."""
     title: str
-    """A few words, for people."""
+    """Short title."""
     unit: str
     """Unit of the values; empty for text and flags."""
     meaning: str
-    """What the number is, and how it was measured."""
+    """Definition of the value, and how it was measured."""
 
     @property
     def alias(self) -> str:
-        """What forms and tables call it: title and unit."""
+        """Name in forms and tables: title and unit."""
         return f"{self.title} ({self.unit})" if self.unit not in ("", "1") else self.title
 
 
@@ -97,7 +97,7 @@ def columns(bands: Sequence[str] = ()) -> tuple[Column, ...]:
     """The columns of the layer ``changes``, in order, without the geometry.
 
     Args:
-        bands: Names of the bands whose mean colours are known; none where no image was at hand.
+        bands: Names of the bands with known mean values; empty without images.
     """
     colours = tuple(
         _real(f"{date}_{band}", f"{date.capitalize()}: {band}", "DN", f"Mean of the {date} image, {band}")
@@ -114,11 +114,11 @@ def feature_schema(bands: Sequence[str] = ()) -> pa.Schema:
 
 
 def band_names(contract: Sequence[str], count: int) -> tuple[str, ...]:
-    """Names of the bands that are read: the contract's where they fit in number, else band_1, band_2 ...
+    """Names of the bands that are read: the contract's if their number agrees, else band_1, band_2 ...
 
     Args:
-        contract: Band names that the model's contract gives, in the order of reading.
-        count: Bands that are read.
+        contract: Band names of the model's contract, in reading order.
+        count: Number of bands that are read.
     """
     plain = tuple(re.sub(r"\W+", "_", name.lower()) for name in contract)
     if len(plain) == count and len(set(plain)) == count:
@@ -127,14 +127,14 @@ def band_names(contract: Sequence[str], count: int) -> tuple[str, ...]:
 
 
 class Attributes:
-    """Makes the columns of complete components.
+    """Computes the columns of complete components.
 
     Args:
         grid: The components' grid.
-        bands: Names of the image bands that the tables have sums of.
-        residual: The shift left between the dates, where it was measured.
-        beside: How many of the last bands the model does not see.
-        one_scale: Whether both dates' numbers are of one kind, so that their difference means something.
+        bands: Names of the image bands summed in the tables.
+        residual: Remaining shift between the dates, if it was measured.
+        beside: Number of bands at the end that the model does not use.
+        one_scale: Whether both dates have the same dtype, so that differences are meaningful.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class Attributes:
 
     @classmethod
     def of(cls, pair: Pair, bands: Sequence[str], residual: Residual | None) -> Attributes:
-        """Of a pair that a model with these bands is shown."""
+        """For a pair that is passed to a model with these bands."""
         nir = ("nir",) * (pair.before.raster.nir is not None)
         names = (*band_names(bands, len(pair.before.raster.bands)), *nir)
         return cls(pair.grid, names, residual, beside=len(nir), one_scale=pair.one_scale)
@@ -164,9 +164,9 @@ class Attributes:
         """The features of n components, numbered from ``first_id``.
 
         Args:
-            first_id: Number of the first.
+            first_id: Number of the first component.
             table: n rows.
-            polygons: Their outlines as drawn, shape (n,).
+            polygons: Their final outlines, shape (n,).
         """
         perimeter = perimeters_m(polygons, self._ellipsoid)
         low, high = table.bbox[:, :2], table.bbox[:, 2:]
@@ -198,12 +198,12 @@ class Attributes:
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
     def _colours(self, table: ComponentTable) -> list[DoubleArray]:
-        """Mean colours of both dates, band by band, then the change of brightness and of NDVI."""
+        """Mean values of both dates, band by band, then the change of brightness and of NDVI."""
         unknown = np.full(len(table), np.nan)
         if not self.bands:
             return [unknown, unknown]
         before, after = (sums / table.pixels[:, None] for sums in (table.before_sum, table.after_sum))
-        if before.shape[1] != len(self.bands):  # a table without rows knows no bands
+        if before.shape[1] != len(self.bands):  # a table without rows has no bands
             before = after = np.full((len(table), len(self.bands)), np.nan)
         ndvi = [unknown, unknown]
         if "nir" in self.bands and "red" in self.bands:
@@ -219,7 +219,7 @@ class Attributes:
         return np.asarray(table.presence_sum / table.pixels[:, None] / P_SCALE)
 
     def _residuals(self, table: ComponentTable) -> DoubleArray:
-        """Shift left at the middle of each bounding box, px; NaN where it was not measured."""
+        """Remaining shift at the centre of each bounding box, px; NaN if not measured."""
         if self._residual is None:
             return np.full(len(table), np.nan)
         middle = (table.bbox[:, :2] + table.bbox[:, 2:]) / 2
@@ -232,7 +232,7 @@ class Attributes:
 
 
 def direction(before: float, after: float) -> str | None:
-    """Whether a thing appeared, vanished or was replaced, by its presence before and after, 0..1; NaN: unknown."""
+    """Whether an object appeared, vanished or was replaced, by presence before and after, 0..1; NaN: unknown."""
     if not math.isfinite(before + after):
         return None
     if abs(after - before) >= CLEAR:
@@ -241,7 +241,7 @@ def direction(before: float, after: float) -> str | None:
 
 
 def drawn_values(shape: Any, crs: str) -> dict[str, float]:  # noqa: ANN401 - shapely has no types
-    """What can be said of a polygon that a person drew, without the images.
+    """Values for a polygon that a person drew, without the images.
 
     Args:
         shape: Polygon or multipolygon.
@@ -262,7 +262,7 @@ def drawn_values(shape: Any, crs: str) -> dict[str, float]:  # noqa: ANN401 - sh
 
 
 def within_180(lon: DoubleArray) -> DoubleArray:
-    """Longitudes in degrees as -180..180: a scene may count on beyond the antimeridian."""
+    """Longitudes in degrees wrapped to -180..180: a scene may continue beyond the antimeridian."""
     return np.where(np.abs(lon) <= 180, lon, (lon + 180) % 360 - 180)
 
 
@@ -284,7 +284,7 @@ def perimeters_m(polygons: GeometryArray, ellipsoid: Ellipsoid) -> DoubleArray:
         return np.zeros(0)
     _, xy, (ring_start, polygon_start) = shapely.to_ragged_array(polygons)
     steps = np.append(ellipsoid.lengths_m(xy), 0.0)
-    steps[ring_start[1:] - 1] = 0.0  # from the end of a ring to the start of the next
+    steps[ring_start[1:] - 1] = 0.0  # steps from the end of a ring to the start of the next
     return np.asarray(np.add.reduceat(steps, ring_start[polygon_start[:-1]]))
 
 

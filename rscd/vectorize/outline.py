@@ -1,6 +1,6 @@
-"""Other outlines than the pixels': simplified, at right angles, without small holes; valid, never over a neighbour.
+"""Alternative outlines: simplified, right-angled, without small holes; valid, and never overlapping a neighbour.
 
-Regularised outlines are those of the library ``buildingregulariser``.
+Right-angled outlines are made by the library ``buildingregulariser``.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from rscd.inference.components import concatenate, take
 from rscd.vectorize.attributes import GeometryArray
 
 Reshape = Callable[[GeometryArray], GeometryArray]
-"""Pixel outlines -> candidates for their place, one each; what is no valid polygon is not taken."""
+"""Pixel outlines -> one candidate each; invalid candidates are not used."""
 
 
 def metres_per_unit(grid: Grid, ellipsoid: Ellipsoid) -> tuple[float, float]:
-    """Metres in a CRS unit, eastwards and northwards, at the middle of the grid."""
+    """Metres per CRS unit, eastwards and northwards, at the centre of the grid."""
     t = grid.affine
     x, y = t @ (grid.width / 2, grid.height / 2)
-    step = max(abs(t.a), abs(t.b)), max(abs(t.d), abs(t.e))  # CRS units: a pixel, as metres per unit vary
+    step = max(abs(t.a), abs(t.b)), max(abs(t.d), abs(t.e))  # one pixel in CRS units, because metres per unit vary
     here, east, north = ellipsoid.positions(np.array([x, x + step[0], x]), np.array([y, y, y + step[1]]))
     return float(np.linalg.norm(east - here) / step[0]), float(np.linalg.norm(north - here) / step[1])
 
 
 def simplify(tolerance: float) -> Reshape:
-    """Douglas-Peucker with a tolerance in CRS units."""
+    """Douglas-Peucker simplification with a tolerance in CRS units."""
     return lambda exact: np.asarray(shapely.simplify(exact, tolerance, preserve_topology=True))
 
 
 @dataclass
 class _Pending:
-    """Features that reshaping still needs, with their pixel outlines and their new ones."""
+    """Features that reshaping still needs, with their pixel outlines and new outlines."""
 
     table: ComponentTable
     exact: GeometryArray
@@ -54,14 +54,14 @@ class _Pending:
 class Reshaper:
     """Gives polygons new outlines so that no two overlap, independent of their order.
 
-    A polygon keeps its pixel outline if its new one is no valid polygon, or meets the pixel outline or the new
-    outline of another polygon in more than points. That depends on the two polygons alone, so a feature is
-    settled once everything within reach of it is complete, and what is behind it need not be held.
+    A polygon keeps its pixel outline if the new one is invalid, or if it meets the pixel outline or the new
+    outline of another polygon in more than points. This depends only on the two polygons, so a feature is settled
+    once everything within its reach is complete, and earlier features can be dropped.
 
     Args:
         grid: The polygons' grid.
         reshape: Makes new outlines.
-        reach: How far two new outlines can come towards each other together, CRS units.
+        reach: Maximum distance by which two new outlines together can approach each other, CRS units.
     """
 
     def __init__(self, grid: Grid, reshape: Reshape, reach: float) -> None:
@@ -73,7 +73,7 @@ class Reshaper:
     def settle(
         self, table: ComponentTable, exact: GeometryArray, horizon: int
     ) -> tuple[ComponentTable, GeometryArray]:
-        """Take complete features; returns those that nothing from row ``horizon`` on can reach."""
+        """Add complete features; returns those that nothing from row ``horizon`` on can reach."""
         pending = self._with(table, exact)
         ready = ~pending.settled & (pending.table.bbox[:, 2] + self._reach <= horizon)
         chosen = np.where(self._clashes(pending), pending.exact, pending.new)[ready]
@@ -110,14 +110,14 @@ class Reshaper:
 
 
 class HoleFiller:
-    """Fills small holes in which nothing else lies: no other polygon, and no unobservable ground.
+    """Fills small holes that contain no other polygon and no unobservable ground.
 
-    What lies in a hole is complete no later than what is around it. So complete polygons are remembered for
-    as long as something that began above their last row is still unfinished.
+    A polygon in a hole is complete no later than the polygon around it. So complete polygons are kept as long as a
+    component that began above their last row is unfinished.
 
     Args:
         grid: The polygons' grid.
-        fill_m2: Holes of less than this area are filled, m2.
+        fill_m2: Holes smaller than this are filled, m2.
     """
 
     def __init__(self, grid: Grid, fill_m2: float) -> None:
@@ -126,12 +126,12 @@ class HoleFiller:
         self._known_stop = np.zeros(0, dtype=np.int64)
 
     def fill(self, table: ComponentTable, polygons: GeometryArray, horizon: int) -> GeometryArray:
-        """Outlines without their small holes.
+        """The outlines with small holes filled.
 
         Args:
             table: Complete components.
             polygons: Their pixel outlines.
-            horizon: First row of what is still unfinished.
+            horizon: First row of all unfinished components.
         """
         known = np.concatenate([self._known, polygons])
         stop = np.concatenate([self._known_stop, table.bbox[:, 2]])
@@ -162,20 +162,20 @@ class HoleFiller:
 
 
 LEAST_IOU = 0.8
-"""Smallest intersection over union of a regularised outline with its pixels; below it the pixel outline stays."""
+"""Minimum intersection over union of a right-angled outline with its pixels; below it the pixel outline is kept."""
 PARALLEL_PX = 2.0
 """Parallel edges closer than this are joined, px."""
 TOLERANCE_PX = 1.0
-"""Tolerance of the simplification that comes before, px."""
+"""Tolerance of the simplification before that, px."""
 REACH_PX = 4.0
-"""No point of a regularised outline may be further from the pixels' than this, px."""
+"""Maximum distance of a right-angled outline from the pixel outline, px."""
 
 
 def check_regularizer() -> None:
-    """See that the extra is installed.
+    """Check that the extra is installed.
 
     Raises:
-        UsageError: It is not.
+        UsageError: It is not installed.
     """
     if find_spec("buildingregulariser") is None:
         raise UsageError(
@@ -185,11 +185,11 @@ def check_regularizer() -> None:
 
 
 def regularize(metres: tuple[float, float], pixel_m: float) -> Reshape:
-    """Right-angled outlines, polygon by polygon; the old one where the new one is too different.
+    """Right-angled outlines, polygon by polygon; the pixel outline if the new one differs too much.
 
     Args:
-        metres: Metres in a CRS unit eastwards and northwards: the library works on a local plane in metres, for
-            right angles in degrees are none on the ground.
+        metres: Metres per CRS unit eastwards and northwards: the library works in a local plane in metres, because
+            right angles in degrees are not right angles on the ground.
         pixel_m: Ground sample distance, m.
     """
 
@@ -208,7 +208,7 @@ def regularize(metres: tuple[float, float], pixel_m: float) -> Reshape:
 
 
 def _regularized(plane: GeometryArray, pixel_m: float) -> GeometryArray:
-    """What the library makes of each polygon; None where it makes nothing or several parts of it."""
+    """The library's result for each polygon; None if it returns nothing or several parts."""
     import geopandas
     from buildingregulariser import regularize_geodataframe
 
@@ -228,7 +228,7 @@ def _regularized(plane: GeometryArray, pixel_m: float) -> GeometryArray:
 
 
 def _close(plane: GeometryArray, made: GeometryArray, reach: float) -> BoolArray:
-    """Which results are valid polygons that keep LEAST_IOU and stay within ``reach``."""
+    """Whether results are valid polygons with at least LEAST_IOU, within ``reach`` of the original."""
     good = (shapely.get_type_id(made) == shapely.GeometryType.POLYGON) & shapely.is_valid(made)
     one, two = plane[good], made[good]
     common = shapely.area(shapely.intersection(one, two))

@@ -1,16 +1,16 @@
 """Polygons of the changed components, traced strip by strip and exact to the pixel.
 
-An outline is known from its corners. A corner is a grid point with one *odd quadrant*: of the four pixels
-around it, one alone is changed (a convex corner) or one alone is not (a concave one).
+An outline is defined by its corners. A corner is a grid point with one *odd quadrant*: of the four pixels around
+it, exactly one is changed (a convex corner) or exactly one is unchanged (a concave corner).
 
     NW | NE      quadrant 0 | 1      the two arms of a corner run along the sides of its odd
     ---+---      ---------+---      quadrant: odd NE means one arm to the east, one to the north
     SW | SE               2 | 3
 
 Along a row of grid points, a component's corners pair up from left to right into its horizontal edges; along
-a column, from top to bottom into its vertical ones. Following these pairs in turn gives the rings. So a
-component that crosses strips needs no union of pieces and leaves no vertex on a seam: its corners wait until
-it is complete.
+a column, from top to bottom into its vertical edges. Following these pairs in turn gives the rings. So a component
+that crosses strips needs no union of pieces and has no vertex on a seam: its corners are kept until it is
+complete.
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ from rscd.vectorize.outline import REACH_PX, HoleFiller, Reshaper, metres_per_un
 from rscd.vectorize.outline import regularize as right_angles
 
 FEATURE_SCHEMA = feature_schema()
-"""Columns of the layer ``changes`` where no images are at hand."""
+"""Columns of the layer ``changes`` without images."""
 
 _CONCAVE = 4
 _AT_ONCE = 1024
-"""Polygons that are traced, and described, at once: on the way they take some kB each."""
+"""Polygons that are traced and described at once: each temporarily needs a few kB."""
 
 
 class Corners(NamedTuple):
     """Corners of outlines, all arrays of shape (n,)."""
 
     of: LongArray
-    """Component."""
+    """Component of the corner."""
     y: IntArray
-    """Grid point's row; point (0, 0) is the upper left corner of pixel (0, 0)."""
+    """Row of the grid point; point (0, 0) is the upper left corner of pixel (0, 0)."""
     x: IntArray
-    """Grid point's column."""
+    """Column of the grid point."""
     kind: ByteArray
     """Odd quadrant 0..3, plus 4 if the corner is concave."""
 
     def pick(self, which: LongArray | BoolArray | slice) -> Corners:
-        """Some of the corners."""
+        """A selection of the corners."""
         return Corners(self.of[which], self.y[which], self.x[which], self.kind[which])
 
 
@@ -63,33 +63,33 @@ class Rings(NamedTuple):
     points: IntArray
     """Grid points (column, row), shape (n, 2)."""
     ring_start: LongArray
-    """Start of each ring in ``points``, and its end."""
+    """Start of each ring in ``points``, and the end of the last."""
     polygon_start: LongArray
-    """Start of each polygon in ``ring_start``, and its end."""
+    """Start of each polygon in ``ring_start``, and the end of the last."""
 
     def polygons(self, transform: Transform) -> GeometryArray:
-        """The polygons on the ground, shape (polygons,)."""
+        """The polygons in map coordinates, shape (polygons,)."""
         xy = np.column_stack(place(transform, self.points[:, 0], self.points[:, 1]))
         starts = self.ring_start, self.polygon_start
         return np.asarray(shapely.from_ragged_array(shapely.GeometryType.POLYGON, xy, starts))
 
 
 class PolygonTracer:
-    """Turns StripRecords, in order, into features with the columns of ``rscd.vectorize.attributes``.
+    """Converts StripRecords, in order, to features with the columns of ``rscd.vectorize.attributes``.
 
-    Memory is bounded by the strip and by the corners of the components that are still open. Polygons are those
-    of ``rasterio.features.shapes`` with connectivity 4 over the whole mask; exteriors run counter-clockwise
-    on the map. Ids count from 1 in the order in which components are complete.
+    Memory is bounded by the strip and by the corners of the components that are still open. The polygons equal
+    those of ``rasterio.features.shapes`` with connectivity 4 on the whole mask; exteriors run counter-clockwise on
+    the map. Ids count from 1 in the order in which components are completed.
 
     Args:
         grid: The records' grid.
-        min_area_m2: Components of a smaller geodesic area are dropped, before they are traced where possible.
-        simplify_m: If > 0, outlines are simplified by at most about so many metres; a polygon that would
-            become invalid or run into a neighbour keeps its pixel outline. Features then wait until no
-            unfinished component lies in reach of them. Areas stay those of the pixels.
-        fill_holes_m2: Holes smaller than this are filled if nothing lies in them.
-        regularize: Bring edges to right angles, likewise; simplified no further.
-        attributes: Makes the columns; default: those of ``FEATURE_SCHEMA``.
+        min_area_m2: Components of a smaller geodesic area are dropped, if possible before they are traced.
+        simplify_m: If > 0, outlines are simplified with about this tolerance in metres; a polygon that would become
+            invalid or overlap a neighbour keeps its pixel outline. Features then wait until no unfinished
+            component is in reach of them. Areas remain those of the pixels.
+        fill_holes_m2: Holes smaller than this are filled if they contain nothing.
+        regularize: Make outlines right-angled, under the same conditions; not simplified further.
+        attributes: Computes the columns; default: those of ``FEATURE_SCHEMA``.
     """
 
     def __init__(
@@ -113,19 +113,19 @@ class PolygonTracer:
         self._features = 0
 
     def add(self, record: StripRecord) -> pa.RecordBatch:
-        """Take the next strip; returns the features that are complete with it, perhaps none."""
+        """Add the next strip; returns the features that are now complete, possibly none."""
         joined = self._joiner.add(record)
         unfinished = joined.table.bbox[joined.is_open, 0]
         horizon = int(unfinished.min(initial=record.row + record.height))
         return self._advance(joined, record.runs, (record.row, record.height), horizon)
 
     def finish(self) -> pa.RecordBatch:
-        """After the last strip: the remaining features."""
+        """After the last strip: return the remaining features."""
         below = self._grid.height, 1
         return self._advance(self._joiner.finish(), runs_of(np.zeros((0, 0), bool)), below, np.iinfo(np.int64).max)
 
     def _advance(self, joined: Joined, runs: Runs, place: tuple[int, int], horizon: int) -> pa.RecordBatch:
-        """Take a strip: its components, its runs, its first row and height; what is finished above ``horizon``."""
+        """Add a strip (components, runs, first row and height); returns what is finished above ``horizon``."""
         keep = joined.is_open | (joined.table.area_m2 >= self._min_area_m2)
         waiting = self._open._replace(of=joined.group_of_open[self._open.of])
         corners = _together([waiting, _strip_corners(joined, runs, place, keep)])
@@ -154,7 +154,7 @@ class PolygonTracer:
         return np.concatenate(found)
 
     def _described(self, table: ComponentTable, polygons: GeometryArray) -> pa.RecordBatch:
-        """Features of components, numbered on."""
+        """Features of components, with consecutive numbers."""
         batches = []
         for start in range(0, max(1, len(table)), _AT_ONCE):
             rows = np.arange(start, min(start + _AT_ONCE, len(table)))
@@ -165,7 +165,7 @@ class PolygonTracer:
 
 
 def _reshaper(grid: Grid, simplify_m: float, *, regularize: bool) -> Reshaper | None:
-    """What makes other outlines than the pixels', if any are asked for."""
+    """The reshaper for the requested outlines; None if pixel outlines are requested."""
     metres = metres_per_unit(grid, Ellipsoid(grid.crs))
     if regularize:
         pixel_m = math.sqrt(abs(grid.affine.determinant) * metres[0] * metres[1])
@@ -181,7 +181,7 @@ def trace(corners: Corners, *, mirrored: bool = False) -> Rings:
 
     Args:
         corners: All corners of components 0..k-1, in any order.
-        mirrored: Rows grow northwards on the map, so that rings must run the other way round on the grid.
+        mirrored: Rows increase northwards on the map, so rings must run in the opposite direction on the grid.
     """
     corners = _in_reading_order(corners)
     n = len(corners.of)
@@ -189,10 +189,10 @@ def trace(corners: Corners, *, mirrored: bool = False) -> Rings:
     down = np.lexsort((kind >> 1 & 1, corners.y, corners.x, corners.of))
     vertical = np.empty(n, dtype=np.int64)
     vertical[down[0::2]], vertical[down[1::2]] = down[1::2], down[0::2]
-    # With the component on the left, a convex corner leaves along the row if its odd quadrant is NE or SW.
+    # With the component on the left, the ring leaves a convex corner along the row if its odd quadrant is NE or SW.
     along_row = (kind ^ kind >> 1 ^ kind >> 2 ^ mirrored) & 1
     order, first = _cycles(np.where(along_row, np.arange(n) ^ 1, vertical))
-    # A ring's name is its first corner in reading order; so exteriors come before their holes.
+    # A ring is identified by its first corner in reading order; so exteriors come before their holes.
     starts = np.flatnonzero(np.diff(first, prepend=-1))
     ends = np.append(starts[1:], n)[: len(starts)]
     closed = np.insert(order, ends, order[starts])
@@ -204,20 +204,20 @@ def trace(corners: Corners, *, mirrored: bool = False) -> Rings:
 
 
 def find_corners(runs: Runs, of: LongArray, row: int, height: int) -> Corners:
-    """Corners of runs at the grid points between the rows of a stretch.
+    """Corners of runs at the grid points between the rows of a block.
 
-    A corner lies at an end of a run: a convex one where the pixel over it, or under it, is unchanged, and a concave
-    one where that pixel is changed and so is the one beside that.
+    A corner is at an end of a run: convex if the pixel above or below it is unchanged; concave if that pixel and
+    the one next to it are both changed.
 
     Args:
-        runs: All changed pixels of the components in question; row 0 is the first of the stretch.
+        runs: All changed pixels of the components; row 0 is the first row of the block.
         of: Component of each run, shape (n,).
-        row: Row of the grid that row 0 is.
-        height: Rows of the stretch; no corner is sought on the top of its first or the bottom of its last.
+        row: Grid row of row 0.
+        height: Rows of the block; the top of its first and the bottom of its last row are not searched.
     """
     start, stop, pitch = keys(runs)
     parts = []
-    for east in (0, 1):  # where the pixel at the run's end lies, seen from the grid point
+    for east in (0, 1):  # side of the grid point on which the run's end pixel lies
         end, x = (start, runs.start) if east else (stop - 1, runs.stop)
         beyond = -1 if east else 1
         for south in (0, 1):
@@ -235,7 +235,7 @@ def find_corners(runs: Runs, of: LongArray, row: int, height: int) -> Corners:
 
 
 def _strip_corners(joined: Joined, runs: Runs, place: tuple[int, int], keep: BoolArray) -> Corners:
-    """Corners of kept components at the strip's grid points, from its upper seam to above its lower one."""
+    """Corners of kept components at the strip's grid points, from its upper seam to above its lower seam."""
     row, height = place
     above = runs_of(joined.row_above[None] >= 0)
     of = np.concatenate([joined.row_above[above.start], joined.group_of_label[runs.label - 1]])
@@ -248,17 +248,17 @@ def _together(parts: list[Corners]) -> Corners:
 
 
 def _renumbered(corners: Corners, chosen: BoolArray) -> Corners:
-    """Number the components anew by their rank among the chosen ones."""
+    """Renumber the components by their rank among the chosen ones."""
     return corners._replace(of=(np.cumsum(chosen) - 1)[corners.of])
 
 
 def _in_reading_order(corners: Corners) -> Corners:
     """Sort by component, row and column, so that corners 2i and 2i + 1 end one horizontal edge.
 
-    Where two pixels of a component touch in a grid point only, two convex corners lie on it. The rings are
-    valid if they part around the two *unchanged* pixels there, as two concave corners, the western first:
+    Where two pixels of a component touch only at a grid point, it has two convex corners. The rings are valid if
+    they separate around the two *unchanged* pixels there, as two concave corners, the western first:
 
-        A | .      Some way round, A and B are joined; so one of the unchanged pixels lies in a hole, and
+        A | .      A and B are connected elsewhere; so one of the unchanged pixels lies in a hole, and
         --+--      the two belong to different rings.
         . | B
     """
@@ -272,9 +272,9 @@ def _in_reading_order(corners: Corners) -> Corners:
 
 
 def _cycles(following: LongArray) -> tuple[LongArray, LongArray]:
-    """Cycles of a permutation by pointer doubling: elements in cyclic order, and each cycle's least one.
+    """Cycles of a permutation by pointer doubling: elements in cyclic order, and each cycle's smallest element.
 
-    Cycles come in the order of their least elements. A cycle of length L takes log2(L) rounds.
+    Cycles are in the order of their smallest elements. A cycle of length L takes log2(L) rounds.
     """
     here = np.arange(len(following))
     least, jump = here, following

@@ -1,1 +1,1 @@
-"""One file a command: its stages in order, and no mathematics."""
+"""One module per command: its stages in order, and no mathematics."""

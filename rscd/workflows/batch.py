@@ -28,35 +28,35 @@ from rscd.workflows.pair import PairEstimate, estimate_pairs, run_pair, seconds_
 
 SUMMARY, INDEX, RESOLVED = "summary.gpkg", "index.html", "manifest.csv"
 CHECKERS = 8
-"""Pairs whose fingerprints are taken at once."""
+"""Pairs whose fingerprints are computed at once."""
 PAIR = 1000
-"""Steps of progress a pair."""
+"""Progress steps per pair."""
 OnPair = Callable[[PairOutcome, int, int], None]
-"""Called with each outcome, how many there are by now, and how many there will be."""
+"""Called with each outcome, the number of outcomes so far, and their total number."""
 
 
 @dataclass(frozen=True)
 class Calls:
-    """Callbacks of a run of an archive."""
+    """Callbacks of an archive's run."""
 
     on_pair: OnPair = lambda outcome, number, total: None
-    """With each outcome."""
+    """Called with each outcome."""
     notify: Callable[[str], None] = lambda line: None
-    """With lines on what is about to happen."""
+    """Called with messages on what comes next."""
     progress: Callable[[int, int], None] = lambda done, total: None
-    """With steps done and in all, ``PAIR`` a pair."""
+    """Called with steps done and in total, ``PAIR`` per pair."""
 
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What a run of an archive did."""
+    """Result of an archive's run."""
 
     pairs: int
     """Pairs in the manifest."""
     ran: int
     """Pairs that this run worked on."""
     done: int
-    """Pairs whose outputs are there, by this run or an earlier one."""
+    """Pairs whose outputs exist, from this run or an earlier one."""
     failed: tuple[Entry, ...]
     """Pairs that failed."""
     left: int
@@ -80,23 +80,23 @@ class BatchPlan:
     """What a run would do."""
 
     pairs: tuple[PairEstimate, ...]
-    """In the manifest's order."""
+    """Estimates of all pairs, in the manifest's order."""
     windows: int
-    """Windows of all of them."""
+    """Windows of all pairs."""
     megapixels: float
-    """Pixels of their common grids, Mpx."""
+    """Total size of the common grids, Mpx."""
     seconds_per_window: float
-    """Measured on this machine, s."""
+    """Time per window, measured on this machine, s."""
     device: str
-    """Where it was measured."""
+    """Device on which it was measured."""
     resolved: Path
-    """The manifest as CSV with absolute paths, written."""
+    """The resolved manifest, already written: CSV with absolute paths."""
     notes: tuple[str, ...]
-    """What the manifest left out."""
+    """Entries that the manifest left out."""
 
     @property
     def seconds(self) -> float:
-        """Estimated time on one such worker, s."""
+        """Estimated time on one worker with this device, s."""
         return self.windows * self.seconds_per_window
 
 
@@ -107,23 +107,23 @@ def batch(
     notify: Callable[[str], None] = lambda line: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> BatchResult:
-    """Run what is missing of an archive, and write its summary.
+    """Run the missing pairs of an archive, and write its summary.
 
-    Each pair is on its own: what fails is noted in the ledger and the rest goes on. Pairs done earlier with the
-    same inputs, model and options are left as they are.
+    Pairs are independent: the failure of one is recorded in the ledger, and the others go on. Pairs done earlier
+    with the same inputs, model and options are not run again.
 
     Args:
         config: Manifest, folder, options.
         on_pair: Called with each outcome.
-        notify: Called with lines on what is about to happen.
-        progress: Called with steps done and in all, ``PAIR`` a pair.
+        notify: Called with messages on what comes next.
+        progress: Called with steps done and in total, ``PAIR`` per pair.
 
     Raises:
         DataError: The manifest was refused.
-        UsageError: An option cannot be meant, or no worker can be had.
+        UsageError: An option is out of range, or no worker is available.
         ModelError: The model was refused.
         OutputError: The folder, ledger or summary cannot be written.
-        Interrupted: By the user, or the scheduler is gone.
+        Interrupted: The user interrupted the run, or the scheduler was lost.
     """
     started, calls = perf_counter(), Calls(on_pair, notify, progress)
     manifest, jobs = _jobs(config)
@@ -136,7 +136,7 @@ def batch(
     check_reviews(summary, discard=config.detect.discard_reviews)
     with Ledger(config.output) as ledger:
         cut = ledger.expect(jobs)
-        todo = sorted(_todo(ledger, jobs), key=lambda job: job.id in cut)  # one that ended the last run comes last
+        todo = sorted(_todo(ledger, jobs), key=lambda job: job.id in cut)  # last: those that ended the last run
         notify(f"{several(len(jobs), 'pair')}, {len(jobs) - len(todo)} done already")
         chosen = todo[: config.max_pairs]
         try:
@@ -144,7 +144,7 @@ def batch(
                 _run(config, ledger, chosen, calls)
         except KeyboardInterrupt as error:
             done = sum(entry.state == "done" for entry in ledger.entries())
-            raise Interrupted(f"interrupted; {done} of {len(jobs)} pairs are done and stay so") from error
+            raise Interrupted(f"interrupted; {done} of {len(jobs)} pairs are done and are kept") from error
         made = write_summary(
             summary, config.output, ledger.entries(), discard_reviews=config.detect.discard_reviews
         )
@@ -167,11 +167,11 @@ def batch(
 
 
 def plan_batch(config: BatchConfig) -> BatchPlan:
-    """Resolve the manifest and write it, and estimate what a run would take.
+    """Resolve the manifest, write it, and estimate how long a run would take.
 
     Raises:
         DataError: The manifest was refused.
-        UsageError: An option cannot be meant.
+        UsageError: An option is out of range.
         ModelError: The model was refused.
         OutputError: The folder cannot be written.
     """
@@ -192,7 +192,7 @@ def plan_batch(config: BatchConfig) -> BatchPlan:
 
 
 def _jobs(config: BatchConfig) -> tuple[Manifest, list[PairJob]]:
-    """Check what can be checked before anything runs."""
+    """Check everything that can be checked before a run."""
     shared = trained_model(config.detect.model) if config.detect.model is not None else None
     if shared is not None:
         choose_window(config.detect.window, config.detect.overlap, shared[1])
@@ -201,7 +201,7 @@ def _jobs(config: BatchConfig) -> tuple[Manifest, list[PairJob]]:
         config.output.mkdir(exist_ok=True)
     except OSError as error:
         remedy = "name a folder whose parent exists and is writable"
-        raise OutputError(f"cannot be made: {error}", path=config.output, remedy=remedy) from error
+        raise OutputError(f"cannot be created: {error}", path=config.output, remedy=remedy) from error
     with ThreadPoolExecutor(CHECKERS) as pool:
         jobs = list(pool.map(lambda pair: job_of(pair, config, shared), manifest.pairs))
     return manifest, jobs
@@ -215,7 +215,7 @@ def _manifest(config: BatchConfig) -> Manifest:
 
 
 def _todo(ledger: Ledger, jobs: list[PairJob]) -> list[PairJob]:
-    """The pairs to run: all but those that are done with just these inputs, model and options."""
+    """Pairs to run: all that are not done with exactly these inputs, model and options."""
     known = {entry.id: entry.fingerprint for entry in ledger.entries() if entry.state == "done"}
     done = [job for job in jobs if job.id in known]
     with ThreadPoolExecutor(CHECKERS) as pool:
@@ -241,7 +241,7 @@ def _run(config: BatchConfig, ledger: Ledger, jobs: list[PairJob], calls: Calls)
 def _results(
     config: BatchConfig, ledger: Ledger, jobs: list[PairJob], calls: Calls
 ) -> Generator[tuple[PairJob, Any]]:
-    """Each pair with its outcome, or what was raised; from this process, or from the workers of a cluster."""
+    """Each pair with its outcome, or the exception; from this process, or from the workers of a cluster."""
     if config.scheduler is None and config.workers is None and len(visible_gpus(config.detect.device)) < 2:
         yield from one_by_one(jobs, retries=config.retries, on_start=ledger.start, calls=calls)
         return

@@ -1,4 +1,4 @@
-"""The demo's place: rendered to GeoTIFFs, and detect's polygons held against what was built there."""
+"""The demo scene: rendered to GeoTIFFs; detect's polygons are compared with what was built there."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from rscd.simulate.spec import Rendered, SceneSpec
 
 WIDTH, HEIGHT = 1536, 1280
 LEAST_PX = 40
-"""Plain differencing is spared objects smaller than this (10 m2), which would all be false."""
+"""Objects smaller than this (10 m2) are not counted for plain differencing: they would all be false."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """A rendered place on disk, and its truth."""
+    """A rendered scene on disk, and its ground truth."""
 
     before: Path
     """GeoTIFF of the earlier date."""
     after: Path
-    """GeoTIFF of the later date, with a nodata collar."""
+    """GeoTIFF of the later date, with a nodata border."""
     grid: Grid
-    """Their grid."""
+    """Grid of both files."""
     view: Rendered
     """Pixels, validity and label."""
     built: np.ndarray
@@ -63,7 +63,7 @@ def render_pair(folder: Path, seed: int) -> Place:
 
 
 def _seen(footprints: np.ndarray, view: Rendered, grid: Grid) -> np.ndarray:
-    """Keep footprints whose visible part is at least half, cut to the grid."""
+    """Footprints that are at least half visible, cut to the grid."""
     valid = view.before_valid & view.after_valid
     parts = shapes(valid.astype(np.uint8), mask=valid, transform=grid.affine)
     seen = shapely.union_all([shape(geometry) for geometry, _ in parts])

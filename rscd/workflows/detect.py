@@ -45,19 +45,20 @@ def detect(
 ) -> Result:
     """Map what changed between two GeoTIFFs.
 
-    Finished strips are kept until all is published: run again, and a run that ended goes on, to the same result.
+    Finished strips are kept until everything is published: the same call continues an interrupted run, with the
+    same result.
 
     Args:
         config: Inputs, outputs and options.
         model: A model from ``load_model``, for use on many pairs; default: ``config.model`` is loaded.
         scheduler: Address of a Dask scheduler whose workers see the same files: they share the strips. ``model``
-            and ``interrupt`` are for this process alone.
+            and ``interrupt`` then apply to this process only.
         progress: Called after each strip.
-        on_start: Called with lines on device, model and its terms, and what is resumed, before the first window.
-        interrupt: Called before each batch and after each strip; what it raises ends the run there.
+        on_start: Called with messages on device, model, licence and resumed strips, before the first window.
+        interrupt: Called before each batch and after each strip; an exception that it raises ends the run there.
 
     Raises:
-        UsageError: An option out of range, or an output that exists.
+        UsageError: An option is out of range, or an output exists already.
         DataError, ModelError: The pair, or the model, was refused.
         Interrupted: The device was lost.
         OutputError: An output could not be written, or another run is writing it.

@@ -1,4 +1,4 @@
-"""Evaluate: how right a model is on labelled tiles and scenes, by pixels and objects, mapped as by ``detect``."""
+"""Evaluate: accuracy of a model on labelled tiles and scenes, by pixels and objects, mapped as by ``detect``."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class Case:
     name: str
     """Its path."""
     map: Map
-    """What the model says of it."""
+    """The model's prediction."""
     label: ByteArray
-    """UNCHANGED, CHANGED and IGNORED."""
+    """uint8 array of UNCHANGED, CHANGED and IGNORED."""
     least_px: int
-    """The minimum mapping unit."""
+    """Minimum mapping unit, px."""
 
 
 def evaluate(
@@ -52,16 +52,16 @@ def evaluate(
     model: tuple[nn.Module, Contract] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
-    """Map labelled tiles and scenes with a model, with the stages of ``detect``, and compare.
+    """Map labelled tiles and scenes with the stages of ``detect``, and compare with the labels.
 
     Args:
         config: Data and options.
         model: A model from ``load_model``; default: ``config.model`` is loaded.
-        progress: Called with scenes done and scenes in all.
+        progress: Called with scenes done and in total.
 
     Raises:
-        UsageError: An option out of range, or no data.
-        DataError: Data that cannot be used, or a scene that the model does not take.
+        UsageError: An option is out of range, or no data is given.
+        DataError: Data cannot be used, or a scene does not fit the model.
         ModelError: The model was refused.
         OutputError: Pictures could not be written.
     """
@@ -106,7 +106,7 @@ def _mapper(config: EvaluateConfig, model: Model) -> Mapper:
 
 
 def _find(config: EvaluateConfig) -> tuple[list[FolderTile], list[PairSource]]:
-    """Tiles and pairs, each tile's label looked at before anything is mapped."""
+    """Tiles and pairs, each tile's label is checked before anything is mapped."""
     refused: list[DataError] = []
     found = find_sources(config, (), refused.append)
     tiles: list[FolderTile] = []
@@ -117,7 +117,7 @@ def _find(config: EvaluateConfig) -> tuple[list[FolderTile], list[PairSource]]:
             tiles += listed
         elif config.split is not None:
             problem = f"has no list/{config.split}.txt and no folder {config.split}/"
-            refused.append(DataError(problem, path=folder, remedy="leave --split out to take all tiles"))
+            refused.append(DataError(problem, path=folder, remedy="leave --split out to use all tiles"))
         elif parts and not has_layout(folder):
             remedy = "name one of them, or give --split"
             refused.append(DataError(f"holds tiles in {', '.join(parts)}", path=folder, remedy=remedy))
@@ -135,7 +135,7 @@ def _find(config: EvaluateConfig) -> tuple[list[FolderTile], list[PairSource]]:
 def _cases(
     config: EvaluateConfig, mapper: Mapper, tiles: list[FolderTile], pairs: list[PairSource]
 ) -> Iterator[Case]:
-    """Map one after the other."""
+    """Map them one after the other."""
     low, high = mapper.contract.gsd_m
     gsd = config.gsd_m or (low * high) ** 0.5
     for tile in tiles:

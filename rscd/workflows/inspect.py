@@ -1,4 +1,4 @@
-"""Inspect: is this pair fit to compare? The same measurements that ``detect`` starts with, and no network."""
+"""Inspect: is this pair fit to compare? The same measurements that ``detect`` starts with, without the network."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from rscd.scene.prepare import prepare
 
 
 def inspect(config: InspectConfig) -> Inspection:
-    """Measure how two GeoTIFFs lie and look, and judge whether they can be compared.
+    """Measure geometry and radiometry of two GeoTIFFs, and judge whether they can be compared.
 
-    A pair that cannot be is no error here: the verdict is ``refused``, and the reason is what detect would raise.
+    An unfit pair is not an error here: the verdict is ``refused``, and the reason is the error that detect would
+    raise.
 
     Raises:
-        UsageError: An option out of range.
+        UsageError: An option is out of range.
         ModelError: The model was refused.
     """
     try:

@@ -32,8 +32,8 @@ def run_pair(
 ) -> PairOutcome:
     """Detect one pair, in the calling process.
 
-    What the pair, the options or the model are refused for comes back as an outcome, for another try would end
-    the same way; anything else is raised.
+    Errors of the pair, the options or the model are returned as an outcome, because another try would fail in the
+    same way; other errors are raised.
 
     Raises:
         OutputError: An output could not be written.
@@ -77,18 +77,18 @@ def _make_folder(folder: Path) -> None:
     """Make a pair's folder.
 
     Raises:
-        DataError: Something else is in its place.
+        DataError: A file has that name.
     """
     try:
         folder.mkdir(exist_ok=True)
     except FileExistsError as error:
         raise DataError(
-            "is a file, where the pair's folder is to be", path=folder, remedy="move it away"
+            "is a file, but the pair's folder must be here", path=folder, remedy="move it away"
         ) from error
 
 
 def _fingerprint(job: PairJob) -> str:
-    """The fingerprint, or nothing where a file is missing: detect says so in better words."""
+    """The fingerprint; empty if a file is missing, which detect reports better."""
     try:
         return job_fingerprint(job)
     except OSError:
@@ -98,23 +98,23 @@ def _fingerprint(job: PairJob) -> str:
 READERS = 8
 """Pairs whose headers are read at once."""
 TRIALS = 2
-"""Batches that are timed, after one that is not."""
+"""Timed batches, after one that is not timed."""
 
 
 @dataclass(frozen=True)
 class PairEstimate:
-    """What the headers of a pair give."""
+    """Estimate for a pair, from its headers."""
 
     id: str
     """Its name."""
     width: int = 0
     """Columns of the common grid."""
     height: int = 0
-    """Rows of it."""
+    """Rows of the common grid."""
     windows: int = 0
-    """Windows where the dates overlap; those without a valid pixel will not be forwarded."""
+    """Windows in the dates' overlap; those without a valid pixel will not be forwarded."""
     problem: str = ""
-    """Why it cannot be run."""
+    """Why it cannot be run; empty if it can."""
 
     @property
     def megapixels(self) -> float:
@@ -123,7 +123,7 @@ class PairEstimate:
 
 
 def estimate_pairs(jobs: Iterable[PairJob]) -> Iterator[PairEstimate]:
-    """Read the headers of all pairs, several at once; in order."""
+    """Read the headers of all pairs, several at once; yields them in order."""
     with ThreadPoolExecutor(READERS) as pool:
         yield from pool.map(estimate_pair, jobs)
 
@@ -150,7 +150,7 @@ def estimate_pair(job: PairJob) -> PairEstimate:
 
 
 def seconds_per_window(config: DetectConfig) -> tuple[float, str]:
-    """Time one batch on this machine: s a window, and the device. Reading and writing mostly overlap with it."""
+    """Time one batch on this machine: s per window, and the device. Reading and writing mostly overlap with it."""
     model = Model.named(config.model or DEFAULT)
     side, _ = choose_window(config.window, config.overlap, model.contract)
     predictor = Predictor.of(model, config, side)

@@ -1,4 +1,4 @@
-"""Polygons anew from a kept probability raster: detect's second half, without a forward pass."""
+"""Polygons again, from a probability raster: the second half of detect, without a forward pass."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ from rscd.scene.windows import WindowPlan
 from rscd.vectorize.attributes import Attributes
 
 MINIMUM_PX = 4
-"""Smallest polygon in px, where neither the options nor the raster say one."""
+"""Smallest polygon in px, if neither the options nor the raster define one."""
 THRESHOLD = 0.5
-"""Threshold where neither the options nor the raster say one."""
+"""Threshold, if neither the options nor the raster define one."""
 STRIP = 512
-"""Rows, and columns, of what is read of the images at a time, px."""
+"""Rows and columns of the images that are read at a time, px."""
 UNREACHED = 255
 """A threshold above all probability values."""
 
 
 def threshold_of(config: PolygonsConfig, kept: KeptProbability) -> float:
-    """The threshold asked for, else that of the raster's run."""
+    """The given threshold, else that of the run that wrote the raster."""
     known = _number(kept.run.get("threshold"))
     if config.threshold is not None:
         return config.threshold
@@ -65,17 +65,17 @@ def polygons(
     progress: Progress = lambda done, total: None,
     on_start: Callable[[str], None] = lambda line: None,
 ) -> Written:
-    """Make polygons anew, e.g. with another threshold.
+    """Make polygons again, e.g. with another threshold.
 
-    Where the images of the raster's run are still there, what they show of each polygon is read again.
+    If the images of the raster's run still exist, they are read again for the attributes of the polygons.
 
     Args:
         config: Input, output and options.
         progress: Called after each strip.
-        on_start: Called with a line where the images cannot be read again, and why.
+        on_start: Called with the reason if the images cannot be read again.
 
     Raises:
-        UsageError: An option out of range, or an output that exists.
+        UsageError: An option is out of range, or an output exists already.
         DataError: The raster was refused.
         OutputError: The output could not be written.
     """
@@ -122,40 +122,40 @@ def polygons(
 
 
 def _images(kept: KeptProbability, folder: Path, on_start: Callable[[str], None]) -> PairConfig | None:
-    """The pair that the raster was made from, where it is still there and the raster lies on its grid."""
+    """The pair that the raster was made from, if it still exists and the raster lies on its grid."""
     try:
-        # as far as it matters, detect has judged them
+        # detect has checked the pair as far as polygons need it
         images = replace(pair_of(kept.run, folder), force_gsd=True, bad_blocks="mask")
         with open_pair(images, _contract(kept).bands) as pair:
             _part(pair.full, kept.grid)
         return images
     except (KeyError, TypeError, ValueError):
-        on_start("the raster does not say what it was made from: the polygons get no attributes of the images")
+        on_start("the raster does not record its images: the polygons get no attributes from them")
     except DataError as error:
-        on_start(f"{error.problem}: the polygons get no attributes of the images")
+        on_start(f"{error.problem}: the polygons get no attributes from the images")
     return None
 
 
 @dataclass(frozen=True)
 class _Source:
-    """Where polygons come from."""
+    """Source of the polygons."""
 
     records: Iterable[StripRecord]
     """All rows, in order."""
     areas: PixelAreas
-    """Of the raster's pixels."""
+    """Areas of the raster's pixels."""
     attributes: Attributes | None = None
-    """What the images add, where they are read."""
+    """Attributes from the images, if they are read."""
 
 
 def _source(kept: KeptProbability, images: PairConfig | None, threshold: int, stack: ExitStack) -> _Source:
-    """Records of the raster's rows; with sums of what the images show, where there are such.
+    """Records of the raster's rows, with sums of the image attributes if there are images.
 
-    With images all goes as in ``detect`` with strips that were finished with another threshold.
+    With images this works as in ``detect``, with strips that were finished with another threshold.
 
     Raises:
         DataError: The images cannot be read.
-        ModelError: The raster's contract is none.
+        ModelError: The raster's contract is invalid.
     """
     areas = PixelAreas(kept.grid)
     if images is None:
@@ -176,16 +176,16 @@ def _source(kept: KeptProbability, images: PairConfig | None, threshold: int, st
 
 
 def _contract(kept: KeptProbability) -> Contract:
-    """Of the model that made the raster.
+    """Contract of the model that made the raster.
 
     Raises:
-        KeyError, ModelError: The raster does not hold it.
+        KeyError, ModelError: The raster has no contract.
     """
     return Contract.from_json(json.dumps({"format": FORMAT, **kept.run["model"]}))
 
 
 class _Strips:
-    """The raster's rows, as strips of a plan that an earlier run had finished."""
+    """The raster's rows, as if they were finished strips of an earlier run."""
 
     def __init__(self, kept: KeptProbability, plan: WindowPlan, areas: PixelAreas) -> None:
         self._kept, self._plan, self._areas = kept, plan, areas
@@ -210,10 +210,10 @@ def _never(before: ByteArray, after: ByteArray) -> FloatArray:
 
 
 def _part(scene: Grid, part: Grid) -> Window:
-    """Where a raster lies on the grid of its pair.
+    """Window of a raster in the grid of its pair.
 
     Raises:
-        DataError: It was made on another one.
+        DataError: It was made on another grid.
     """
     col, row = (round(float(v)) for v in pixel(scene.transform, part.transform[2], part.transform[5]))
     window = Window(row, col, part.height, part.width)

@@ -1,6 +1,6 @@
-"""Setting a run up: from options to a pair ready to be read, its windows, and the network that forwards them.
+"""Set up a run: from options to a pair ready to be read, its windows, and the network that forwards them.
 
-The key of a run says all that its strips depend on, so that no strip of another run is taken for one of it.
+A run's key holds everything that its strips depend on, so that strips of another run are never used for it.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ Loaded = tuple["nn.Module", Contract]
 
 @dataclass(frozen=True)
 class Run:
-    """All that is decided before the first window."""
+    """Everything that is decided before the first window."""
 
     config: DetectConfig
     """Inputs, outputs and options."""
     model: Model
     """The model."""
     predictor: Predictor
-    """Its network in its backend."""
+    """The network in its backend."""
     prepared: Prepared
-    """The pair, and what was found of it."""
+    """The pair, and the findings on it."""
     plan: WindowPlan
-    """The windows on the scene."""
+    """Windows of the scene."""
     forward: ForwardPass
     """The network for windows of the scene, and how it is called."""
     threshold: int
@@ -59,7 +59,7 @@ class Run:
 
     @property
     def contract(self) -> Contract:
-        """The model's."""
+        """The model's contract."""
         return self.model.contract
 
     @property
@@ -69,37 +69,41 @@ class Run:
 
     @property
     def key(self) -> dict[str, Any]:
-        """All that the bytes of its strips depend on."""
+        """Everything that the bytes of its strips depend on."""
         return run_key(self.config, self.model, self.predictor, self.plan, self.prepared.factor)
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """What a user should know before it starts: device, model and its terms, the verdict on the pair."""
+        """What a user should know before the run: device, model, licence, verdict on the pair."""
         backend, contract = self.predictor.backend, self.contract
         return (
             f"device {backend.device}, {backend.precision}, {backend.name}" + idle_gpu(backend.device),
             *([backend.note] if backend.note else []),
             f"model {contract.name} {contract.version}, {contract.encoder}; licence: {contract.licence}",
-            *([f"each window is forwarded in {views} ways"] if (views := len(self.predictor.views)) > 1 else []),
+            *(
+                [f"each window is forwarded {views} times, turned and flipped"]
+                if (views := len(self.predictor.views)) > 1
+                else []
+            ),
             self.prepared.inspection.line,
         )
 
 
 class Settings:
-    """What is checked of the options before a file is opened.
+    """Checks of the options before a file is opened.
 
     Args:
         config: Inputs and options.
-        model: The model; default: that of ``config.model``.
+        model: The model; default: ``config.model``.
 
     Raises:
-        UsageError: An option out of range, or no such device or backend.
+        UsageError: An option is out of range, or there is no such device or backend.
         ModelError: The model was refused.
     """
 
     def __init__(self, config: DetectConfig, model: Model | Loaded | None = None) -> None:
         self.config = config
-        check_backend(config.backend, config.device)  # one that is not there is said before a model is read
+        check_backend(config.backend, config.device)  # a missing one is reported before a model is read
         if model is None:
             model = Model.named(config.model or DEFAULT)
         self.model = model if isinstance(model, Model) else Model.of(model)
@@ -138,24 +142,24 @@ class Settings:
 
 @lru_cache(maxsize=2)
 def worker_model(path: str, sha256: str) -> Model:
-    """The model, loaded once a worker."""
+    """The model, loaded once per worker."""
     model = Model.named(path)
     found = model.sha256
     if found != sha256:
         problem = f"has weights {found[:12]}, and the archive runs with {sha256[:12]}"
-        raise ModelError(problem, path=path, remedy="install one rscd and one model on all workers")
+        raise ModelError(problem, path=path, remedy="install the same rscd and the same model on all workers")
     return model
 
 
 def run_key(
     config: DetectConfig, model: Model, predictor: Predictor, plan: WindowPlan, factor: float
 ) -> dict[str, Any]:
-    """The key as JSON holds it: of inputs, model, options, device and versions.
+    """The run's key as JSON holds it: inputs, model, options, device and versions.
 
     Args:
         config: Inputs and options.
         model: Its contract and its weights.
-        predictor: Says what backend, device, precision and batch size came out of ``auto``.
+        predictor: Has the backend, device, precision and batch size that ``auto`` chose.
         plan: The windows on the scene.
         factor: Model pixel size divided by scene pixel size.
     """
@@ -175,7 +179,7 @@ def run_key(
         "batch_size": predictor.batch_size,
         "threads": backend.threads,
         "versions": {"rscd": VERSION, backend.name: backend.version}
-        | ({} if factor == 1 else {"torch": version("torch")}),  # which resamples
+        | ({} if factor == 1 else {"torch": version("torch")}),  # torch resamples
     }
 
 
@@ -188,5 +192,5 @@ def _files(config: DetectConfig) -> dict[str, Path]:
 
 
 def _file(path: Path) -> dict[str, Any]:
-    """What a file is, wherever it lies."""
+    """What identifies a file, independent of its path."""
     return {name: value for name, value in fingerprint(path).items() if name != "path"}

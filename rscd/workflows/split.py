@@ -1,8 +1,8 @@
-"""One scene over many workers: each finishes a stretch of its strips into the shared journal, and one merges them.
+"""One scene on many workers: each finishes a stretch of its strips in the shared journal, and one merges them.
 
-The journal lies beside the output, where all workers must see it. A strip's bytes depend on inputs, model, options,
-device type, threads and batch size alone; all that is in the journal's key, and a worker that computes another key
-is refused. So the result has the bytes that one such worker alone would have made.
+The journal is next to the output, where all workers must see it. A strip's bytes depend only on inputs, model,
+options, device type, threads and batch size; all these are in the journal's key, and a worker that computes another
+key is refused. So the result has the same bytes as one such worker would have produced.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ if TYPE_CHECKING:
 
 
 Detect = Callable[..., Result]
-"""``rscd.detect``."""
+"""The function ``rscd.detect``."""
 
 LEAST_STRIPS = 16
-"""A stretch is cut no shorter, unless a slot would stay empty: each forwards a row of windows of the one above."""
+"""Shortest stretch, unless a slot would stay idle: each forwards one row of windows of the stretch above again."""
 MOST_STRETCHES = 4
-"""Stretches a slot, at most."""
+"""Stretches per slot at most."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,13 @@ class Start:
     strips: int
     """Strips of the scene."""
     missing: tuple[int, ...]
-    """Those that are not finished."""
+    """Indices of the unfinished strips."""
     pixels: int
     """Pixels of the common grid."""
     batch_size: int
-    """Windows a forward pass: bytes depend on it, so all workers take this one."""
+    """Windows per forward pass: bytes depend on it, so all workers use the same."""
     lines: tuple[str, ...]
-    """What the user should know."""
+    """Messages for the user."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,11 @@ class Stretch:
     """A worker's share."""
 
     scene: Scene
-    """The scene."""
+    """The scene to work on."""
     strips: range
     """Strips to finish."""
     token: str
-    """Of this run: when the journal no longer has it, the worker stops."""
+    """Token of this run: if the journal no longer has it, the worker stops."""
 
 
 def detect_split(
@@ -94,21 +94,21 @@ def detect_split(
     progress: Progress = lambda done, total: None,
     on_start: Callable[[str], None] = lambda line: None,
 ) -> Result:
-    """Detect on a cluster whose workers see the same files; run again, it goes on where it was.
+    """Detect on a cluster whose workers see the same files; the same call again continues an interrupted run.
 
     Args:
         config: Inputs, outputs and options.
         scheduler: Address of a Dask scheduler.
         detect: The function that runs a pair on one machine; a worker calls it once all strips are finished.
         progress: Called after each stretch.
-        on_start: Called with lines on device, model and its terms before the first window.
+        on_start: Called with messages on device, model and licence before the first window.
 
     Raises:
-        UsageError: An option out of range, an output that exists, no worker to be had, or workers that differ.
+        UsageError: An option out of range, an existing output, no worker, or workers that differ.
         DataError: The pair was refused.
         ModelError: The model was refused.
         OutputError: An output could not be written.
-        Interrupted: The scheduler is gone.
+        Interrupted: The scheduler was lost.
     """
     config = _absolute(config)
     outputs = Outputs.of(config)
@@ -130,7 +130,7 @@ def detect_split(
 
 
 def _finish(client: Client, start: Start, scene: Scene, token: str, progress: Progress) -> None:
-    """Have all missing strips finished."""
+    """Let the workers finish all missing strips."""
     left = len(start.missing)
     stretches = [Stretch(scene, strips, token) for strips in cut(start.missing, slots(client))]
     with closing(completed(client, finish, stretches, retries=1)) as events:
@@ -152,7 +152,7 @@ def _one(client: Client, function: Callable[[Scene], Any], scene: Scene) -> Any:
 
 @contextmanager
 def _token(folder: Path) -> Iterator[str]:
-    """Leave a mark in the run folder as long as this run wants its workers to go on."""
+    """Keep a token in the run folder as long as this run wants its workers to go on."""
     path, token = folder / SPLIT_NAME, str(uuid.uuid4())
     write_durably(path, json.dumps(token).encode())
     try:
@@ -162,11 +162,11 @@ def _token(folder: Path) -> Iterator[str]:
 
 
 def cut(missing: tuple[int, ...], places: int) -> list[range]:
-    """Cut strips into stretches of neighbours: as many as there are places, or some more if they stay long.
+    """Cut strips into stretches of neighbours: one per place, or more if the stretches stay long enough.
 
     Args:
         missing: Strips, ascending.
-        places: Workers that can be at work at once.
+        places: Workers that can work at the same time.
     """
     shares = max(1, places) * max(1, min(MOST_STRETCHES, len(missing) // (max(1, places) * LEAST_STRIPS)))
     longest = max(1, -(-len(missing) // shares))
@@ -181,7 +181,7 @@ def cut(missing: tuple[int, ...], places: int) -> list[range]:
 
 
 def begin(scene: Scene) -> Start:
-    """On a worker: open the pair and the journal, and say what is to be done.
+    """On a worker: open the pair and the journal, and report what is missing.
 
     Raises:
         RscdError: As ``detect``.
@@ -203,11 +203,11 @@ def begin(scene: Scene) -> Start:
 
 
 def finish(stretch: Stretch) -> int:
-    """On a worker: put the missing strips of a stretch into the journal; how many there were.
+    """On a worker: put the missing strips of a stretch into the journal; return their number.
 
     Raises:
-        Interrupted: The run that wants them is over.
-        UsageError: This worker would make other bytes than the one that began.
+        Interrupted: The run that wants them has ended.
+        UsageError: This worker would produce other bytes than the first worker.
         RscdError: As ``detect``.
     """
     folder = run_folder(stretch.scene.config.output)
@@ -216,7 +216,7 @@ def finish(stretch: Stretch) -> int:
         with suppress(OSError, ValueError):
             if json.loads((folder / SPLIT_NAME).read_bytes()) == stretch.token:
                 return
-        raise Interrupted("the run that wanted these strips is over")
+        raise Interrupted("the run that wanted these strips has ended")
 
     with _open(stretch.scene) as run:
         _agree(run, folder)
@@ -224,7 +224,7 @@ def finish(stretch: Stretch) -> int:
         plan = run.plan
         journal = Journal(folder, plan, stretch.strips)
         missing = [k for k in stretch.strips if k not in journal]
-        # Rows above are forwarded again, for another worker may take their tails away at any time.
+        # Rows above are forwarded again, because another worker may remove their tails at any time.
         forwarded = plan.rows.completing(missing)
         with closing(prefetched(read_windows(run.pair, plan, sorted(forwarded)))) as rows:
             records = strip_records(
@@ -241,7 +241,7 @@ def finish(stretch: Stretch) -> int:
 
 
 def merge(detect: Detect, scene: Scene) -> Result:
-    """On a worker: detect, with all strips in the journal.
+    """On a worker: run detect with all strips in the journal.
 
     Raises:
         RscdError: As ``detect``.
@@ -257,17 +257,17 @@ def _open(scene: Scene) -> AbstractContextManager[Run]:
 
 
 def _agree(run: Run, folder: Path) -> None:
-    """Check that this worker would make the bytes of the one that began."""
+    """Check that this worker would produce the same bytes as the first worker."""
     key, own = read_key(folder), plain_key(run.key)
     if key is None:
         raise Interrupted("the journal is gone", path=folder)
     if key != own:
         why = ", ".join(differences(key, own))
-        remedy = "use workers of one kind: device, threads, versions; or name --backend and --precision"
-        raise UsageError(f"a worker differs from the one that began: {why}", remedy=remedy)
+        remedy = "use workers with the same device, threads and versions; or set --backend and --precision"
+        raise UsageError(f"a worker differs from the first one: {why}", remedy=remedy)
 
 
 def _absolute(config: DetectConfig) -> DetectConfig:
-    """The options with all paths in full: workers run elsewhere."""
+    """The options with absolute paths: workers run in other folders."""
     files = {each.name: getattr(config, each.name) for each in declared(DetectConfig) if each.is_file}
     return dataclasses.replace(config, **{name: path and path.absolute() for name, path in files.items()})

@@ -29,16 +29,16 @@ def train(
 ) -> Contract:
     """Train or fine-tune on labelled tiles; write the best epoch's checkpoint to ``config.output``.
 
-    The checkpoint is written anew at each better epoch, and the state of the run every ``config.save_every``
-    steps, beside it. A run that was cut short goes on from its state when it is called again; the state is removed
+    The checkpoint is written again at each better epoch, and the state of the run every ``config.save_every``
+    steps, next to it. An interrupted run continues from its state when it is called again; the state is removed
     when the run has finished.
 
     Returns:
         The contract that was written.
 
     Raises:
-        UsageError: An option out of range, or a state of another run is in the way.
-        DataError: Tiles that cannot be used, or a loss that is not finite.
+        UsageError: An option is out of range, or the state of another run is there.
+        DataError: Tiles cannot be used, or the loss is not finite.
         ModelError: ``config.init`` cannot be used.
         OutputError: The checkpoint, the state or the history cannot be written, or another run writes them.
     """

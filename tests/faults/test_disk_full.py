@@ -33,7 +33,7 @@ def test_a_full_disk_is_told_and_harms_nothing(pair, whole, small_disk, point, n
     code, told = victim.finish()
     assert code == 7, told
     assert any(name in told.splitlines()[-1] for name in named), told
-    assert "room" in told
+    assert "free space" in told
     assert {path: path.read_bytes() for path in case.outputs} == old
     assert case.listing() == ["changes.gpkg", "changes.gpkg.rscd", "filler", "p.tif", "report.html"]
     assert not [path for path in case.journal.iterdir() if path.name.startswith(".")]

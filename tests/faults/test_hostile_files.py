@@ -82,7 +82,7 @@ def test_a_cut_file_is_refused_at_once(tmp_path, good, layout, share):
     cut = write_image(tmp_path / "cut.tif", IMAGE, **LAYOUTS[layout])
     os.truncate(cut, int(cut.stat().st_size * share))
     told = refused(good, cut)
-    assert "cut.tif: is cut: " in told
+    assert "cut.tif: is truncated: " in told
     assert "blocks lie beyond its end, the first at rows from" in told
     assert "cut.tif" in refused(cut, good)
 
@@ -91,7 +91,7 @@ def test_a_cut_cog_is_refused_too(tmp_path, good):
     cut = tmp_path / "cut.tif"
     rasterio.shutil.copy(good, cut, driver="COG", blocksize=128, compress="deflate")
     os.truncate(cut, cut.stat().st_size * 9 // 10)
-    assert "cut.tif: is cut" in refused(cut, good)
+    assert "cut.tif: is truncated" in refused(cut, good)
 
 
 @pytest.mark.parametrize("layout", ["tiles", "strips", "planes", "pixels"])
@@ -216,7 +216,7 @@ def sparse(path, width, height, **profile):
 
 ABSURD = {
     "400k x 400k, one block": (lambda p: sparse(p, 400_000, 400_000), "claims 400,000 rows of 400,000 px"),
-    "no block": (lambda p: sparse(p, 8000, 8000, count=4), "holds no pixels: none of its 256 blocks"),
+    "no block": (lambda p: sparse(p, 8000, 8000, count=4), "contains no pixels: none of its 256 blocks"),
     "one strip": (
         lambda p: sparse(p, 20_000, 20_000, tiled=False, blockysize=20_000, interleave="pixel"),
         "a block of 20000 x 20000 px takes 1,200 MB",
@@ -406,7 +406,7 @@ def test_sidecars_are_ignored_and_refused_where_they_name_files(tmp_path, good):
         (tmp_path / "plain.tif.ovr").write_text(vrt(f"/vsicurl/http://127.0.0.1:{server.port}/x.tif"))
         (tmp_path / "plain.tif.msk").write_text(vrt("/etc/passwd"))
         assert rscd("inspect", good, plain, "--json").exit_code == 0
-        assert "names other files" in refused(good, plain, "--sidecars")
+        assert "refers to other files" in refused(good, plain, "--sidecars")
         assert server.connections == 0
     assert sorted(p.name for p in tmp_path.glob("*.aux.xml")) == ["plain.tif.aux.xml"]
 
@@ -429,7 +429,7 @@ def test_an_area_of_interest_that_points_elsewhere_is_refused(tmp_path, good, ki
         path.write_text(text)
         told = refused(good, good, "--aoi", path)
         assert "aoi.geojson: " in told
-        assert "names other files" in told or "no vector file of a format" in told
+        assert "refers to other files" in told or "not a vector file of a supported format" in told
         assert server.connections == 0
 
 

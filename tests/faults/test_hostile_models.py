@@ -72,7 +72,7 @@ BROKEN = {
     "a header of 2^60 bytes": (lambda raw: struct.pack("<Q", 1 << 60) + raw[8:], "not a safetensors file"),
     "a header of 17 MB": (lambda raw: joined(b"{" + b" " * (17 << 20) + b"}", b""), "not a safetensors file"),
     "a header of brackets": (lambda raw: joined(b"[" * 100_000, b""), "recursion|JSON|value|delimiter"),
-    "a list for a header": (lambda raw: joined(b"[1, 2]", b""), "no JSON object"),
+    "a list for a header": (lambda raw: joined(b"[1, 2]", b""), "not a JSON object"),
     "a wrong shape": (lambda raw: with_tensor(raw, shape=[1, 2, 3]), r"do not fit a lite network: .*\[1, 2, 3\]"),
     "a shape of 10^18": (lambda raw: with_tensor(raw, shape=[10**9, 10**9]), "do not fit a lite network"),
     "another dtype": (lambda raw: with_tensor(raw, dtype="BOOL"), "do not fit a lite network: .*BOOL"),

@@ -205,7 +205,7 @@ def test_no_output_is_an_input_of_any_kind(tmp_path, pair):
         {"output": c, "report": model, "model": str(model)},
         {"output": c, "report": c},
     ):
-        with pytest.raises(UsageError, match="is an input or another output too"):
+        with pytest.raises(UsageError, match="is also an input or another output"):
             detect(DetectConfig(*pair, **options, overwrite=True), model=STAND_IN)
         assert everything_in(tmp_path) == before
 

@@ -20,7 +20,7 @@ def check_and_resume(case: Case, whole: Case, code: int, told: str, group: int, 
     assert not [path for path in case.journal.iterdir() if path.name.startswith(".")]
     with pytest.raises(ProcessLookupError):
         os.killpg(group, 0)  # a process that it started lives on
-    line = re.search(r"to go on where it was: (.*)", told)
+    line = re.search(r"to continue this run: (.*)", told)
     assert line is not None, told
     words = shlex.split(line[1])
     assert words == ["rscd", *case.words()]
@@ -56,7 +56,7 @@ def test_a_closed_terminal_ends_the_run_so_that_it_can_go_on(pair, whole, tmp_pa
     os.close(ours)
     victim.go_on()
     code, _ = victim.finish()
-    told = f"to go on where it was: {shlex.join(['rscd', *case.words()])}"  # nobody could read it
+    told = f"to continue this run: {shlex.join(['rscd', *case.words()])}"  # nobody could read it
     check_and_resume(case, whole, code, told, victim.process.pid, victim.windows)
 
 

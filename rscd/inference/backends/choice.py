@@ -1,4 +1,4 @@
-"""Which backend: torch anywhere, OpenVINO on CPUs, where it is several times as fast."""
+"""Choice of backend: torch anywhere; OpenVINO on CPUs, where it is several times as fast."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from rscd.options.types import BackendName, Precision
 
 
 def check_backend(name: BackendName, device: str) -> str:
-    """The device, ``cpu`` or ``cuda:N``; a backend that cannot run there is refused before anything is loaded.
+    """Return the device, ``cpu`` or ``cuda:N``; refuse a backend that cannot run there before anything is loaded.
 
     Args:
-        name: As asked for.
-        device: As asked for.
+        name: Requested backend.
+        device: Requested device.
 
     Raises:
-        UsageError: No such device, a GPU for OpenVINO, or no OpenVINO.
+        UsageError: There is no such device, OpenVINO is to use a GPU, or it is not installed.
     """
     found = choose_device(device)
     if name == "openvino" and found != "cpu":
@@ -32,24 +32,24 @@ def check_backend(name: BackendName, device: str) -> str:
 
 
 def has_openvino() -> bool:
-    """Whether OpenVINO is installed; there are no wheels of it for some systems."""
+    """Whether OpenVINO is installed; for some systems it has no wheels."""
     return importlib.util.find_spec("openvino") is not None
 
 
 def open_backend(
     model: Model, name: BackendName, device: str, precision: Precision, shape: tuple[int, int, int, int]
 ) -> Backend:
-    """The backend that the options ask for; OpenVINO by itself only for networks of ours, on the CPU.
+    """The backend that the options request; ``auto`` uses OpenVINO only for rscd's own networks, on the CPU.
 
     Args:
-        model: The model; its network is loaded only if that is needed.
+        model: The model; its network is loaded only if necessary.
         name: ``auto``, ``torch`` or ``openvino``.
         device: ``auto``, ``cpu`` or ``cuda:N``.
         precision: ``auto``, ``fp32`` or ``bf16``.
-        shape: Of the usual batch of a date, (n, bands, h, w).
+        shape: Shape of the usual batch of one date, (n, bands, h, w).
 
     Raises:
-        UsageError: As ``check_backend``; or the network cannot be converted, and OpenVINO was asked for.
+        UsageError: As ``check_backend``; or OpenVINO was requested and cannot convert the network.
         ModelError: The model was refused.
     """
     found, note = check_backend(name, device), ""
@@ -66,21 +66,21 @@ def open_backend(
 
 
 class _Unavailable(Exception):
-    """OpenVINO cannot run the network here; empty where that is as it should be."""
+    """OpenVINO cannot run the network here; without a message if that is expected."""
 
 
 def _openvino(model: Model, precision: Precision, shape: tuple[int, int, int, int]) -> Backend:
     """The network in OpenVINO.
 
     Raises:
-        _Unavailable: As said.
+        _Unavailable: OpenVINO cannot run the network here.
         ModelError: The model was refused.
     """
     if not has_openvino():
         raise _Unavailable("openvino is not installed" if _has_wheels() else "")
     try:
         from rscd.inference.backends.openvino import ConversionError, OpenVinoBackend
-    except (ImportError, OSError) as error:  # a library of the system that it needs is not there
+    except (ImportError, OSError) as error:  # a system library that it needs is missing
         raise _Unavailable(f"openvino cannot be loaded ({str(error).splitlines()[0][:200]})") from error
     try:
         return OpenVinoBackend(model, precision, shape)
@@ -89,5 +89,5 @@ def _openvino(model: Model, precision: Precision, shape: tuple[int, int, int, in
 
 
 def _has_wheels() -> bool:
-    """Whether rscd asks for OpenVINO on such a machine: as in ``pyproject.toml``."""
+    """Whether rscd depends on OpenVINO on this kind of machine: as in ``pyproject.toml``."""
     return sys.platform != "darwin" and platform.machine() in ("x86_64", "AMD64")

@@ -14,17 +14,17 @@ from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from rscd.core.contract import Contract
 from rscd.model.network import Logits, folded
 
-_BLOCKS = ("0.", "1.", "2.expand", "2.depthwise", "3.")  # with 2.project OpenVINO 2026.4 does not compile it
+_BLOCKS = ("0.", "1.", "2.expand", "2.depthwise", "3.")  # OpenVINO 2026.4 cannot compile it with 2.project
 FP32_LAYERS = {"lite": ("encoder.stem.", *(f"encoder.blocks.{part}" for part in _BLOCKS))}
-"""Encoder -> layers whose products stay in fp32 in bf16 too: the first ones, whose rounding all others pass on.
+"""Encoder -> layers that stay in fp32 in bf16 mode: the first ones, whose rounding errors reach all later layers.
 
-For ``buildings`` 4 on tiles at 1 m they halve the differences of p (99.9th percentile of the worst tile 0.039 to
-0.018), and take a sixth of the time.
+For ``buildings`` 4 on tiles at 1 m this halves the differences of p (99.9th percentile of the worst tile 0.039 to
+0.018), and takes a sixth of the time.
 """
 
 
 class Probabilities(torch.nn.Module):
-    """From both dates' windows to calibrated probabilities (n, 1 or 3, h, w), float32."""
+    """Maps windows of both dates to calibrated probabilities (n, 1 or 3, h, w), float32."""
 
     def __init__(self, network: torch.nn.Module, temperature: float) -> None:
         super().__init__()
@@ -36,18 +36,18 @@ class Probabilities(torch.nn.Module):
 
 
 def convert(network: torch.nn.Module, contract: Contract, side: int) -> openvino.Model:
-    """Trace the network on windows of a side, px, and convert it: windows and batches of other sizes fit as well.
+    """Trace the network on windows of ``side`` px and convert it; windows and batches of other sizes also work.
 
-    The front end is called by itself: ``openvino.convert_model`` would report to its makers that it was used.
+    The front end is called directly: ``openvino.convert_model`` would report its use to the makers of OpenVINO.
 
     Raises:
-        Exception: Whatever torch and OpenVINO make of a network that they cannot trace.
+        Exception: Any error of torch or OpenVINO on a network that they cannot trace.
     """
     bands = len(contract.bands)
     whole = Probabilities(folded(network), contract.temperature).eval()
     example = tuple(torch.zeros((1, bands, side, side), dtype=torch.uint8) for _ in "ab")
     with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")  # of torch, on what a trace makes constant
+        warnings.simplefilter("ignore")  # warnings of torch on values that become constants in a trace
         frontend = FrontEndManager().load_by_framework("pytorch")
         decoder = TorchScriptPythonDecoder(whole, example_input=example)
         found: openvino.Model = frontend.convert(frontend.load(decoder))
@@ -59,7 +59,7 @@ def convert(network: torch.nn.Module, contract: Contract, side: int) -> openvino
 
 
 def keep_in_fp32(xml: Path, encoder: str) -> int:
-    """Mark in a saved network the layers that stay in fp32 (Python has no other way); how many there are."""
+    """Mark the layers that stay in fp32 in a saved network (not possible from Python); returns their number."""
     tree = ElementTree.parse(xml)
     parts = tuple(f"__module.network.{part}" for part in FP32_LAYERS.get(encoder, ()))
     marked = 0

@@ -1,9 +1,8 @@
-"""OpenVINO: the network on CPUs, two to three times as fast as in torch, without torch once it has been converted.
+"""OpenVINO: the network on CPUs, two to three times as fast as torch; once it is converted, without torch.
 
-Probabilities in fp32 are torch's but for rounding. In bf16, which ``auto`` takes where the CPU has instructions for
-it and the model's contract says how little it changes, the first layers stay in fp32: docs/measurements.md.
-
-Converted networks are kept in the user's cache, so that only the first run converts, and needs torch for it.
+In fp32, probabilities equal torch's except for rounding. In bf16, which ``auto`` uses if the CPU has instructions
+for it and the model's contract states that it changes little, the first layers stay in fp32: docs/measurements.md.
+Converted networks are cached per user, so that only the first run converts, and needs torch for it.
 """
 
 from __future__ import annotations
@@ -36,12 +35,12 @@ from rscd.options.types import Precision
 
 Shape = tuple[int, ...]
 MOST_STREAMS = 4
-"""Calls side by side, at most: each holds its own layers in memory."""
+"""Maximum number of parallel calls: each holds its own layers in memory."""
 BF16_FIGURE, BF16_MOST = "bf16_p999", 0.03
-"""Figure of a contract: by how much p differs in bf16 (99.9th percentile over all validation pixels, as ``python -m
-tests.benchmarks precision`` measures it); and the most of it with which ``auto`` takes bf16."""
+"""Metric of a contract: difference of p in bf16 (99.9th percentile over all validation pixels, measured by ``python
+-m tests.benchmarks precision``); and its maximum up to which ``auto`` uses bf16."""
 COMPILED = 2
-"""Compiled networks that a process holds for the next pair."""
+"""Compiled networks that a process keeps for the next pair."""
 _LOCK = threading.Lock()
 _HELD: OrderedDict[tuple[object, ...], Any] = OrderedDict()
 
@@ -50,12 +49,12 @@ class OpenVinoBackend:
     """A network on this machine's CPU.
 
     Args:
-        model: The model; its network is loaded only to be converted, the first time.
-        precision: ``auto`` is bf16 where the contract says how little that changes and the CPU has it, else fp32.
-        shape: Of the usual batch of a date, (n, bands, h, w), which is made ready; others are as they come.
+        model: The model; its network is loaded only for the first conversion.
+        precision: ``auto``: bf16 if the contract states that it changes little and the CPU has it, else fp32.
+        shape: Shape of the usual batch of one date, (n, bands, h, w), compiled now; other shapes when needed.
 
     Raises:
-        ConversionError: The network cannot be converted, or not be compiled.
+        ConversionError: The network cannot be converted, or cannot be compiled.
         ModelError: The checkpoint is not valid.
     """
 
@@ -76,7 +75,7 @@ class OpenVinoBackend:
         except ConversionError:
             if (precision, self.precision) != ("auto", "bf16"):
                 raise
-            self.precision, self.note = "fp32", "this CPU does not take the network in bf16"
+            self.precision, self.note = "fp32", "this CPU cannot run the network in bf16"
             self._request(shape, "fp32")
         if self.precision == "bf16":  # sums are rounded differently
             self.version += f", {cpu_bf16() or 'no bf16'}"
@@ -85,8 +84,8 @@ class OpenVinoBackend:
         """Probabilities 0..1 of one batch.
 
         Raises:
-            MemoryError: There is too little of it.
-            ModelError: The network gives NaN, in fp32 too.
+            MemoryError: There is too little memory.
+            ModelError: The network gives NaN, also in fp32.
         """
         p = self._infer(before, after, self.precision)
         if self.precision == "bf16" and not np.isfinite(p).all():
@@ -97,14 +96,14 @@ class OpenVinoBackend:
         return p if self.presence else p[:, 0]
 
     def compile(self) -> None:
-        """It is compiled already."""
+        """Does nothing: it is compiled already."""
 
     def _infer(self, before: ByteArray, after: ByteArray, precision: Literal["fp32", "bf16"]) -> FloatArray:
         try:
             request = self._request(before.shape, precision)
             given = [np.ascontiguousarray(date) for date in (before, after)]
             found: FloatArray = request.infer(given, share_inputs=True)[0]
-        except ConversionError as error:  # of a batch of another size than the usual one
+        except ConversionError as error:  # for a batch of another size than usual
             raise UsageError(str(error), remedy="use --backend torch") from error
         except RuntimeError as error:
             if OUT_OF_MEMORY.search(str(error)):
@@ -113,7 +112,7 @@ class OpenVinoBackend:
         return found
 
     def _request(self, shape: Shape, precision: Literal["fp32", "bf16"]) -> Any:  # noqa: ANN401 - untyped
-        """This thread's own place in the compiled network."""
+        """This thread's own request object of the compiled network."""
         held = self._local.__dict__.setdefault("requests", {})
         if (shape, precision) not in held:
             compiled, note = _compiled(self._model, shape, precision, self.threads, self.workers)
@@ -126,8 +125,8 @@ class OpenVinoBackend:
 def _ready() -> None:
     """Call OpenVINO once before threads do.
 
-    Its Python binding prepares itself at the first call. Where two threads make that call at once, each may hold
-    what the other waits for, Python's lock among it: the process hangs (one start in five, with 8 threads).
+    Its Python binding initialises itself at the first call. If two threads make that call at once, each may hold a
+    lock that the other waits for (one is Python's): the process hangs (one start in five, with 8 threads).
     """
     given = opset.parameter([1], np.uint8)
     least = openvino.Model([opset.convert(given, "f32")], [given])
@@ -139,7 +138,7 @@ def _compiled(model: Model, shape: Shape, precision: str, threads: int, streams:
     """The network for batches of a shape, compiled once for all pairs of a process, and a note.
 
     Raises:
-        ConversionError: It cannot be converted, or not be compiled.
+        ConversionError: It cannot be converted, or cannot be compiled.
     """
     side = traced_side(model, shape[-1])
     key = key_of(model, side), shape, precision, threads, streams
@@ -153,50 +152,51 @@ def _compiled(model: Model, shape: Shape, precision: str, threads: int, streams:
             "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": streams,
-            "ENABLE_CPU_PINNING": False,  # other processes of an archive would be pinned to the same cores
+            "ENABLE_CPU_PINNING": False,  # else other processes of an archive are pinned to the same cores
         }
         try:
             network.reshape({date: [*shape] for date in range(2)})
-            # the model too: a module's number, which is its key, is not given to another as long as it is there
+            # keep the model too: its id is the key, and must not be reused for another module
             _HELD[key] = openvino.Core().compile_model(network, "CPU", options), model.given
         except RuntimeError as error:
             if OUT_OF_MEMORY.search(str(error)):
                 raise MemoryError(str(error)) from error
             why = str(error).strip().splitlines()[-1]
-            raise ConversionError(f"OpenVINO does not compile the network in {precision} ({why[:200]})") from error
+            raise ConversionError(f"OpenVINO cannot compile the network in {precision} ({why[:200]})") from error
         while len(_HELD) > COMPILED:
             _HELD.popitem(last=False)
         return _HELD[key][0], note
 
 
 FORM = 1
-"""Of what is kept; raise it when the network's code or its conversion changes."""
+"""Version of the cached files; increase it when the network's code or its conversion changes."""
 KEPT_BYTES = 4_000_000_000
-"""Networks are kept, those used last, as long as they do not take more than this."""
+"""Maximum size of the cache; the most recently used networks are kept."""
 MAKING, ABANDONED_S = "making-", 86_400.0
-"""Folders of conversions that are under way, and the age from which one is what a killed process left, s."""
+"""Name of folders with conversions in progress, and the age from which they are leftovers of a killed process,
+s."""
 XML, BIN, SUMS = "network.xml", "network.bin", "sha256.json"
 TRACED_SIDE = 256
-"""Side of the windows that a convolutional network is traced on, px; others are traced on their own."""
+"""Side of the windows that a convolutional network is traced on, px; other networks use their own."""
 
 
 class ConversionError(Exception):
-    """A network that OpenVINO does not take."""
+    """A network that OpenVINO cannot convert or compile."""
 
 
 def cache_folder() -> Path:
-    """Where converted networks lie: in ``RSCD_CACHE_DIR``, else where this system keeps a user's caches."""
+    """Folder of converted networks: ``RSCD_CACHE_DIR``, else in the user's cache folder of this system."""
     asked = os.environ.get("RSCD_CACHE_DIR")
     return (Path(asked) if asked else platformdirs.user_cache_path("rscd")) / "converted"
 
 
 def traced_side(model: Model, window: int) -> int:
-    """Side of the windows to trace on, px: a transformer's arithmetic depends on it."""
+    """Side of the windows to trace on, px: for a transformer the computation depends on it."""
     return TRACED_SIDE if model.contract.encoder == "lite" else window
 
 
 def key_of(model: Model, side: int) -> str:
-    """Name of a network by weights, contract, side and versions; of someone's own module by the object."""
+    """Cache key of a network: weights, contract, side and versions; for a caller's own module the object."""
     if not model.ours:
         return f"of this process {id(model.given)}"
     parts = model.sha256, model.contract.to_json(), side, openvino.__version__, VERSION, FORM
@@ -204,12 +204,12 @@ def key_of(model: Model, side: int) -> str:
 
 
 def converted(model: Model, side: int) -> tuple[openvino.Model, str]:
-    """The converted network, from the cache or made anew, and what a user should know; empty if all is well.
+    """The converted network, cached or new, and a message for the user; empty if there is none.
 
     Args:
-        model: The model; its network is loaded only if the cache does not have it. Modules of someone's own are not
-            kept, for their arithmetic is not in the key.
-        side: Of the windows to trace on, px.
+        model: The model; its network is loaded only if it is not cached. A caller's own modules are not cached,
+            because their code is not in the key.
+        side: Side of the windows to trace on, px.
 
     Raises:
         ConversionError: It cannot be converted.
@@ -221,7 +221,7 @@ def converted(model: Model, side: int) -> tuple[openvino.Model, str]:
         if _is_whole(folder):
             with suppress(OSError):
                 os.utime(folder)
-            with suppress(RuntimeError):  # of OpenVINO, on a file that it does not like: made anew
+            with suppress(RuntimeError):  # OpenVINO cannot read the file: convert again
                 return openvino.Core().read_model(folder / XML), ""
         try:
             return _kept(model, side, folder), ""
@@ -235,7 +235,7 @@ def converted(model: Model, side: int) -> tuple[openvino.Model, str]:
 
 
 def _kept(model: Model, side: int, folder: Path) -> openvino.Model:
-    """Convert, and put the result into the cache, unless another process was faster.
+    """Convert, and put the result into the cache, unless another process has just done so.
 
     Raises:
         OSError: It cannot be written.
@@ -246,17 +246,17 @@ def _kept(model: Model, side: int, folder: Path) -> openvino.Model:
         found = _make(model, side, made)
         if not _is_whole(folder):
             shutil.rmtree(folder, ignore_errors=True)
-            with suppress(OSError):  # another process has just put its own there
+            with suppress(OSError):  # another process has just stored its own
                 made.rename(folder)
     _prune(folder)
     return found
 
 
 def _prune(newest: Path) -> None:
-    """Remove the networks that were used longest ago, and what killed processes left; others may do so too."""
+    """Remove the least recently used networks, and leftovers of killed processes; safe while others do the same."""
     found: list[tuple[float, int, Path]] = []
     for path in newest.parent.iterdir():
-        with suppress(OSError):  # gone by now, or no folder
+        with suppress(OSError):  # already removed, or not a folder
             used = path.stat().st_mtime
             if path.name.startswith(MAKING) and used < time.time() - ABANDONED_S:
                 shutil.rmtree(path, ignore_errors=True)
@@ -270,7 +270,7 @@ def _prune(newest: Path) -> None:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether a kept network is there, byte for byte."""
+    """Whether a cached network is complete and unchanged."""
     try:
         sums = json.loads((folder / SUMS).read_bytes())
         return all(_sha256(folder / name) == sums[name] for name in (XML, BIN))
@@ -279,7 +279,7 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _make(model: Model, side: int, folder: Path) -> openvino.Model:
-    """Convert into a folder, and read it back without leaving a file open.
+    """Convert into a folder, and read the result back without leaving a file open.
 
     Raises:
         OSError: It cannot be written.
@@ -288,23 +288,23 @@ def _make(model: Model, side: int, folder: Path) -> openvino.Model:
     """
     from rscd.inference.backends.conversion import FP32_LAYERS, convert, keep_in_fp32
 
-    network = model.network  # what is wrong with the checkpoint is not about OpenVINO
+    network = model.network  # outside the try: errors of the checkpoint are not OpenVINO's
     try:
         found = convert(network, model.contract, side)
     except MemoryError:
         raise
-    except Exception as error:  # whatever a tracer and a converter make of what they do not know
+    except Exception as error:  # any error of the tracer or the converter
         why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConversionError(f"the network cannot be converted for OpenVINO ({why[:200]})") from error
     model.release()
     folder.mkdir()
     try:
         openvino.save_model(found, folder / XML, compress_to_fp16=False)
-    except RuntimeError as error:  # its way to say that a file cannot be written
-        raise OSError(f"no room, or not writable ({str(error).strip().splitlines()[-1][:100]})") from error
+    except RuntimeError as error:  # raised if a file cannot be written
+        raise OSError(f"disk full, or not writable ({str(error).strip().splitlines()[-1][:100]})") from error
     marked = keep_in_fp32(folder / XML, model.contract.encoder)
     if model.ours and model.contract.encoder in FP32_LAYERS and not marked:
-        raise ConversionError("the network as OpenVINO converts it names its layers otherwise than rscd knows")
+        raise ConversionError("the converted network has other layer names than rscd expects")
     sums = {name: _sha256(folder / name) for name in (XML, BIN)}
     (folder / SUMS).write_text(json.dumps(sums), encoding="ascii")
     weights = openvino.Tensor(np.fromfile(folder / BIN, np.uint8))

@@ -1,4 +1,4 @@
-"""Torch: on CUDA, and anywhere as the reference."""
+"""Torch: on CUDA; on CPUs the reference."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from rscd.model.network import Logits, folded
 from rscd.options.types import Precision
 
 MOST_WORKERS = 4
-"""Forward passes side by side, at most: each holds its own layers in memory."""
+"""Maximum number of parallel forward passes: each holds its own layers in memory."""
 
 
 class TorchBackend:
-    """A network on a device of torch's.
+    """A network on a torch device.
 
     Args:
-        network: In evaluation mode; gives ``Logits``, or those of change alone.
-        temperature: Divides the logits before the sigmoid.
+        network: Network in evaluation mode; returns ``Logits``, or only the logits of change.
+        temperature: Divisor of the logits before the sigmoid.
         device: ``cpu`` or ``cuda:N``.
-        precision: ``auto`` is bf16 on CUDA, fp32 elsewhere.
-        note: On the choice of the backend.
+        precision: ``auto``: bf16 on CUDA, else fp32.
+        note: Message for the user on the choice of backend.
     """
 
     name = "torch"
@@ -55,9 +55,9 @@ class TorchBackend:
         """Probabilities 0..1 of one batch.
 
         Raises:
-            MemoryError: The device's memory does not hold it.
-            ModelError: The network gives NaN or Inf, in fp32 too.
-            Interrupted: The device is gone.
+            MemoryError: The batch does not fit in the device's memory.
+            ModelError: The network gives NaN or Inf, also in fp32.
+            Interrupted: The device was lost.
         """
         try:
             return self._probabilities(before, after)
@@ -66,16 +66,16 @@ class TorchBackend:
                 short = str(error)
             elif isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error):
                 raise Interrupted(
-                    f"lost {self.device}: {str(error).splitlines()[0]}", remedy="run again to go on where it was"
+                    f"lost {self.device}: {str(error).splitlines()[0]}", remedy="run again to continue"
                 ) from error
             else:
                 raise
-        if self._device.type == "cuda":  # the error is gone by here, and with it what the failed pass held
+        if self._device.type == "cuda":  # the error is released by now, with the memory of the failed pass
             torch.cuda.empty_cache()
         raise MemoryError(short)
 
     def compile(self) -> None:
-        """Compile the network, which takes a minute and more."""
+        """Compile the network, which takes a minute or more."""
         self.network = torch.compile(self.network, dynamic=False)  # type: ignore[assignment]
 
     @torch.inference_mode()
@@ -97,9 +97,9 @@ class TorchBackend:
         return Logits.of(found)
 
     def _to_device(self, images: ByteArray) -> torch.Tensor:
-        """Move a batch as it is: normalising is the network's."""
+        """Copy a batch to the device as uint8: the network normalises it."""
         pixels = torch.from_numpy(np.ascontiguousarray(images))
-        if self._device.type == "cuda":  # from locked memory the copy does not wait for what the device is at
+        if self._device.type == "cuda":  # from pinned memory the copy does not wait for the device
             return pixels.pin_memory().to(self._device, non_blocking=True)
         return pixels
 

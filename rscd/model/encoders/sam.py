@@ -1,22 +1,22 @@
 """The Segment Anything image encoder (``ImageEncoderViT`` of the package ``segment-anything``) as an encoder.
 
-``import segment_anything`` imports torchvision, which only its prompt code needs, which many installs lack and
-which fails to import beside a CPU-only torch. Only ``segment_anything.modeling`` is wanted here, and Python
-cannot import a submodule without running its package's ``__init__``: so a bare package stands in for the time
-of the import, and is taken out again.
+``import segment_anything`` imports torchvision, which only its prompt code needs, which many installations lack and
+which fails to import with a CPU-only torch. Only ``segment_anything.modeling`` is needed here, and Python cannot
+import a submodule without running its package's ``__init__``: so an empty package replaces it during the import,
+and is removed again.
 
-Attention is by PyTorch's fused kernel, and equal to the official code's. That writes the attention matrix out, adds
-the decomposed relative position (Li et al. 2021, MViTv2) to it, and reads it again for the softmax. Here
-``scaled_dot_product_attention`` (SDPA) does it in one go, in either of two forms that are the same arithmetic. With
-rows r and columns c of query and key, and Rh, Rw the tables:
+Attention uses PyTorch's fused kernel, with the result of the official code. The official code writes the attention
+matrix out, adds the decomposed relative position (Li et al. 2021, MViTv2) to it, and reads it again for the
+softmax. Here ``scaled_dot_product_attention`` (SDPA) does this in one step, in one of two equivalent forms. With
+rows r and columns c of query and key, and tables Rh, Rw:
 
     logit = scale q.k + q.Rh[r, r'] + q.Rw[c, c']                   as a bias, or folded into longer vectors:
           = [scale q | q.Rh[r, :] | q.Rw[c, :]] . [k | onehot(r') | onehot(c')]
 
-Where an image is no multiple of the attention window (14 tokens, 224 px), the official code fills windows up with
-tokens of zeros, whose key and value are the layer's bias, and which take their share of the softmax. All of them
-have one key and one value, and differ in position alone; so they are one token here, whose logit has the
-logarithm of the sum over their positions added. Nothing is computed for them but that::
+If an image is not a multiple of the attention window (14 tokens, 224 px), the official code fills windows up with
+zero tokens, whose key and value are the layer's bias, and which take part in the softmax. They all have the same
+key and value, and differ only in position; so here they are one token, with the logarithm of the sum over their
+positions added to its logit. Nothing else is computed for them::
 
     +---------+--+       h x w tokens of the image, in a window of H x W; the rest R is rows below, any column,
     |  h x w  |  |       and the rows above, columns at the right. The sum over a rectangle is a product:
@@ -44,7 +44,7 @@ from rscd.model.encoders.encoder import Encoder, upsampling
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
 PATCH = 16
-"""Pixels on a side of one token."""
+"""Side of a token, px."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ class VitShape:
     heads: int
     """Attention heads."""
     taps: tuple[int, int, int, int]
-    """Blocks with global attention, which are also those that the pyramid reads."""
+    """Blocks with global attention; the pyramid reads their outputs."""
     image_size: int = 1024
-    """Side in pixels for which the position tables are stored."""
+    """Side of the images for which the position tables are stored, px."""
 
 
 #: b, l and h are SAM's own (its ``build_sam.py``); t is ours, for tests and small models.
@@ -110,10 +110,10 @@ def image_encoder(shape: VitShape) -> Any:  # noqa: ANN401 - the package has no 
 
 
 class SamEncoder(Encoder):
-    """SAM's image encoder, from taps to a pyramid.
+    """SAM's image encoder; its outputs are turned into a pyramid.
 
-    The four global-attention blocks are tapped; the last tap goes through SAM's neck. They are brought up by 4, up
-    by 2, left as they are, and pooled.
+    The outputs of the four global-attention blocks are used; the last one goes through SAM's neck. They are
+    upsampled by 4 and by 2, unchanged, and pooled.
     """
 
     adaptable = ("qkv",)
@@ -139,7 +139,7 @@ class SamEncoder(Encoder):
         return [*self.vit.blocks]
 
     def checkpointing(self, *, on: bool) -> None:
-        """Keep each block's input alone while training."""
+        """Keep only the input of each block during training."""
         self._checkpointing = on
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -150,7 +150,7 @@ class SamEncoder(Encoder):
     def taps(self, images: Tensor) -> list[Tensor]:
         """Run the ViT: three taps (N, width, H/16, W/16), then the neck's output (N, 256, H/16, W/16).
 
-        The last equals the official ``ImageEncoderViT.forward`` where H = W = the stored image size; at other
+        The last equals the official ``ImageEncoderViT.forward`` if H = W = the stored image size; at other
         sizes the absolute position table is interpolated here, the relative ones by the official code.
         Attention is that of ``transform``.
         """
@@ -168,7 +168,7 @@ class SamEncoder(Encoder):
         return [*found[:-1], self.vit.neck(found[-1])]
 
     def _positions(self, rows: int, cols: int) -> Tensor:
-        """Absolute position table (1, rows, cols, width), interpolated bilinearly where sizes differ."""
+        """Absolute position table (1, rows, cols, width), interpolated bilinearly if sizes differ."""
         table: Tensor = self.vit.pos_embed
         if table.shape[1:3] == (rows, cols):
             return table
@@ -179,7 +179,7 @@ class SamEncoder(Encoder):
 
 
 def variant_of(state: dict[str, Tensor]) -> str | None:
-    """Tell which variant an ``image_encoder`` state dict holds, by its widths; None if it is none of them."""
+    """The variant of an ``image_encoder`` state dict, by its widths; None if it is not one of them."""
     try:
         width = state["patch_embed.proj.weight"].shape[0]
         depth = 1 + max(int(k.split(".")[1]) for k in state if k.startswith("blocks."))
@@ -195,26 +195,27 @@ def official_state(checkpoint: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 FOLDED_ON = ("cuda",)
-"""Devices where positions are folded into the vectors; elsewhere they are a bias.
+"""Devices on which positions are folded into the vectors; on others they are a bias.
 
-On a CPU the bias was faster or as fast at every shape (ViT-B, 16 to 32 tokens a side, by 0 to 12 %; only filled-up
-windows by up to 6 % slower). On CUDA flash kernels take no bias; that they pay there is assumed, not yet measured.
+On a CPU the bias was faster or as fast for every shape (ViT-B, 16 to 32 tokens per side, by 0 to 12 %; only for
+filled-up windows by up to 6 % slower). On CUDA flash kernels accept no bias; their benefit there is assumed, not
+yet measured.
 """
 
 
 class Positions(NamedTuple):
-    """Relative position as it enters the logits, for queries (n, heads, h * w)."""
+    """Relative position terms of the logits, for queries (n, heads, h * w)."""
 
     rows: Tensor
     """By the key's row, (n, heads, h * w, h)."""
     cols: Tensor
     """By the key's column, (n, heads, h * w, w)."""
     rest: Tensor | None
-    """Of all tokens together that only fill the window up, (n, heads, h * w, 1); None where it is full."""
+    """For all filler tokens of the window together, (n, heads, h * w, 1); None if the window is full."""
 
 
 def transform(block: Any, x: Tensor, get_rel_pos: Any) -> Tensor:  # noqa: ANN401 - the package has no types
-    """What the official ``Block`` makes of tokens (N, rows, cols, width).
+    """Same output as the official ``Block`` for tokens (N, rows, cols, width).
 
     Args:
         block: The official block, whose weights are used.
@@ -227,7 +228,7 @@ def transform(block: Any, x: Tensor, get_rel_pos: Any) -> Tensor:  # noqa: ANN40
 
 
 def _attend(attn: Any, x: Tensor, window: int, get_rel_pos: Any) -> Tensor:  # noqa: ANN401
-    """Attention in windows of so many tokens a side, 0 for all at once; (N, rows, cols, width)."""
+    """Attention in windows of this many tokens per side, 0 for one window; (N, rows, cols, width)."""
     rows, cols = x.shape[1:3]
     qkv = attn.qkv(x).unflatten(-1, (3, attn.num_heads, -1))
     tables = [
@@ -247,7 +248,7 @@ def _attend(attn: Any, x: Tensor, window: int, get_rel_pos: Any) -> Tensor:  # n
 
 
 def _spans(size: int, window: int) -> list[tuple[slice, int]]:
-    """Cut an axis of tokens where whole windows end: which part, and how many of its tokens are in a window."""
+    """Split an axis of tokens at the end of the whole windows: parts, and their tokens per window."""
     if window == 0 or size % window == 0:
         return [(slice(0, size), window or size)]
     whole = size - size % window
@@ -256,14 +257,14 @@ def _spans(size: int, window: int) -> list[tuple[slice, int]]:
 
 
 def _part(qkv: Tensor, shape: tuple[int, int], tables: list[Tensor], filler: Tensor, scale: float) -> Tensor:
-    """Attend within windows that have ``shape`` tokens of the image.
+    """Attention within windows with ``shape`` tokens of the image.
 
     Args:
         qkv: (N, a * h, b * w, 3, heads, d).
         shape: h and w.
         tables: Relative positions of rows and of columns, (side, side, d) each.
-        filler: Key and value of a token that fills up, (2, heads, d).
-        scale: Of query times key.
+        filler: Key and value of a filler token, (2, heads, d).
+        scale: Scale of query times key.
 
     Returns:
         (N, a * h, b * w, heads * d).
@@ -296,7 +297,7 @@ def _positions(q: Tensor, shape: tuple[int, int], tables: list[Tensor]) -> Posit
     below, beside = rows[..., h:].float(), cols[..., w:].float()
     if below.shape[-1] == beside.shape[-1] == 0:
         return Positions(rows, cols, None)
-    # logsumexp over nothing is -inf, which adds nothing
+    # logsumexp of nothing is -inf, which adds nothing
     under = below.logsumexp(-1, keepdim=True) + cols.float().logsumexp(-1, keepdim=True)
     right = rows[..., :h].float().logsumexp(-1, keepdim=True) + beside.logsumexp(-1, keepdim=True)
     return Positions(rows[..., :h], cols[..., :w], torch.logaddexp(under, right).to(q.dtype))
@@ -325,7 +326,7 @@ def _folded(q: Tensor, k: Tensor, v: Tensor, places: Positions, scale: float) ->
         hot = pad(hot, (0, 1, 0, 1))
         hot[-1, -1] = 1
     longer = torch.cat(given, dim=-1)
-    fill = -longer.shape[-1] % 8  # flash kernels take vectors of multiples of 8, queries, keys and values alike
+    fill = -longer.shape[-1] % 8  # flash kernels need vector lengths that are equal and multiples of 8
     keys = torch.cat([k, hot.expand(*k.shape[:2], *hot.shape)], dim=-1)
     values = pad(v, (0, longer.shape[-1] + fill - d))
     found = scaled_dot_product_attention(pad(longer, (0, fill)), pad(keys, (0, fill)), values, scale=1.0)

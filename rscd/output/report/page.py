@@ -1,7 +1,7 @@
-"""The report: one HTML page that needs no network, for whoever gets the map forwarded.
+"""The report: one HTML page that needs no network, for people who receive the map.
 
-Whatever comes from files or options is escaped by Jinja, as text or as JSON; the page itself forbids every address
-by its Content-Security-Policy.
+All values from files or options are escaped by Jinja, as text or as JSON; the page's Content-Security-Policy blocks
+every address.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ def render(template: str, **values: Any) -> str:  # noqa: ANN401 - what the temp
 
     Args:
         template: The template's file name.
-        **values: What it shows.
+        **values: Values to show.
     """
     return _templates().get_template(template).render(values)
 
 
 class Report:
-    """Looks on while a run goes, and makes the page in the end.
+    """Collects data during a run, and writes the page at the end.
 
     Args:
-        path: HTML file to write; with None, nothing is gathered but the statistics's counts.
+        path: HTML file to write; None: only the counts of the statistics are collected.
         grid: The common grid.
     """
 
@@ -69,12 +69,12 @@ class Report:
         return inputs if self._previews is None else self._previews.watch(inputs)
 
     def note(self, record: StripRecord) -> None:
-        """Take a strip's probabilities in."""
+        """Add a strip's probabilities."""
         if self._previews is not None:
             self._previews.note(record)
 
     def write(self, facts: Facts, publication: Publication) -> None:
-        """Write the page beside its target, if one is wanted.
+        """Write the page next to its target, if requested.
 
         Raises:
             OutputError: It cannot be written.
@@ -129,7 +129,7 @@ def report_html(grid: Grid, previews: Previews, statistics: PolygonStatistics, f
 
 
 def _with_date(names: Mapping[str, str], which: int, facts: Facts) -> str:
-    """A file's name, with the day it was taken where that is known."""
+    """A file's name, with its acquisition date if known."""
     name, day = names.get(("before", "after")[which], ""), facts.dates[which]
     return f"{name} ({day})" if day else name
 
@@ -137,7 +137,7 @@ def _with_date(names: Mapping[str, str], which: int, facts: Facts) -> str:
 def _map_data(
     grid: Grid, previews: Previews, statistics: PolygonStatistics, facts: Facts
 ) -> tuple[dict[str, Any], Sequence[Column]]:
-    """What the page's script draws: sizes, outlines, evidence, shifts; and the columns of the evidence."""
+    """Data for the page's script: sizes, outlines, evidence, shifts; and the columns of the evidence."""
     largest = statistics.largest()
     schema = largest.schema.names[:-1] if largest is not None else []
     bands = [name.removeprefix("before_") for name in schema if name.startswith("before_")]
@@ -165,7 +165,7 @@ def _map_data(
 
 
 def _rows(table: pa.Table | None, count: int) -> list[list[Any]]:
-    """The first ``count`` rows without geometry, floats cut to what is worth reading."""
+    """The first ``count`` rows without geometry, floats rounded for display."""
     if table is None:
         return []
     plain = table.slice(0, count).drop_columns(["geometry"])

@@ -1,8 +1,8 @@
-"""Small pictures: of both dates and the probabilities for the report, and quicklooks.
+"""Small pictures: both dates and the probabilities for the report, and quicklooks.
 
-Those of the report are gathered while the images are read: nothing is read twice. A cell of the picture is k x
-k pixels. Its colour is the mean of at least 4 x 4 of them, evenly spread, or of all if they are fewer; its
-probability is the largest of all k x k, so that no change is lost. Memory is that of the picture.
+Pictures of the report are computed while the images are read: nothing is read twice. A cell of the picture is k x k
+pixels. Its colour is the mean of at least 4 x 4 of them, evenly spread, or of all if they are fewer; its
+probability is the maximum of all k x k, so that no change is lost. Memory is proportional to the picture.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from rscd.output.vector.style import STEPS
 from rscd.scene.window_stream import WindowInput
 
 SIDE = 2048
-"""Longest side of a preview, px."""
+"""Maximum side of a preview, px."""
 JPEG_BYTES = 1_600_000
-"""A preview picture's most bytes, before base64."""
+"""Maximum size of a preview picture, bytes, before base64."""
 PNG_BYTES = 700_000
-"""Likewise of the picture of probabilities."""
+"""The same for the picture of probabilities."""
 LEAST_SHOWN = 0.25
-"""Probabilities below this are left clear."""
+"""Probabilities below this are transparent."""
 _SAMPLES = 4
 _HATCH = np.array([214, 222], np.uint8)
 
 
 class Decimator:
-    """One date, part by part, to cells of the preview: mean colour and whether anything was seen."""
+    """Reduces one date, part by part, to cells of the preview: mean colour, and whether any pixel was valid."""
 
     def __init__(self, grid: Grid, factor: int) -> None:
         self._factor = factor
@@ -45,7 +45,7 @@ class Decimator:
         self._seen = np.zeros(cells, np.float32)
 
     def add(self, row: int, col: int, pixels: ImageArray, valid: BoolArray) -> None:
-        """Take a part of the grid; each pixel once.
+        """Add a part of the grid; each pixel once.
 
         Args:
             row: First row of the arrays in the grid.
@@ -74,10 +74,10 @@ class Decimator:
         self._seen[place] += np.add.reduceat(np.add.reduceat(seen, first[0], axis=0), first[1], axis=1)
 
     def picture(self, limits: tuple[float, float] | None) -> Image.Image:
-        """The preview in colour; cells that were not seen are hatched grey.
+        """The preview in colour; cells without valid pixels are hatched grey.
 
         Args:
-            limits: Values that become black and white; None where they are those of 8 bits.
+            limits: Values shown as black and white; None: 0 and 255.
         """
         colours, seen = self._means(), self._seen > 0
         if limits is not None:
@@ -90,7 +90,7 @@ class Decimator:
         return Image.fromarray(np.where(seen, colours, hatch).transpose(1, 2, 0))
 
     def values(self) -> FloatArray:
-        """Colours of the cells that were seen, shape (bands, n)."""
+        """Colours of the cells with valid pixels, shape (bands, n)."""
         return self._means()[:, self._seen > 0]
 
     def _means(self) -> FloatArray:
@@ -98,7 +98,7 @@ class Decimator:
 
 
 class Previews:
-    """Both dates and the probabilities, small."""
+    """Small pictures of both dates and the probabilities."""
 
     def __init__(self, grid: Grid) -> None:
         factor = -(-max(grid.shape) // SIDE)
@@ -119,7 +119,7 @@ class Previews:
             yield window
 
     def note(self, record: StripRecord) -> None:
-        """Take a strip's probabilities in; each once, in any order."""
+        """Add a strip's probabilities; each strip once, in any order."""
         values = np.where(record.probability == NOT_OBSERVABLE, 0, record.probability)
         cells = np.arange(record.row, record.row + record.height) // self.factor
         first_of_cell = np.flatnonzero(np.diff(cells, prepend=-1))
@@ -129,7 +129,7 @@ class Previews:
         self._largest[rows] = np.maximum(self._largest[rows], largest)
 
     def pictures(self) -> tuple[str, str]:
-        """Both dates as data URIs, on one scale of grey values."""
+        """Both dates as data URIs, with a common scale of grey values."""
         limits = None
         if not self._eight_bits:
             both = np.concatenate([date.values().ravel() for date in self._dates])
@@ -138,12 +138,12 @@ class Previews:
         return _jpeg(self._dates[0].picture(limits)), _jpeg(self._dates[1].picture(limits))
 
     def probability(self) -> str:
-        """Largest probabilities in the colours of the style, as the data URI of a PNG with transparency."""
+        """Maximum probabilities in the colours of the style, as the data URI of a PNG with transparency."""
         bounds = [LEAST_SHOWN, *(low for low, _, _ in STEPS[1:])]
         classes = np.digitize(self._largest / P_SCALE, bounds).astype(np.uint8)
         image = Image.fromarray(classes)
         palette = [0, 0, 0, *(int(part) for _, _, colour in STEPS for part in colour.split(","))]
-        image = image.convert("P")  # of grey values: the palette is ours to set
+        image = image.convert("P")  # grey values, to which the palette is applied
         image.putpalette(palette)
         alpha = bytes([0, 110, 160, 190, 210])
         while len(data := _encoded(image, "PNG", transparency=alpha, optimize=True)) > PNG_BYTES:
@@ -152,7 +152,7 @@ class Previews:
 
 
 def _jpeg(image: Image.Image) -> str:
-    """As good as fits in JPEG_BYTES: first less quality, then fewer pixels."""
+    """JPEG in the best quality that fits in JPEG_BYTES: first lower quality, then fewer pixels."""
     for quality in (85, 75, 62, 50):
         if len(data := _encoded(image, "JPEG", quality=quality, optimize=True)) <= JPEG_BYTES:
             return _uri("jpeg", data)
@@ -170,7 +170,7 @@ def _uri(kind: str, data: bytes) -> str:
 
 
 QUICKLOOK_SIDE = 900
-"""Longest side of each of the three panels in px."""
+"""Maximum side of each of the three panels, px."""
 FILL, LINE = (255, 60, 0, 90), (255, 60, 0, 255)
 
 
@@ -180,9 +180,9 @@ def write_quicklook(path: Path, before: ByteArray, after: ByteArray, changes: np
     Args:
         path: PNG to write.
         before: Pixels (3, rows, columns) on the grid.
-        after: Likewise.
+        after: Pixels (3, rows, columns) on the grid.
         changes: Shapely polygons in the grid's CRS.
-        grid: Where they are.
+        grid: Grid of the images.
     """
     scale = min(1.0, QUICKLOOK_SIDE / max(grid.shape))
     size = max(1, round(grid.width * scale)), max(1, round(grid.height * scale))

@@ -1,4 +1,4 @@
-"""What the sections of the report show: headline, cards, charts, table, run. The templates in ``page`` draw it."""
+"""Contents of the report's sections: headline, cards, charts, table, run. The templates in ``page`` draw them."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from rscd.output.results import Facts, PairFacts
 from rscd.vectorize.attributes import DIRECTIONS, Column
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 560, 200, 44, 36, 12
-"""Of a histogram, px: its size, and the room for labels."""
+"""Size of a histogram, and margins for labels, px."""
 STAGE_COLOURS = ("#3f72af", "#b3122f", "#e08e2b", "#4c956c", "#7a5ba6")
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """A figure of bars with a caption, for sight and for screen readers."""
+    """A bar chart with a caption, also for screen readers."""
 
     title: str
-    """Caption."""
+    """Caption of the chart."""
     label: str
-    """What a screen reader says of it."""
+    """Description for screen readers."""
     bars: Sequence[Mapping[str, str]]
-    """x, y, width, height in px, and words: what the bar stands for, and its count."""
+    """x, y, width, height in px, and the text of each bar: its meaning and count."""
     texts: Sequence[Mapping[str, object]]
-    """x, y, anchor, and words of labels."""
+    """x, y, anchor, and text of each label."""
     width: int = WIDTH
     height: int = HEIGHT
     left: int = LEFT
@@ -42,14 +42,14 @@ class Histogram:
 def histogram(
     title: str, axis: str, counts: Sequence[int], names: Sequence[str], ticks: Sequence[tuple[float, str]]
 ) -> Histogram:
-    """Lay a histogram out.
+    """Compute the layout of a histogram.
 
     Args:
         title: Caption.
-        axis: What lies along the axis, with its unit.
+        axis: Title of the axis, with its unit.
         counts: Height of each bar.
-        names: What each bar stands for, e.g. ``10 to 20 m2``.
-        ticks: Places along the axis (0..1) and their labels.
+        names: Meaning of each bar, e.g. ``10 to 20 m2``.
+        ticks: Positions on the axis (0..1) and their labels.
     """
     most = max([*counts, 1])
     wide, tall, base = WIDTH - LEFT, HEIGHT - BOTTOM - TOP, HEIGHT - BOTTOM
@@ -72,7 +72,7 @@ def histogram(
 
 
 def shares(seconds: Mapping[str, float], wall_s: float) -> list[dict[str, str]]:
-    """The stages' colours, shares of all their seconds in percent, and words with shares of the wall time."""
+    """The stages' colours, their shares of the total in percent, and texts with shares of the wall time."""
     total = sum(seconds.values()) or 1.0
     return [
         {
@@ -96,15 +96,15 @@ SHOWN = (
 )
 """Columns of the table of polygons."""
 LISTED = 25
-"""So many of the largest polygons are listed below the map."""
+"""Number of the largest polygons listed below the map."""
 FILES = {each.name for each in declared(DetectConfig) if each.is_file or each.option.model}
 """Options that are files."""
 READ_ERRORS = 100
-"""So many of the blocks that could not be read are listed; all are in the vector file's provenance."""
+"""Maximum number of unreadable blocks that are listed; all are in the vector file's provenance."""
 
 
 def headline(statistics: PolygonStatistics, facts: Facts) -> str:
-    """The result in one line."""
+    """One-line summary of the result."""
     if not facts.written.observed_km2:
         return "Nothing could be compared"
     if not statistics.polygons:
@@ -114,7 +114,7 @@ def headline(statistics: PolygonStatistics, facts: Facts) -> str:
 
 
 def lead(statistics: PolygonStatistics, facts: Facts, seen: float) -> str:
-    """A sentence or two below it; ``seen`` is the area of the grid, km2."""
+    """One or two sentences below the headline; ``seen`` is the area of the grid, km2."""
     if not facts.written.observed_km2:
         return "No ground is shown by both dates: see what could not be observed, and why, in the input files."
     share = statistics.area_m2 / 1e6 / facts.written.observed_km2
@@ -133,7 +133,7 @@ def lead(statistics: PolygonStatistics, facts: Facts, seen: float) -> str:
 
 
 def directions(statistics: PolygonStatistics) -> str:
-    """How many polygons appeared, vanished, were replaced or are unclear: ``12 appeared (0.8 ha), ...``."""
+    """Number of polygons by direction, with area: ``12 appeared (0.8 ha), ...``."""
     ways = [way for way in DIRECTIONS if statistics.directions[way]]
     return ", ".join(
         f"{statistics.directions[way]:,} {way} ({nice_m2(statistics.directions_m2[way])})" for way in ways
@@ -158,19 +158,19 @@ def cards(statistics: PolygonStatistics, facts: Facts) -> list[tuple[str, str]]:
 
 
 def plain_unit(unit: str) -> str:
-    """The unit as a reader wants it behind a number; none for ratios."""
+    """The unit to show after a number; empty for ratios."""
     return {"1": "", "0..1": "", "-2..2": "", "degree": "°", "m2": "m²"}.get(unit, unit)
 
 
 def drawn(drawn: int, polygons: int) -> str:
-    """Says so where not all polygons are drawn."""
+    """A note if not all polygons are drawn; else empty."""
     if drawn == polygons:
         return ""
     return f"The {drawn:,} largest of {polygons:,} polygons are drawn; tick probability to see where all lie."
 
 
 def shift_words(pair: PairFacts) -> str:
-    """What the dots and lines of the shift map are; empty where no shift was measured."""
+    """Explanation of dots and lines in the shift map; empty if no shift was measured."""
     if not pair.shifts:
         return ""
     most = max((right**2 + down**2) ** 0.5 for _, _, right, down in pair.shifts)
@@ -207,7 +207,7 @@ def charts(statistics: PolygonStatistics) -> tuple[Histogram, Histogram]:
 
 
 def table(rows: Sequence[Sequence[Any]], columns: Sequence[Column]) -> dict[str, list[Any]]:
-    """The largest polygons: heads, and rows of cells."""
+    """The largest polygons: column heads, and rows of cells."""
     index = {column.name: k for k, column in enumerate(columns)}
     return {
         "heads": [_head(columns[index[name]]) for name in SHOWN],
@@ -261,12 +261,12 @@ def run(facts: Facts, model: Mapping[str, Any]) -> dict[str, dict[str, str]]:
 
 
 def _named(option: str, value: Any) -> Any:  # noqa: ANN401
-    """A file by its name alone: the page is forwarded to people whom the folders do not concern."""
+    """A file by its name only: the page is sent to people who need not know the folders."""
     return Path(value).name if option in FILES and isinstance(value, str) else value
 
 
 def _without_folders(words: str) -> str:
-    """A message, with files by their names alone."""
+    """A message with file names instead of paths."""
     return re.sub(r"(?<![\w.])(?:[A-Za-z]:)?[/\\](?:[^:*?\"<>|\n]*[/\\])?(?=[^/\\])", "", words)
 
 
@@ -275,6 +275,6 @@ def _text(value: object) -> str:
 
 
 def footer(facts: Facts) -> str:
-    """Who made the page."""
+    """Version of the program that made the page."""
     version = facts.provenance.get("versions", {}).get("rscd", "")
     return f"Made by rscd {version}. The page is complete in itself and asks the network for nothing."

@@ -1,4 +1,4 @@
-"""Statistics of all polygons for the report, gathered as they come: counts, histograms, and the largest ones."""
+"""Statistics of all polygons for the report, computed as they arrive: counts, histograms, and the largest ones."""
 
 from __future__ import annotations
 
@@ -15,45 +15,45 @@ from rscd.core.types import Grid, LongArray
 from rscd.vectorize.attributes import GeometryArray
 
 MOST_DRAWN = 2000
-"""So many of the largest polygons are drawn."""
+"""Maximum number of polygons that are drawn, the largest ones."""
 PATH_BYTES = 1_500_000
-"""Their outlines' most characters together; the smallest are left out beyond."""
+"""Maximum total length of their outlines, characters; the smallest are left out beyond that."""
 AREA_STEPS = 3
-"""Bins of the size histogram a decade."""
+"""Bins of the size histogram per decade."""
 AREA_BINS = np.logspace(0, 8, 8 * AREA_STEPS + 1)
-"""Bounds of the size histogram, m2; the outer bins take what lies beyond."""
+"""Bounds of the size histogram, m2; the outer bins include values beyond."""
 PROBABILITY_BINS = np.linspace(0, 1, 41)
 """Bounds of the histogram of mean probabilities."""
 
 
 @dataclass
 class PolygonStatistics:
-    """Statistics of the polygons, for the report; memory does not grow with their number."""
+    """Statistics of the polygons for the report; memory does not grow with their number."""
 
     drawn: bool = True
-    """Whether somebody will draw them: only then the largest ones are kept."""
+    """Whether the largest polygons are kept for drawing."""
     polygons: int = 0
-    """How many there are."""
+    """Number of polygons."""
     area_m2: float = 0.0
-    """Together, m2."""
+    """Total area, m2."""
     weighted_p: float = 0.0
     """Sum of mean probability times area, m2."""
     on_edge: int = 0
-    """How many touch the grid's border."""
+    """Number of polygons that touch the grid's border."""
     directions: Counter[str] = field(default_factory=Counter)
-    """How many appeared, vanished, were replaced, or are unclear; empty without a presence head."""
+    """Number of polygons by direction (appeared, vanished, replaced, unclear); empty without a presence head."""
     directions_m2: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    """Their area, m2."""
+    """Area by direction, m2."""
     areas: LongArray = field(default_factory=lambda: np.zeros(len(AREA_BINS) - 1, dtype=np.int64))
     """Counts in ``AREA_BINS``."""
     probabilities: LongArray = field(default_factory=lambda: np.zeros(len(PROBABILITY_BINS) - 1, dtype=np.int64))
     """Counts in ``PROBABILITY_BINS``."""
     _largest: pa.Table | None = None
     _least_m2: float = -1.0
-    """What is no larger is not among the largest, m2."""
+    """Polygons up to this area are not among the largest, m2."""
 
     def add(self, features: pa.RecordBatch) -> None:
-        """Take complete polygons in."""
+        """Add complete polygons."""
         if not features.num_rows:
             return
         area, p = features["area_m2"].to_numpy(), features["mean_probability"].to_numpy()
@@ -79,17 +79,17 @@ class PolygonStatistics:
             self._least_m2 = self._largest["area_m2"][-1].as_py()
 
     def largest(self) -> pa.Table | None:
-        """The largest polygons, largest first; None where there is none, or none was kept."""
+        """The largest polygons, largest first; None if there are none, or none were kept."""
         return self._largest
 
 
 def svg_paths(wkb: pa.ChunkedArray, grid: Grid, factor: int) -> list[str]:
-    """Outlines as SVG paths in preview pixels; fewer than asked for where they would take too many bytes.
+    """Outlines as SVG paths in preview pixels; fewer than requested if they would take too many bytes.
 
     Args:
         wkb: Polygons in the grid's CRS, the most important first.
         grid: The common grid.
-        factor: Grid pixels along a preview pixel.
+        factor: Grid pixels per preview pixel, along an axis.
     """
     polygons: GeometryArray = shapely.from_wkb(wkb.to_numpy())
     to_cells = Affine.scale(1 / factor) @ ~grid.affine
@@ -107,7 +107,7 @@ def svg_paths(wkb: pa.ChunkedArray, grid: Grid, factor: int) -> list[str]:
 
 
 def nice_m2(area: float) -> str:
-    """An area with up to three digits in m², ha or km², whichever reads best."""
+    """An area with up to three digits in m², ha or km²."""
     for unit, size in (("km²", 1e6), ("ha", 1e4)):
         if area >= size:
             return f"{_digits(area / size)} {unit}"

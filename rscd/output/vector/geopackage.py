@@ -1,9 +1,8 @@
-"""The GeoPackage: layers ``changes`` and ``extent``, a QGIS style, and where it all came from.
+"""The GeoPackage: layers ``changes`` and ``extent``, a QGIS style, and provenance.
 
-A GeoPackage is written beside its target, closed, opened again and checked, and only then moved into place:
-until that moment an older output is untouched, and after any failure nothing is left behind.
-
-GDAL draws features batch by batch, here as in the other formats, while later ones are still being made.
+A GeoPackage is written next to its target, closed, opened again and checked, and only then moved into place:
+until then an older output is untouched, and after any failure no file is left behind. As in other formats, GDAL
+writes features batch by batch while later ones are still being computed.
 """
 
 from __future__ import annotations
@@ -49,13 +48,13 @@ CREATE TABLE IF NOT EXISTS gpkg_data_column_constraints (
 def add_data_dictionary(
     database: sqlite3.Connection, layer: str, columns: Iterable[Column], review: Mapping[str, str]
 ) -> None:
-    """Describe a layer's columns, and offer the review states as an enumeration.
+    """Describe a layer's columns, and define the review states as an enumeration.
 
     Args:
         database: An open GeoPackage.
         layer: Name of the layer.
         columns: Its columns.
-        review: Values that the column ``review`` may take, and what they mean.
+        review: Values of the column ``review`` and their meaning.
     """
     database.executescript(_TABLES)
     database.executemany(
@@ -78,13 +77,13 @@ def _told(column: Column) -> str:
 
 
 Outside = Callable[[int, int], BoolArray]
-"""Which pixels lie outside the area of interest, shape (rows, width), by first row and number of rows."""
+"""Returns the pixels outside the area of interest, shape (rows, width), for a first row and number of rows."""
 COARSE_CELLS = 2048
-"""Longest side of the mask that the extent's polygon is traced from, in cells."""
+"""Maximum side of the mask from which the extent's polygon is traced, cells."""
 
 _GDAL_OPTIONS = {
     "GDAL_CACHEMAX": 64,  # MB
-    # The index is made in one go at the end: in a thread beside, it grows in memory and saves no time.
+    # The index is built at the end: a parallel thread would need memory and save no time.
     "OGR_GPKG_ALLOW_THREADED_RTREE": "NO",
 }
 _EXTENT_SCHEMA = pa.schema(
@@ -95,7 +94,7 @@ _EXTENT_SCHEMA = pa.schema(
         pa.field("geometry", pa.binary(), metadata=GEOMETRY_METADATA),
     ]
 )
-# As QGIS makes it, so that QGIS can add styles of its own.
+# As QGIS creates it, so that QGIS can add its own styles.
 _STYLE_SQL = """
 CREATE TABLE layer_styles (
     id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, f_table_catalog TEXT(256), f_table_schema TEXT(256),
@@ -108,11 +107,11 @@ INSERT INTO gpkg_contents (table_name, data_type, identifier, description, srs_i
 
 
 class ObservedExtent:
-    """What was observed: its area, exact, and its polygon, on a coarse mask of at most 2048 x 2048 cells.
+    """The observed ground: its exact area, and its polygon from a coarse mask of at most 2048 x 2048 cells.
 
-    A cell counts as observed if any of its pixels is, so the polygon covers all that was observed and at most
-    a cell more; where everything was observed, it is the grid's own rectangle. What was not is split: a date
-    does not show it, or it lies outside the area of interest.
+    A cell counts as observed if any of its pixels is, so the polygon covers all observed ground and at most one
+    cell more; if everything was observed, it is the grid's rectangle. Unobserved area is split into ground that is
+    not valid in a date, and ground outside the area of interest.
     """
 
     def __init__(self, grid: Grid, pixel_areas: PixelAreas, outside: Outside | None = None) -> None:
@@ -126,8 +125,8 @@ class ObservedExtent:
         self._cells = np.zeros((rows, cols), dtype=np.bool_)
 
     def add(self, record: StripRecord) -> None:
-        """Take a strip; each once, in any order."""
-        for start in range(0, record.height, SLAB):  # for masks take as much memory as the strip
+        """Add a strip; each once, in any order."""
+        for start in range(0, record.height, SLAB):  # because masks need as much memory as the strip
             self._add(record.probability[start : start + SLAB] != NOT_OBSERVABLE, record.row + start)
 
     def _add(self, observed: BoolArray, row: int) -> None:
@@ -158,7 +157,7 @@ class ObservedExtent:
         return shapely.MultiPolygon(list(rings.polygons(self.grid.transform)))
 
     def batch(self) -> pa.RecordBatch:
-        """The one feature of the layer ``extent``."""
+        """The single feature of the layer ``extent``."""
         areas = self.observed_m2, self.not_observable_m2, self.outside_aoi_m2
         km2 = [[round(m2 / 1e6, 9)] for m2 in areas]
         return pa.RecordBatch.from_arrays(
@@ -176,20 +175,20 @@ def write_geopackage(
     publication: Publication,
     style: str | None = None,
 ) -> None:
-    """Write the GeoPackage beside its target, features as they come, and check it.
+    """Write the GeoPackage next to its target, features as they arrive, and check it.
 
     Args:
         path: The target; may exist, its folder must.
-        grid: Gives the CRS.
+        grid: Grid with the CRS.
         changes: Features of the layer ``changes``.
-        extent: Feature of the layer ``extent``, once all changes have come.
-        provenance: Asked then. Names, and values that JSON can hold: the metadata of the layer ``changes``.
+        extent: Feature of the layer ``extent``, read after all changes.
+        provenance: Called after all changes: names and JSON values, the metadata of the layer ``changes``.
         publication: Puts it in place.
-        style: QML of the layer ``changes``; ours if None.
+        style: QML of the layer ``changes``; default: rscd's own.
 
     Raises:
-        OutputError: It could not be written, or what was written is not sound. What making features raises comes
-            as it is.
+        OutputError: It could not be written, or the written file is damaged. Errors of making features are raised
+            unchanged.
     """
     temporary = publication.beside(path)
     with changes.reader() as stream, vector_writing(path):
@@ -205,7 +204,7 @@ def write_geopackage(
 
 
 def vector_writing(path: Path) -> AbstractContextManager[None]:
-    """Turn what the file system, GDAL or SQLite says into an OutputError about ``path``."""
+    """Convert errors of the file system, GDAL or SQLite to an OutputError about ``path``."""
     from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
 
     return writing(path, DataSourceError, DataLayerError, FeatureError, sqlite3.Error)
@@ -214,9 +213,9 @@ def vector_writing(path: Path) -> AbstractContextManager[None]:
 def _complete(
     path: Path, grid: Grid, schema: pa.Schema, extent: ObservedExtent, provenance: Mapping[str, object]
 ) -> None:
-    """Add what is known once all features have come: the layer ``extent``, and the metadata of ``changes``."""
+    """Add what is known only after all features: the layer ``extent``, and the metadata of ``changes``."""
     write_layer(path, "extent", "MultiPolygon", grid.crs, pa.Table.from_batches([extent.batch()]))
-    # The layer's, for a data set's metadata makes GDAL leave an .aux.xml beside the file when it is read.
+    # Metadata of the layer: that of a data set makes GDAL write an .aux.xml next to the file when it is read.
     metadata = {key: json.dumps(value, ensure_ascii=False) for key, value in provenance.items()}
     write_layer(path, "changes", "Polygon", grid.crs, schema.empty_table(), append=True, layer_metadata=metadata)
 
@@ -224,19 +223,19 @@ def _complete(
 def write_layer(
     path: Path, layer: str, kind: str, crs: str, features: pa.Table | pa.RecordBatchReader, **more: object
 ) -> None:
-    """Write a layer of a GeoPackage, which is made if it is not there.
+    """Write a layer of a GeoPackage, which is created if missing.
 
     Args:
         path: The GeoPackage.
-        layer: Name.
+        layer: Name of the layer.
         kind: Type of its geometries.
-        crs: What pyproj takes.
+        crs: CRS in any form that pyproj accepts.
         features: With a column ``geometry``, WKB.
         more: Options of ``pyogrio.write_arrow``.
     """
-    import pyogrio  # with pandas a quarter of a second, in which windows are already forwarded
+    import pyogrio  # takes a quarter of a second with pandas; windows are already forwarded meanwhile
 
-    pyogrio.set_gdal_config_options(_GDAL_OPTIONS)  # pyogrio brings a GDAL of its own
+    pyogrio.set_gdal_config_options(_GDAL_OPTIONS)  # pyogrio has its own GDAL
     pyogrio.write_arrow(
         features,
         str(path),
@@ -251,7 +250,7 @@ def write_layer(
 
 
 def add_styles(path: Path, styles: Mapping[str, str]) -> None:
-    """Give layers of a GeoPackage their look in QGIS.
+    """Add QGIS styles to layers of a GeoPackage.
 
     Args:
         path: The GeoPackage; it has no styles yet.
@@ -268,7 +267,7 @@ def add_styles(path: Path, styles: Mapping[str, str]) -> None:
 
 
 def bands_of(names: Iterable[str]) -> list[str]:
-    """Names of the bands whose means are among a layer's columns."""
+    """Names of the bands whose means are columns of a layer."""
     return [name.removeprefix("before_") for name in names if name.startswith("before_")]
 
 
@@ -278,13 +277,13 @@ def _describe(path: Path, described: Sequence[Column]) -> None:
 
 
 def _check(path: Path, features: int) -> None:
-    """Open the file anew and compare it with what was meant."""
+    """Open the written file and compare it with the expected contents."""
     import pyogrio
 
     with closing(sqlite3.connect(path)) as database:
         verdict = database.execute("PRAGMA quick_check").fetchone()[0]
         if verdict != "ok":
-            raise OSError(f"SQLite's check of it failed: {verdict}")
+            raise OSError(f"SQLite's integrity check failed: {verdict}")
         # A disk that fills up while GDAL builds the index raises nothing: the index is not there.
         indexed = database.execute("SELECT count(*) FROM rtree_changes_geometry_rowid").fetchone()[0]
         if indexed != features:
@@ -296,14 +295,14 @@ def _check(path: Path, features: int) -> None:
 
 
 BATCH_FEATURES = 1024
-"""Features that are written at once, at most: a writer keeps all other threads of Python waiting meanwhile."""
+"""Maximum number of features written at once: a writer blocks all other Python threads meanwhile."""
 
 
 class FeatureStream:
-    """Batches of features for one writer; none is kept.
+    """Batches of features for one writer; no batch is kept.
 
     Args:
-        batches: The features, perhaps still to be made.
+        batches: The features, possibly computed on demand.
         schema: Their columns.
     """
 
@@ -315,10 +314,10 @@ class FeatureStream:
 
     @contextmanager
     def reader(self) -> Iterator[pa.RecordBatchReader]:
-        """The stream for a writer, once the first features are there.
+        """The stream for a writer, available when the first features are.
 
         Raises:
-            BaseException: What making the features raised, as it was: a writer in C would make other words of it.
+            BaseException: The original error of making the features: a writer in C would change its message.
         """
         with closing(self._drawn()) as drawn:
             first = list(islice(drawn, 1))
@@ -335,7 +334,7 @@ class FeatureStream:
                 self.features += batch.num_rows
                 for start in range(0, batch.num_rows, BATCH_FEATURES):
                     yield batch.slice(start, BATCH_FEATURES)
-        except GeneratorExit:  # nobody draws any more
+        except GeneratorExit:  # the consumer has stopped
             raise
         except BaseException as error:
             self._error = error

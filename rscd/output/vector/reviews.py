@@ -1,7 +1,7 @@
-"""A person's review of the layer ``changes``, carried over when the file is written anew.
+"""A person's review of the layer ``changes``, carried over when the file is written again.
 
-A review is what a person put there: an answer in ``review``, values in columns of their own, drawn polygons.
-It goes to the new polygon at the same place; where there is none, it is kept in the layer ``reviewed_before``.
+A review is what a person entered: a value in ``review``, values in additional columns, drawn polygons. It is
+copied to the new polygon at the same place; if there is none, it is kept in the layer ``reviewed_before``.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from rscd.vectorize.attributes import columns as all_columns
 from rscd.vectorize.attributes import drawn_values
 
 SAME_IOU = 0.5
-"""Polygons that share at least this much of their union are the same place."""
+"""Minimum intersection over union of polygons at the same place."""
 SAME_SHARE = 0.5
-"""So are those that share more than this much of the smaller one, where none reaches ``SAME_IOU``."""
+"""Without such a polygon: minimum shared part of the smaller of two polygons at the same place."""
 LAYER, BEFORE = "changes", "reviewed_before"
 OURS = (LAYER, BEFORE, "extent", "pairs", "layer_styles")
 """Tables that rscd writes."""
-DISCARD = "move them to another file, or add --discard-reviews to drop all that people put into this one"
+DISCARD = "move them to another file, or add --discard-reviews to drop everything that people added to this one"
 
 
 _STYLE = (
@@ -43,16 +43,17 @@ _STYLE = (
 
 @dataclass(frozen=True)
 class Carried:
-    """What became of the reviews of the file that was replaced."""
+    """What became of the reviews in the replaced file."""
 
     carried: int = 0
-    """They are at the new polygon at the same place."""
+    """Reviews copied to the new polygon at the same place."""
     kept: int = 0
-    """They found no new polygon, or one with another answer: they are in the layer ``reviewed_before``."""
+    """Reviews without a new polygon, or whose new polygon has another review: kept in the layer
+    ``reviewed_before``."""
     drawn: int = 0
-    """Polygons that people drew or reshaped where nothing was found; they are in the layer ``changes``."""
+    """Polygons that people drew or reshaped where nothing was found; added to the layer ``changes``."""
     deleted: int = 0
-    """Polygons that people deleted, or merged into others: what is there now was found anew."""
+    """Polygons that people deleted or merged: they may have been found again."""
 
     def __str__(self) -> str:
         parts = [f"{several(self.carried, 'review')} carried over"]
@@ -75,38 +76,38 @@ NONE = Carried()
 
 @dataclass(frozen=True)
 class _Review:
-    """One polygon of the old file that a person touched."""
+    """A polygon of the old file that a person edited."""
 
     values: dict[str, Any]
-    """Column -> value, those that are carried."""
+    """Column -> value, for columns that are carried over."""
     shape: Any
     """Its outline (shapely), in the new file's CRS."""
     drawn: bool
-    """A person drew it, or drew our outline anew."""
+    """Whether a person drew it, or redrew its outline."""
     layer: str
     """``LAYER`` or ``BEFORE``."""
 
 
 class Reviews:
-    """The reviews in a GeoPackage that is about to be replaced.
+    """The reviews in a GeoPackage that will be replaced.
 
     Args:
-        database: The old file, held for ourselves; None where there is none.
-        path: Where it lies.
-        discard: Take none of it over.
+        database: The old file, locked; None if there is none.
+        path: Its path.
+        discard: Do not carry over any review.
 
     Raises:
-        UsageError: It holds layers that people added, which would be lost.
+        UsageError: It contains layers that people added, which would be lost.
     """
 
     def __init__(self, database: sqlite3.Connection | None, path: Path, *, discard: bool = False) -> None:
         self._database = None if discard or database is None or LAYER not in _tables(database) else database
         if self._database is not None and (others := sorted(_layers(self._database) - set(OURS))):
-            problem = f"holds {several(len(others), 'layer')} that rscd did not make: {', '.join(others)}"
+            problem = f"contains {several(len(others), 'layer')} that rscd did not make: {', '.join(others)}"
             raise UsageError(problem, path=path, remedy=DISCARD)
 
     def carry_into(self, path: Path) -> Carried:
-        """Give the polygons of a new GeoPackage, not yet in place, the reviews of the old one.
+        """Copy the old reviews to the polygons of a new GeoPackage that is not yet in place.
 
         Raises:
             sqlite3.Error: It cannot be written.
@@ -120,12 +121,12 @@ class Reviews:
 
     @cached_property
     def _edited(self) -> tuple[frozenset[int], int]:
-        """Polygons that a person reshaped or copied, and how many are gone."""
+        """Polygons that a person reshaped or copied, and the number of deleted ones."""
         assert self._database is not None
         return edited_outlines(self._database, _geometry(self._database, LAYER))
 
     def _found(self, new: sqlite3.Connection) -> list[_Review]:
-        """All reviews of the old file, those of polygons before those that were kept earlier."""
+        """All reviews of the old file: first those of polygons, then those kept from earlier files."""
         assert self._database is not None
         own = set(_columns(new, LAYER))
         found: list[_Review] = []
@@ -138,11 +139,11 @@ class Reviews:
 
 @contextmanager
 def reviews_of(path: Path, *, discard: bool = False) -> Iterator[Reviews]:
-    """The reviews in the file at ``path``, which nobody else can change until the block ends.
+    """The reviews in the file at ``path``, which is locked until the block ends.
 
     Raises:
         OutputError: Another program has it open.
-        UsageError: It holds layers that people added.
+        UsageError: It contains layers that people added.
     """
     if path.suffix.lower() != ".gpkg":
         yield Reviews(None, path)
@@ -156,7 +157,7 @@ def check_reviews(path: Path, *, discard: bool = False) -> None:
 
     Raises:
         OutputError: Another program has it open.
-        UsageError: It holds layers that people added, or reviews in a format that is not a GeoPackage.
+        UsageError: It contains layers that people added, or reviews and is not a GeoPackage.
     """
     if discard or not path.is_file():
         return
@@ -168,9 +169,9 @@ def check_reviews(path: Path, *, discard: bool = False) -> None:
     try:
         answers = pyogrio.read_dataframe(path, columns=["review"], read_geometry=False)["review"]
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, KeyError, ValueError):
-        return  # not ours: what --overwrite is for
+        return  # not written by rscd: covered by --overwrite
     if count := int((answers.fillna("") != "").sum()):
-        problem = f"holds {several(count, 'review')}, which only a GeoPackage carries over"
+        problem = f"contains {several(count, 'review')}, which can only be carried over in a GeoPackage"
         raise UsageError(problem, path=path, remedy="move it away, or add --discard-reviews")
 
 
@@ -206,7 +207,7 @@ def _srs(database: sqlite3.Connection, layer: str) -> tuple[int, str]:
 
 
 def _way(old: sqlite3.Connection, new: sqlite3.Connection, layer: str) -> pyproj.Transformer | None:
-    """From the CRS of an old layer to that of the new polygons; None where they are the same."""
+    """Transformation from the CRS of an old layer to that of the new polygons; None if they are equal."""
     source, target = (pyproj.CRS.from_user_input(_srs(*place)[1]) for place in ((old, layer), (new, LAYER)))
     return None if source == target else pyproj.Transformer.from_crs(source, target, always_xy=True)
 
@@ -218,7 +219,7 @@ def _read(
     way: pyproj.Transformer | None,
     reshaped: Collection[int],
 ) -> Iterator[_Review]:
-    """The rows of a layer that a person touched; what was reshaped counts as drawn, unless it is rejected."""
+    """The rows of a layer that a person edited; reshaped polygons count as drawn, unless they are rejected."""
     columns = _columns(database, layer)
     added = [name for name in columns if name not in own and not _is_ours(name)]
     touched = " OR ".join(f"coalesce(\"{name}\", '') <> ''" for name in ["review", *added])
@@ -239,7 +240,7 @@ def _read(
 
 
 def _is_ours(name: str) -> bool:
-    """Whether a column is one that rscd writes, in this run or another."""
+    """Whether a column is written by rscd, in this run or another."""
     return name.startswith(("before_", "after_")) or name in {column.name for column in all_columns()}
 
 
@@ -248,11 +249,11 @@ class _Match:
     fid: int
     iou: float
     shared: float
-    """Share of the smaller of the two."""
+    """Shared area divided by the area of the smaller polygon, 0..1."""
 
 
 def _carry(reviews: Sequence[_Review], new: sqlite3.Connection) -> Carried:
-    """Put each review where it belongs."""
+    """Copy each review to its destination."""
     pairs = "pair_id" in _columns(new, LAYER)
     matched = [(review, _partner(review, new, pairs=pairs)) for review in reviews]
     order = sorted(matched, key=lambda m: (m[0].layer == BEFORE, m[1] is None, -(m[1].iou if m[1] else 0.0)))
@@ -269,7 +270,7 @@ def _carry(reviews: Sequence[_Review], new: sqlite3.Connection) -> Carried:
         else:
             carried += review.layer == LAYER
             _update(new, match.fid, values)
-            if review.drawn:  # the answer is carried; the outline that a person drew is kept beside it
+            if review.drawn:  # the review is carried over; the outline that a person drew is also kept
                 kept.append(review)
     _insert_drawn(new, drawn)
     if kept:
@@ -279,7 +280,7 @@ def _carry(reviews: Sequence[_Review], new: sqlite3.Connection) -> Carried:
 
 
 def _carried_values(review: _Review) -> dict[str, Any]:
-    """Column -> value that goes to a new polygon: the answer, and what is in a person's own columns."""
+    """Column -> value for a new polygon: the review, and values in a person's own columns."""
     values = {k: v for k, v in review.values.items() if k not in ("id", "pair_id", "mean_probability")}
     return values | {"review": values.get("review") or ("accepted" if review.drawn else "")}
 
@@ -332,7 +333,7 @@ def _add_columns(new: sqlite3.Connection, layer: str, values: dict[str, Any]) ->
 
 
 def _insert_drawn(new: sqlite3.Connection, drawn: Sequence[_Review]) -> None:
-    """Add the polygons that people drew, with a number, area and place; what only the images know stays null."""
+    """Add the polygons that people drew, with number, area and location; values from images stay null."""
     number, text = _srs(new, LAYER)
     (last,) = new.execute(f'SELECT coalesce(max("id"), 0) FROM "{LAYER}"').fetchone()
     for count, review in enumerate(drawn, start=1):
@@ -354,7 +355,7 @@ def _insert(new: sqlite3.Connection, layer: str, values: dict[str, Any], blob: b
 
 
 def _write_before(new: sqlite3.Connection, kept: Sequence[_Review]) -> None:
-    """Write the layer ``reviewed_before``: what was reviewed, and has no polygon now."""
+    """Write the layer ``reviewed_before``: reviews without a polygon now."""
     number, _ = _srs(new, LAYER)
     new.execute(
         f'CREATE TABLE "{BEFORE}" (fid INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, geometry GEOMETRY,'
@@ -370,7 +371,7 @@ def _write_before(new: sqlite3.Connection, kept: Sequence[_Review]) -> None:
     new.execute("INSERT INTO gpkg_geometry_columns VALUES (?, 'geometry', 'GEOMETRY', ?, 0, 0)", (BEFORE, number))
     for review in kept:
         values = {name: value for name, value in review.values.items() if value is not None}
-        if review.drawn:  # as drawn ones are known next time, those too that were ours until they were reshaped
+        if review.drawn:  # so that next time they are recognised as drawn, also if they were reshaped
             values = {**values, "review": values.get("review") or "accepted"}
             values.pop("mean_probability", None)
         _add_columns(new, BEFORE, values)
@@ -382,7 +383,7 @@ def _write_before(new: sqlite3.Connection, kept: Sequence[_Review]) -> None:
 
 
 def _copy_styles(old: sqlite3.Connection, new: sqlite3.Connection) -> None:
-    """Take over the styles that people saved under names of their own; a default of theirs stays the default."""
+    """Copy the styles that people saved under their own names; their default stays the default."""
     if "layer_styles" not in _tables(old):
         return
     for row in old.execute(f"SELECT {_STYLE} FROM layer_styles WHERE styleName <> f_table_name"):

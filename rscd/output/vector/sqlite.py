@@ -1,6 +1,6 @@
-"""A GeoPackage through SQLite alone: its geometries, and the note of the outlines as we drew them.
+"""Access to a GeoPackage only with SQLite: its geometries, and a record of the outlines that rscd drew.
 
-By that note what a person reshaped or deleted is known later.
+The record later shows what a person reshaped or deleted.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import shapely
 
 
 def open_geopackage(path: Path) -> sqlite3.Connection:
-    """Open a GeoPackage for writing, with the functions that the triggers of its spatial index call."""
+    """Open a GeoPackage for writing, with the functions that its spatial index triggers call."""
     database = sqlite3.connect(path)
     bounds = ("MinX", 0), ("MinY", 1), ("MaxX", 2), ("MaxY", 3)
     for name, i in bounds:
@@ -27,23 +27,23 @@ def open_geopackage(path: Path) -> sqlite3.Connection:
 
 
 def shape_of(blob: bytes) -> Any:  # noqa: ANN401 - shapely has no types
-    """The geometry in a GeoPackage's binary: a header, then WKB."""
+    """The geometry in a GeoPackage binary: a header, then WKB."""
     return shapely.from_wkb(blob[header_size(blob) :])
 
 
 def blob_of(shape: Any, srs_id: int) -> bytes:  # noqa: ANN401
-    """A GeoPackage's binary, without an envelope."""
+    """A GeoPackage binary, without an envelope."""
     empty = 0x10 if shape.is_empty else 0
     return b"GP\0" + bytes([1 | empty]) + srs_id.to_bytes(4, "little", signed=True) + bytes(shapely.to_wkb(shape))
 
 
 def header_size(blob: bytes) -> int:
-    """Bytes before the WKB in a GeoPackage's binary (clause 2.1.3 of the standard)."""
+    """Bytes before the WKB in a GeoPackage binary (clause 2.1.3 of the standard)."""
     return 8 + (0, 32, 48, 48, 64)[(blob[3] >> 1) & 7]
 
 
 URI = "rscd:outlines"
-"""What marks the note among the file's metadata; no layer refers to it, so that no program shows it."""
+"""Identifies the record in the file's metadata; no layer refers to it, so that no program shows it."""
 _NUMBERS = "<u4"
 # Tables as the GeoPackage encoding standard 1.3 gives them (15 and 16 there), and their extension.
 _TABLES = """
@@ -64,7 +64,7 @@ INSERT INTO gpkg_extensions (table_name, extension_name, definition, scope)
 
 
 def note_outlines(path: Path) -> None:
-    """Note number and checksum of each outline of the layer ``changes``, as it is now."""
+    """Record number and checksum of each outline in the layer ``changes``."""
     with closing(sqlite3.connect(path)) as database, database:
         database.executescript(_TABLES)
         database.execute("DELETE FROM gpkg_metadata WHERE md_standard_uri = ?", (URI,))
@@ -78,12 +78,12 @@ def note_outlines(path: Path) -> None:
 
 
 def edited_outlines(database: sqlite3.Connection, geometry: str) -> tuple[frozenset[int], int]:
-    """Which polygons of the layer ``changes`` are not as we drew them (rowid), and how many of ours are gone.
+    """Polygons of the layer ``changes`` that differ from rscd's outlines (rowid), and the number of missing ones.
 
-    The first are those that a person reshaped, and what came of splitting and copying.
+    The former are polygons that a person reshaped, and results of splitting and copying.
 
     Args:
-        database: A GeoPackage of ours; one without the note says of none.
+        database: A GeoPackage of rscd; without the record, none is reported.
         geometry: Name of the layer's geometry column.
     """
     noted = _noted(database)
@@ -95,17 +95,17 @@ def edited_outlines(database: sqlite3.Connection, geometry: str) -> tuple[frozen
 
 
 def _outlines(database: sqlite3.Connection, geometry: str) -> list[tuple[int, int]]:
-    """Number and checksum of each polygon: of its WKB, without the header that each program writes its own way."""
+    """Number and checksum of each polygon: of its WKB, without the header, which differs between programs."""
     rows = database.execute(f'SELECT rowid, "{geometry}" FROM changes WHERE "{geometry}" NOT NULL')
     return [(number, zlib.crc32(memoryview(blob)[header_size(blob) :])) for number, blob in rows]
 
 
 def _noted(database: sqlite3.Connection) -> dict[int, int] | None:
-    """The note; None where there is none."""
+    """The record; None if there is none."""
     try:
         query = "SELECT metadata FROM gpkg_metadata WHERE md_standard_uri = ?"
         (text,) = database.execute(query, (URI,)).fetchone() or ("",)
         raw = zlib.decompress(base64.b64decode(text))
         return dict(np.frombuffer(raw, _NUMBERS).reshape(2, -1).T.tolist())
-    except (sqlite3.Error, ValueError, zlib.error):  # no such table, or someone else's text
+    except (sqlite3.Error, ValueError, zlib.error):  # no such table, or other text
         return None

@@ -1,4 +1,4 @@
-"""How our layers look in QGIS, as QML: maps, legends, forms and attribute tables."""
+"""QGIS styles of rscd's layers, as QML: maps, legends, forms and attribute tables."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ STEPS = (
 )
 """Classes of ``mean_probability``: lower bound, upper bound, fill colour as red,green,blue (0..255)."""
 DRAWN = -1.0, -0.5, "120,60,200"
-"""The class of polygons without a probability: those that people drew."""
+"""The class of polygons without a probability, drawn by people."""
 SHOWN = 'coalesce("mean_probability", -1)'
-"""What the classes are of."""
+"""Column of the classes."""
 RAMP = (
     (0.0, 255, 255, 204, 0),
     (0.25, 255, 237, 160, 90),
@@ -33,7 +33,7 @@ _DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
 _FILL_ALPHA = 140
 _OUTLINE = "90,0,20,255"
 REVIEWED = {"accepted": "0,110,60,255", "rejected": "110,110,110,255", "unsure": "30,80,200,255"}
-"""Outline colour of each state of ``review`` as red,green,blue,alpha (0..255); ``_OUTLINE`` where there is none."""
+"""Outline colour of each state of ``review`` as red,green,blue,alpha (0..255); ``_OUTLINE`` if empty."""
 _CASES = " ".join(f"WHEN \"review\" = '{state}' THEN '{colour}'" for state, colour in REVIEWED.items())
 OUTLINE_BY_REVIEW = {
     "outlineColor": f"CASE {_CASES} ELSE '{_OUTLINE}' END",
@@ -42,15 +42,15 @@ OUTLINE_BY_REVIEW = {
 }
 """Property of an outline in QGIS -> expression."""
 HATCHED = {"vanished": "b_diagonal", "replaced": "diagonal_x"}
-"""``direction`` -> hatching of a polygon, in place of a fill."""
+"""``direction`` -> hatching of a polygon, instead of a fill."""
 HATCHED_IN_LEGEND = -9.0
-"""Lower bound of classes that no polygon is in: they explain the hatching in the legend."""
+"""Lower bound of classes without polygons: they explain the hatching in the legend."""
 STATES = {"done": "60,150,90", "failed": "200,30,50", "pending": "140,140,140"}
 """Colour of each state of an archive's pair as red,green,blue (0..255)."""
 
 
 def pairs_qml() -> str:
-    """QML (QGIS 3) that outlines the footprints of an archive's pairs by ``status``, so that they hide nothing."""
+    """QML (QGIS 3) that outlines the footprints of an archive's pairs by ``status``, without hiding the map."""
     qgis = _qgis("Symbology|Labeling|Fields|Forms")
     renderer = ET.SubElement(qgis, "renderer-v2", {"type": "categorizedSymbol", "attr": "status"})
     categories, symbols = ET.SubElement(renderer, "categories"), ET.SubElement(renderer, "symbols")
@@ -64,7 +64,7 @@ def pairs_qml() -> str:
 
 
 def extent_qml() -> str:
-    """QML (QGIS 3) that draws what was observed as an outline, so that it hides nothing."""
+    """QML (QGIS 3) that draws the observed ground as an outline, without hiding the map."""
     return _outlined("Symbology|Labeling", "40,40,40,255", "dash")
 
 
@@ -74,15 +74,15 @@ def reviewed_before_qml() -> str:
 
 
 def changes_qml(columns: Sequence[Column] = (), answers: Mapping[str, str] | None = None) -> str:
-    """QML (QGIS 3) of the layer ``changes``: its look, its form and the order of its columns.
+    """QML (QGIS 3) of the layer ``changes``: its style, its form and the order of its columns.
 
-    Polygons are filled semi-transparently by ``mean_probability``, those that people drew by a class of their own.
-    What vanished or was replaced is hatched, and the legend says so.
-    They are listed by ``id``; ``review`` comes first in the form, and what was measured cannot be edited.
+    Polygons are filled semi-transparently by ``mean_probability``; drawn polygons have their own class. Vanished
+    and replaced objects are hatched, which the legend explains. Features are listed by ``id``; ``review`` comes
+    first in the form, and measured values cannot be edited.
 
     Args:
-        columns: Those of the layer.
-        answers: Values that ``review`` may take, and what they mean.
+        columns: Columns of the layer.
+        answers: Values of ``review`` and their meaning.
     """
     qgis = _qgis("Symbology|Labeling|Fields|Forms|AttributeTable")
     renderer = ET.SubElement(
@@ -146,7 +146,7 @@ def _outlined(categories: str, colour: str, line: str, *, by_review: bool = Fals
 
 
 def _add_form(qgis: ET.Element, columns: Sequence[Column], answers: Mapping[str, str]) -> None:
-    """Names with units, the drop-down of ``review``, what may be edited, and ``review`` before the evidence."""
+    """Names with units, the drop-down list of ``review``, editable columns, and ``review`` before the evidence."""
     fields, aliases = ET.SubElement(qgis, "fieldConfiguration"), ET.SubElement(qgis, "aliases")
     editable, form = ET.SubElement(qgis, "editable"), ET.SubElement(qgis, "attributeEditorForm")
     ET.SubElement(qgis, "editorlayout").text = "tablayout"
@@ -195,17 +195,17 @@ def _fill_symbol(name: str, colour: str, outline: str, *, fill: str = "solid", l
     options = ET.SubElement(layer, "Option", type="Map")
     for key, value in look.items():
         ET.SubElement(options, "Option", {"name": key, "type": "QString", "value": value})
-        ET.SubElement(layer, "prop", {"k": key, "v": value})  # what QGIS before 3.26 reads
+        ET.SubElement(layer, "prop", {"k": key, "v": value})  # read by QGIS before 3.26
     return symbol
 
 
 def _by_review() -> ET.Element:
-    """Data-defined outline: colour by ``review``, and dashed where a polygon was rejected."""
+    """Data-defined outline: colour by ``review``; dashed if a polygon was rejected."""
     return _data_defined(OUTLINE_BY_REVIEW)
 
 
 def _by_direction_too() -> ET.Element:
-    """Data-defined outline as above, and hatching of what vanished or was replaced."""
+    """Data-defined outline as above, and hatching of vanished and replaced objects."""
     cases = " ".join(f"WHEN \"direction\" = '{way}' THEN '{pattern}'" for way, pattern in HATCHED.items())
     return _data_defined({**OUTLINE_BY_REVIEW, "fillStyle": f"CASE {cases} ELSE 'solid' END"})
 

@@ -1,4 +1,4 @@
-"""The QGIS plugin of rscd. It stands alone: QGIS's Python imports it, and needs neither rscd nor torch."""
+"""The QGIS plugin of rscd. It is self-contained: QGIS's Python imports it, and it needs neither rscd nor torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers of QGIS as files for rscd, or refused with what to do; and results with their styles, in their order."""
+"""QGIS layers as files for rscd, or refused with a remedy; and results with their styles, in order."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ LAYERS = "changes", "extent", "reviewed_before"
 
 
 class LayerError(Exception):
-    """A layer that rscd cannot read: one line for the user."""
+    """A layer that rscd cannot read; the message is one line for the user."""
 
 
 def raster_file(layer: Any) -> str:  # noqa: ANN401 - a QgsRasterLayer
     """The file of a raster layer.
 
     Raises:
-        LayerError: It is no local file.
+        LayerError: It is not a local file.
     """
     return _local_file(layer, "gdal", RASTER_REMEDY)["path"]
 
 
 def vector_file(layer: Any) -> str:  # noqa: ANN401 - a QgsVectorLayer
-    """The file of a vector layer, all of whose features are meant.
+    """The file of a vector layer, if the layer shows all its features.
 
     Raises:
-        LayerError: It is no local file, or the file holds more or something else than the layer shows.
+        LayerError: It is not a local file, or the layer shows other features than the file contains.
     """
     parts = _local_file(layer, "ogr", VECTOR_REMEDY)
     if layer.subsetString():
-        raise LayerError(f"{layer.name()}: its filter is unknown to rscd - remove it, or export the layer")
+        raise LayerError(f"{layer.name()}: rscd ignores its filter - remove it, or export the layer")
     if layer.isEditable() and layer.isModified():
         raise LayerError(f"{layer.name()}: its edits are not saved - save them first")
     return str(parts["path"])
 
 
 def first_layer_file(layer: Any) -> str:  # noqa: ANN401 - a QgsVectorLayer
-    """The file of a vector layer that is the first, or the only one, in its file: that is what rscd reads.
+    """The file of a vector layer that is the first, or the only one, in its file, because rscd reads the first.
 
     Raises:
-        LayerError: It is another one, or as ``vector_file``.
+        LayerError: It is not the first layer, or as ``vector_file``.
     """
     path = vector_file(layer)
     first = QgsVectorLayer(path, "first", "ogr")
@@ -55,7 +55,7 @@ def first_layer_file(layer: Any) -> str:  # noqa: ANN401 - a QgsVectorLayer
 
 
 def named(layer: Any) -> str:  # noqa: ANN401
-    """Name of the layer in its file, if its source says so."""
+    """Name of the layer in its file, if its source contains it."""
     return str(QgsProviderRegistry.instance().decodeUri("ogr", layer.source()).get("layerName") or "")
 
 
@@ -66,7 +66,7 @@ def _only_name(layer: Any) -> str:  # noqa: ANN401
 
 
 def _local_file(layer: Any, provider: str, remedy: str) -> dict[str, Any]:  # noqa: ANN401
-    """The parts of a layer's source, among them its path.
+    """The parts of a layer's source, including its path.
 
     Raises:
         LayerError: It comes from a server, a database, memory or an archive.
@@ -77,19 +77,19 @@ def _local_file(layer: Any, provider: str, remedy: str) -> dict[str, Any]:  # no
     parts = dict(QgsProviderRegistry.instance().decodeUri(provider, layer.source()))
     path = str(parts.get("path") or "")
     if parts.get("vsiPrefix") or not Path(path).is_file() or (provider == "gdal" and parts.get("layerName")):
-        raise LayerError(f"{layer.name()}: it is not a local file of its own - {remedy}")
+        raise LayerError(f"{layer.name()}: it is not a separate local file - {remedy}")
     return parts
 
 
 class Styled(QgsProcessingLayerPostProcessorInterface):
-    """Gives a layer that was just loaded the style of its file, and its place below others of its output.
+    """Gives a newly loaded layer the style of its file, and its place below other layers of its output.
 
     Args:
         above: Sources of the layers that belong above it.
     """
 
     kept: ClassVar[list[Styled]] = []
-    """All that were made: QGIS holds none of them, and the algorithm is gone when they are used."""
+    """All instances: QGIS does not keep them, and the algorithm no longer exists when they are used."""
 
     def __init__(self, above: Sequence[str] = ()) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class Styled(QgsProcessingLayerPostProcessorInterface):
         self.kept.append(self)
 
     def postProcessLayer(self, layer: Any, context: Any, feedback: Any) -> None:  # noqa: ANN401 - QGIS's
-        """Load the style, which Processing leaves out, and move the layer."""
+        """Load the style, which Processing does not, and move the layer."""
         layer.loadDefaultStyle()
         project = context.project()
         root = project.layerTreeRoot()
@@ -113,7 +113,7 @@ class Styled(QgsProcessingLayerPostProcessorInterface):
 
 
 def vector_layers(path: str) -> list[tuple[str, str]]:
-    """(name, source) of the layers of an output that are to be shown, topmost first."""
+    """(name, source) of the layers of an output to show, topmost first."""
     if not path.lower().endswith(".gpkg"):
         return [("changes", path)]
     sources = [(name, f"{path}|layername={name}") for name in LAYERS]

@@ -1,4 +1,4 @@
-"""Names that QGIS moved from 3.22 to the current version: the current ones, where they are there."""
+"""Names that changed between QGIS 3.22 and the current version: the current ones, if they exist."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import qgis.core
 
 
 def either(new: str, old: str) -> Any:  # noqa: ANN401 - enumerations and their values
-    """What ``new`` names in ``qgis.core``, else what ``old`` names there."""
+    """The object ``new`` in ``qgis.core``, else ``old``."""
     for dotted in (new, old):
         try:
             return reduce(getattr, dotted.split("."), qgis.core)
@@ -19,19 +19,19 @@ def either(new: str, old: str) -> Any:  # noqa: ANN401 - enumerations and their 
 
 
 ADVANCED = either("Qgis.ProcessingParameterFlag.Advanced", "QgsProcessingParameterDefinition.FlagAdvanced")
-"""Flag of a parameter that is folded away."""
+"""Flag of an advanced parameter."""
 DOUBLE = either("Qgis.ProcessingNumberParameterType.Double", "QgsProcessingParameterNumber.Double")
 INTEGER = either("Qgis.ProcessingNumberParameterType.Integer", "QgsProcessingParameterNumber.Integer")
 FILE = either("Qgis.ProcessingFileParameterBehavior.File", "QgsProcessingParameterFile.File")
 FOLDER = either("Qgis.ProcessingFileParameterBehavior.Folder", "QgsProcessingParameterFile.Folder")
 POLYGONS = either("Qgis.ProcessingSourceType.VectorPolygon", "QgsProcessing.TypeVectorPolygon")
-"""Kind of layers that a parameter takes."""
+"""Types of layers that a parameter accepts."""
 POLYGON_LAYERS = either("Qgis.LayerFilter.PolygonLayer", "QgsMapLayerProxyModel.PolygonLayer")
 RASTER_LAYERS = either("Qgis.LayerFilter.RasterLayer", "QgsMapLayerProxyModel.RasterLayer")
-"""What a combo box of layers offers."""
+"""Layers that a combo box offers."""
 POLYGON = either("Qgis.GeometryType.Polygon", "QgsWkbTypes.PolygonGeometry")
 NO_GEOMETRY = either("Qgis.FeatureRequestFlag.NoGeometry", "QgsFeatureRequest.NoGeometry")
 CAN_CHANGE = either(
     "Qgis.VectorProviderCapability.ChangeAttributeValues", "QgsVectorDataProvider.ChangeAttributeValues"
 )
-"""What a provider must be able to do for a review."""
+"""Capability of a provider that a review needs."""

@@ -1,4 +1,4 @@
-"""Parameters of algorithms, each with the option of rscd that it stands for."""
+"""Parameters of algorithms, each with its option of rscd."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ Words = Callable[[Any, dict, Any], "list[str]"]
 
 
 class Option(NamedTuple):
-    """A parameter, and the words of the command line that its value becomes."""
+    """A parameter, and the words on the command line for its value."""
 
     definition: Any
-    """The parameter's definition; of a new algorithm each time, which owns it."""
+    """The parameter's definition; newly created for each algorithm, which owns it."""
     words: Words
-    """The words."""
+    """Function that returns the words for its value."""
 
 
 def advanced(option: Option) -> Option:
-    """The option, folded away."""
+    """The option as an advanced one."""
     option.definition.setFlags(option.definition.flags() | ADVANCED)
     return option
 
@@ -60,7 +60,7 @@ def area(name: str = "AOI", label: str = "Area of interest: nothing outside it i
 
 
 def number(name: str, label: str, flag: str, least: float = 0.0, most: float | None = None) -> Option:
-    """A number, or nothing for rscd's default."""
+    """A number; empty for rscd's default."""
     definition = QgsProcessingParameterNumber(name, label, DOUBLE, None, optional=True, minValue=least)
     if most is not None:
         definition.setMaximum(most)
@@ -74,7 +74,7 @@ def number(name: str, label: str, flag: str, least: float = 0.0, most: float | N
 
 
 def whole(name: str, label: str, flag: str, least: int = 0) -> Option:
-    """A whole number, or nothing for rscd's default."""
+    """A whole number; empty for rscd's default."""
     definition = QgsProcessingParameterNumber(name, label, INTEGER, None, optional=True, minValue=least)
 
     def words(algorithm: Any, parameters: dict, context: Any) -> list[str]:  # noqa: ANN401
@@ -88,7 +88,7 @@ def whole(name: str, label: str, flag: str, least: int = 0) -> Option:
 def switch(
     name: str, label: str, *, on: Sequence[str] = (), off: Sequence[str] = (), default: bool = False
 ) -> Option:
-    """A box to tick, and the words of either state."""
+    """A check box, and the words for both states."""
 
     def words(algorithm: Any, parameters: dict, context: Any) -> list[str]:  # noqa: ANN401
         return list(on if algorithm.parameterAsBoolean(parameters, name, context) else off)
@@ -97,7 +97,7 @@ def switch(
 
 
 def text(name: str, label: str, flag: str, default: str | None = None) -> Option:
-    """A text, or nothing for rscd's default."""
+    """A text; empty for rscd's default."""
 
     def words(algorithm: Any, parameters: dict, context: Any) -> list[str]:  # noqa: ANN401
         return flagged(flag, algorithm.parameterAsString(parameters, name, context).strip())
@@ -106,7 +106,7 @@ def text(name: str, label: str, flag: str, default: str | None = None) -> Option
 
 
 def choice(name: str, label: str, flag: str, values: Sequence[str]) -> Option:
-    """One of some words; the first is rscd's default."""
+    """One of several words; the first is rscd's default."""
     definition = QgsProcessingParameterEnum(name, label, list(values), False, values[0], usesStaticStrings=True)
 
     def words(algorithm: Any, parameters: dict, context: Any) -> list[str]:  # noqa: ANN401
@@ -117,7 +117,7 @@ def choice(name: str, label: str, flag: str, values: Sequence[str]) -> Option:
 
 
 def file(name: str, label: str, flag: str = "", suffix: str = "", *, folder: bool = False) -> Option:
-    """A file, or a folder, that is read."""
+    """An input file or folder."""
     kind = FOLDER if folder else FILE
     definition = QgsProcessingParameterFile(name, label, kind, suffix, None, True)
 
@@ -128,11 +128,11 @@ def file(name: str, label: str, flag: str = "", suffix: str = "", *, folder: boo
 
 
 def model(flag: str = "--model", first: str = AUTOMATIC) -> list[Option]:
-    """A model that travels with rscd, or else a checkpoint file, which wins.
+    """A model included in rscd; or a checkpoint file, which takes precedence.
 
     Args:
         flag: The option of rscd.
-        first: What is chosen by default.
+        first: The default choice.
     """
     names = [AUTOMATIC, *(name for name in models() if name != AUTOMATIC)]
     default = first if first in names else AUTOMATIC
@@ -149,7 +149,7 @@ def model(flag: str = "--model", first: str = AUTOMATIC) -> list[Option]:
 
 
 def more() -> Option:
-    """Any other options of the command, as they are typed."""
+    """Any other options of the command, as on the command line."""
     option = text("MORE", "Further options of rscd, as on its command line", "")
 
     def words(algorithm: Any, parameters: dict, context: Any) -> list[str]:  # noqa: ANN401
@@ -159,7 +159,7 @@ def more() -> Option:
 
 
 def flagged(flag: str, value: str) -> list[str]:
-    """A value with its option, or alone if it has none; nothing of no value."""
+    """A value after its option; without option only the value; empty without a value."""
     if not value:
         return []
     return [flag, value] if flag else [value]

@@ -1,4 +1,4 @@
-"""What QGIS loads: the Processing provider, a menu with the detect dialog, and the review panel."""
+"""Entry point for QGIS: the Processing provider, a menu with the detect dialog, and the review panel."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class RscdPlugin:
         self.actions: list[Any] = []
 
     def initProcessing(self) -> None:
-        """Add the algorithms; ``qgis_process`` calls this alone."""
+        """Add the algorithms; ``qgis_process`` calls only this."""
         self.provider = RscdProvider()
         QgsApplication.processingRegistry().addProvider(self.provider)
 
@@ -51,7 +51,7 @@ class RscdPlugin:
         self._add("Review changes", self.show_dock)
 
     def unload(self) -> None:
-        """Take everything away again."""
+        """Remove everything."""
         for action in self.actions:
             self.iface.removePluginRasterMenu(MENU, action)
         self.actions = []
@@ -65,7 +65,7 @@ class RscdPlugin:
             self.provider = None
 
     def open_dialog(self, algorithm: str, values: dict[str, Any] | None = None) -> Any:  # noqa: ANN401
-        """Open the dialog of an algorithm with some values filled in; returns it."""
+        """Open the dialog of an algorithm with some values filled in, and return it."""
         import processing
 
         dialog = processing.createAlgorithmDialog(algorithm, values or {})
@@ -74,13 +74,13 @@ class RscdPlugin:
         return dialog
 
     def show_dock(self) -> None:
-        """Show the review panel, on the active layer if it holds changes."""
+        """Show the review panel, for the active layer if it has changes."""
         self.dock.take_layer(self.iface.activeLayer())
         self.dock.show()
         self.dock.raise_()
 
     def train(self, layer: Any) -> None:  # noqa: ANN401
-        """Open the dialog of training with a reviewed layer filled in."""
+        """Open the training dialog with a reviewed layer filled in."""
         self.open_dialog("rscd:train", {"REVIEWS": [layer.id()]})
 
     def _add(self, text: str, called: Any) -> None:  # noqa: ANN401
@@ -103,11 +103,11 @@ class RscdProvider(QgsProcessingProvider):
         return "rscd"
 
     def name(self) -> str:
-        """As the toolbox shows it."""
+        """Name in the toolbox."""
         return "rscd"
 
     def longName(self) -> str:
-        """As the options show it."""
+        """Name in the options."""
         return "rscd (change detection)"
 
     def icon(self) -> QIcon:
@@ -117,18 +117,18 @@ class RscdProvider(QgsProcessingProvider):
     def load(self) -> bool:
         """Declare the settings, then the algorithms."""
         ProcessingConfig.settingIcons[self.name()] = self.icon()
-        words = "Program rscd (empty: look for it)"
+        words = "Program rscd (empty: search for it)"
         ProcessingConfig.addSetting(Setting(self.name(), PROGRAM, words, "", valuetype=Setting.FILE))
         ProcessingConfig.readSettings()
         self.refreshAlgorithms()
         return True
 
     def unload(self) -> None:
-        """Take the settings away."""
+        """Remove the settings."""
         ProcessingConfig.removeSetting(PROGRAM)
 
     def loadAlgorithms(self) -> None:
-        """Make the algorithms."""
+        """Create the algorithms."""
         for make in (DetectAlgorithm, InspectAlgorithm, PolygonsAlgorithm, BatchAlgorithm, TrainAlgorithm):
             self.addAlgorithm(make())
 
@@ -141,5 +141,5 @@ class RscdProvider(QgsProcessingProvider):
         return ["tif"]
 
     def supportsNonFileBasedOutput(self) -> bool:
-        """Results are files: rscd cannot write into QGIS's memory."""
+        """Whether results can be other than files: no, rscd cannot write into QGIS's memory."""
         return False

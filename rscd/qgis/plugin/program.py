@@ -1,4 +1,4 @@
-"""The program ``rscd``, in an environment of its own: find it, check its version, run it, interrupt it."""
+"""The program ``rscd``, in its own environment: find it, check its version, run it, interrupt it."""
 
 from __future__ import annotations
 
@@ -18,50 +18,51 @@ from typing import Any, Callable, NamedTuple
 
 HERE = Path(__file__).parent
 INSTALLED_BY = "installed_by.txt"
-"""File that names the program which installed this copy of the plugin."""
+"""File with the path of the program that installed this copy of the plugin."""
 SETTING = "Settings > Options > Processing > Providers > rscd"
 RESUMABLE = 5
 """Exit code of an interrupted run that the same command continues."""
 STEP_S = 0.1
-"""How often a run looks whether it was cancelled, s."""
+"""Interval of checks whether a run was cancelled, s."""
 PATIENCE_S = 60.0
-"""So long after an interrupt another is sent, which ends the program at once, s."""
+"""Delay after which a second interrupt is sent, which ends the program at once, s."""
 HIDDEN = getattr(subprocess, "CREATE_NO_WINDOW", 0) | getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
-"""On Windows: without a console window, and in a group of its own, so that a break reaches it alone."""
+"""On Windows: without a console window, and in a separate process group, so that a break reaches only this
+process."""
 FRAME = " │╭╮╰╯─"
-"""What surrounds an error of usage."""
+"""Lines around a usage error."""
 Event = dict
 
 
 class ProgramError(Exception):
-    """The program is missing, of another version, or ended with an error: one line for the user."""
+    """The program is missing, has another version, or ended with an error; the message is one line for the user."""
 
 
 class Ended(NamedTuple):
-    """How the program ended."""
+    """Result of the program."""
 
     code: int
-    """Its exit code."""
+    """The exit code."""
     output: str
-    """All of its standard output."""
+    """The whole standard output."""
     error: str
-    """Its error and the remedy in one line, or its last words; empty if there were none."""
+    """The error and its remedy in one line, or the last line of standard error; empty if there is none."""
 
 
 def expected_version() -> str:
-    """The version that this plugin goes with."""
+    """The rscd version that this plugin needs."""
     parser = ConfigParser()
     parser.read(HERE / "metadata.txt", encoding="utf-8")
     return parser["general"]["version"]
 
 
 def series(version: str) -> str:
-    """Major and minor number: programs with the same understand each other."""
+    """Major and minor version: programs with equal ones are compatible."""
     return ".".join(version.split(".")[:2])
 
 
 def candidates(setting: str) -> Iterator[Path]:
-    """Where the program may lie: as set, else as installed, on PATH, in the usual folders."""
+    """Possible paths of the program: from the setting, the installation, PATH, the usual folders."""
     if setting:
         yield Path(setting).expanduser()
         return
@@ -83,15 +84,15 @@ def find_program(setting: str) -> str:
     """The path of the program.
 
     Args:
-        setting: What the user set, or nothing.
+        setting: The user's setting, or empty.
 
     Raises:
-        ProgramError: It is not there.
+        ProgramError: It was not found.
     """
     for path in candidates(setting):
         if path.is_file():
             return str(path)
-    wanted = f"install rscd {series(expected_version())} in a Python environment of its own"
+    wanted = f"install rscd {series(expected_version())} in a separate Python environment"
     if setting:
         raise ProgramError(f"{setting}: there is no such program - correct it in {SETTING}, or {wanted}")
     raise ProgramError(f"the program rscd was not found - {wanted}, and name it in {SETTING}")
@@ -104,7 +105,7 @@ def check_version(program: str) -> None:
         ProgramError: It is of another version, or does not run.
     """
     wanted = series(expected_version())
-    remedy = f"install rscd {wanted} there, or run 'rscd qgis install' with it to get the plugin that goes with it"
+    remedy = f"install rscd {wanted} there, or run 'rscd qgis install' with it to get the matching plugin"
     try:
         done = ask([program, "--version"], subprocess.STDOUT)
     except (OSError, subprocess.SubprocessError) as error:
@@ -112,17 +113,17 @@ def check_version(program: str) -> None:
     words = done.stdout.decode("utf-8", "replace").split()
     version = words[-1] if words else ""
     if done.returncode or not version[:1].isdigit():
-        raise ProgramError(f"{program} does not say its version - install rscd {wanted}")
+        raise ProgramError(f"{program} does not report its version - install rscd {wanted}")
     if series(version) != wanted:
-        raise ProgramError(f"{program} is rscd {version}, and this plugin goes with {wanted} - {remedy}")
+        raise ProgramError(f"{program} is rscd {version}, but this plugin needs {wanted} - {remedy}")
 
 
 def ask(arguments: list[str], stderr: int = subprocess.DEVNULL) -> subprocess.CompletedProcess[bytes]:
-    """Run a program that answers at once; its standard output is the answer.
+    """Run a program that answers at once; returns its standard output.
 
     Args:
         arguments: The program and its arguments.
-        stderr: What becomes of its standard error.
+        stderr: Destination of its standard error.
 
     Raises:
         OSError, subprocess.SubprocessError: It does not start, or does not end within a minute.
@@ -139,7 +140,7 @@ def ask(arguments: list[str], stderr: int = subprocess.DEVNULL) -> subprocess.Co
 
 
 def clean_environment() -> dict[str, str]:
-    """The environment without what QGIS sets for its own Python and GDAL: it would break those of the program."""
+    """The environment without QGIS's variables for its own Python and GDAL, which would break the program."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "GDAL_", "PROJ_"))}
     return {**kept, "PYTHONIOENCODING": "utf-8", "PYTHONUTF8": "1"}
 
@@ -149,12 +150,12 @@ def run(
     on_event: Callable[[Event], None],
     cancelled: Callable[[], bool],
 ) -> Ended:
-    """Run a program that writes events to standard error, and interrupt it when that is asked for.
+    """Run a program that writes events to standard error, and interrupt it if the user cancels.
 
     Args:
         arguments: The program and its arguments.
-        on_event: Called with each event; a line that is none is given as a message.
-        cancelled: Whether the user wants it to stop.
+        on_event: Called with each event; other lines are passed as messages.
+        cancelled: Whether the user cancelled it.
 
     Raises:
         ProgramError: It cannot be started.
@@ -202,7 +203,7 @@ def _listen(
     on_event: Callable[[Event], None],
     cancelled: Callable[[], bool],
 ) -> str:
-    """Pass events on until standard error ends; returns the error, or the last line that was no event."""
+    """Pass events on until standard error ends; returns the error, or the last line that was not an event."""
     errors: list[str] = []
     plain, asked_s = "", -float("inf")
     while True:
@@ -225,7 +226,7 @@ def _listen(
 
 
 def parsed(line: str) -> Event:
-    """A line of the stream as an event; one that is none, such as a traceback's, is a message."""
+    """A line of the stream as an event; other lines, e.g. of a traceback, become messages."""
     try:
         event = json.loads(line)
     except ValueError:
@@ -243,11 +244,11 @@ def interrupt(process: subprocess.Popen[bytes]) -> None:
         else:
             process.send_signal(signal.SIGINT)
     except OSError:
-        process.terminate()  # what is finished is on disk: this can be continued, too
+        process.terminate()  # finished work is on disk: this can also be continued
 
 
 def _break(pid: int) -> None:
-    """On Windows: send Ctrl-Break through the program's own console, for QGIS has none.
+    """On Windows: send Ctrl-Break through the program's own console, because QGIS has none.
 
     Raises:
         OSError: It cannot be sent.

@@ -1,4 +1,4 @@
-"""What the user has set, and which models the program has."""
+"""The user's settings, and the models of the program."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from qgis.core import QgsSettings
 from .program import ProgramError, ask, find_program
 
 PROGRAM = "RSCD_PROGRAM"
-"""Key of the setting that names the program."""
+"""Key of the setting with the program's path."""
 MODELS = "rscd/models"
-"""Key under which the models of a program are kept."""
+"""Key under which a program's models are cached."""
 AUTOMATIC = "automatic"
-"""The model whose pixel sizes fit."""
+"""Choice: the model whose pixel sizes fit."""
 
 
 def program() -> str:
     """The path of the program.
 
     Raises:
-        ProgramError: It is not there.
+        ProgramError: It was not found.
     """
     return find_program(str(ProcessingConfig.getSetting(PROGRAM) or "").strip())
 
 
 def models() -> list[str]:
-    """Names of the models that the program has; none if it cannot be asked.
+    """Names of the program's models; empty if it cannot be asked.
 
-    The answer is kept with the program's path and time, so that QGIS starts without starting rscd.
+    The answer is cached with the program's path and time, so that QGIS starts without starting rscd.
     """
     try:
         path = program()

@@ -1,4 +1,4 @@
-"""Random crops of labelled tiles: scale, flips, quarter turns, time swap, light. All from one seeded generator."""
+"""Random crops of labelled tiles: scale, flips, quarter turns, date swap, radiometry; one seeded generator."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from rscd.core.types import BoolArray, ByteArray, FloatArray
 from rscd.training.data.tiles import CHANGED, IGNORED
 
 CHANGE_SHARE = 0.6
-"""Share of crops that are centred near a changed pixel, where the tile has one."""
+"""Share of crops that are centred near a changed pixel, if the tile has one."""
 SHARP = 1.25
-"""Beyond this zoom the outline of a label is not known to the pixel: what lies beside it is ignored."""
+"""Above this zoom a label's outline is not exact to the pixel: pixels next to it are ignored."""
 
 
 class Crop(NamedTuple):
-    """A labelled pair of images, and what is known of each date by itself."""
+    """A labelled pair of images, and the presence label of each date where it is known."""
 
     before: ByteArray
     """(3, H, W)."""
@@ -28,14 +28,14 @@ class Crop(NamedTuple):
     label: ByteArray
     """(H, W), as in ``tiles``."""
     built: ByteArray | None = None
-    """(2, H, W): 1 where the thing whose change is looked for is there on a date, 0 where not, IGNORED where that
-    is not known; None where it is known nowhere."""
+    """(2, H, W): 1 where the object class is present on a date, 0 where it is absent, IGNORED where that is not
+    known; None if it is not known anywhere."""
 
 
 def random_crop(tile: Crop, size: int, scale: tuple[float, float], rng: Generator) -> Crop:
-    """Cut a square of ``size`` px that shows ``size / zoom`` px of the tile, zoom log-uniform in ``scale``.
+    """Cut a square of ``size / zoom`` px and resize it to ``size`` px; zoom is log-uniform in ``scale``.
 
-    A tile smaller than the cut is enlarged to fit, so zoom may exceed the range there.
+    A tile smaller than that is enlarged, so its zoom may exceed the range.
     """
     zoom = float(np.exp(rng.uniform(np.log(scale[0]), np.log(scale[1]))))
     cut = min(round(size / zoom), *tile.label.shape)
@@ -61,13 +61,13 @@ def _corner(label: ByteArray, cut: int, rng: Generator) -> tuple[int, int]:
 def _resize(image: ByteArray, size: int) -> ByteArray:
     if image.shape[1] == size:
         return image
-    # Pillow's bilinear filter widens when it shrinks, so fine texture is averaged and does not alias
+    # Pillow's bilinear filter widens when it shrinks, so fine texture is averaged, without aliasing
     pixels = Image.fromarray(np.ascontiguousarray(np.moveaxis(image, 0, 2)))
     return np.moveaxis(np.asarray(pixels.resize((size, size), Image.Resampling.BILINEAR)), 2, 0)
 
 
 def _resize_label(label: ByteArray, size: int) -> ByteArray:
-    """Changed where most of a new pixel was; ignored where any of it was, and beside edges that are enlarged."""
+    """CHANGED by the majority of a new pixel; IGNORED if any of it was, and next to edges that are enlarged."""
     if label.shape[0] == size:
         return label
     if size > SHARP * label.shape[0]:
@@ -79,7 +79,7 @@ def _resize_label(label: ByteArray, size: int) -> ByteArray:
 
 
 def _beside_edges(label: ByteArray) -> BoolArray:
-    """Pixels one of whose four neighbours is labelled otherwise."""
+    """Pixels with a different label in one of their four neighbours."""
     beside = np.zeros(label.shape, bool)
     down, across = label[1:] != label[:-1], label[:, 1:] != label[:, :-1]
     beside[1:] |= down
@@ -90,13 +90,13 @@ def _beside_edges(label: ByteArray) -> BoolArray:
 
 
 def _share(mask: BoolArray, size: int) -> ByteArray:
-    """How much of each new pixel the mask covers, 0..255."""
+    """Share of each new pixel that the mask covers, 0..255."""
     shade = Image.fromarray(mask.astype(np.uint8) * 255)
     return np.asarray(shade.resize((size, size), Image.Resampling.BILINEAR))
 
 
 def augment(crop: Crop, rng: Generator) -> Crop:
-    """Turn, flip and swap the dates at random, and give each date its own light."""
+    """Rotate, flip and swap the dates at random, and change brightness and colours of each date."""
     turns, flip, swap = int(rng.integers(4)), bool(rng.integers(2)), bool(rng.integers(2))
 
     def turned(array: ByteArray) -> ByteArray:
@@ -114,9 +114,9 @@ def augment(crop: Crop, rng: Generator) -> Crop:
 
 
 def other_sensor(image: ByteArray, rng: Generator) -> ByteArray:
-    """An image (3, H, W) as another sensor and another way of processing might have given it.
+    """An image (3, H, W) as another sensor and another processing might have given it.
 
-    Sharper or softer, lighter or darker, with more or less contrast, and compressed anew as JPEG.
+    Sharper or softer, brighter or darker, with more or less contrast, and compressed again as JPEG.
     """
     pixels = Image.fromarray(np.ascontiguousarray(np.moveaxis(image, 0, 2)))
     if rng.random() < 0.5:

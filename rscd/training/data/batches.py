@@ -1,8 +1,8 @@
-"""Crops in batches: from labelled tiles, rendered scenes, and pairs of images of a single date.
+"""Crops in batches: from labelled tiles, rendered scenes, and pairs of single-date images.
 
-Of a single date, with all things of the class outlined, two different places change where exactly one of them
-has the thing; they differ everywhere else too, so a network learns to look for the thing. One place in two
-lights has no change.
+If every object of the class is labelled in single-date images, two images of different places form a pair: pixels
+changed where exactly one of them has an object. The places also differ everywhere else, so the network learns to
+look for the class. One place shown twice with different radiometry gives pairs without change.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from rscd.training.data.augmentation import Crop, augment, random_crop
 from rscd.training.data.tiles import CHANGED, IGNORED, SUFFIXES, UNCHANGED, Tile, check_values, read_image
 
 SAME = 0.4
-"""Share of pairs that show one place twice."""
+"""Share of pairs that show the same place twice."""
 
 
 class OneDate:
-    """Images and outlines of some folders.
+    """Single-date images and labels of some folders.
 
     Args:
-        folders: Each holds ``image/`` and ``label/``, with files of equal stems; a label is 0, and 1 or 255 where
-            the thing is.
+        folders: Each contains ``image/`` and ``label/``, with files of equal stems; a label is 0, and 1 or 255
+            where there is an object of the class.
 
     Raises:
         DataError: A folder lacks one of them, or an image has no label.
@@ -43,10 +43,10 @@ class OneDate:
         self.files = [pair for folder in folders for pair in _files(folder)]
 
     def pair(self, size: int, scale: tuple[float, float], rng: Generator) -> tuple[Crop, str]:
-        """Draw a pair of ``size`` px at zooms from ``scale``, and say where it is from.
+        """Draw a pair of ``size`` px at zooms from ``scale``, and its name.
 
         Raises:
-            DataError: A file cannot be read, or is not as it should be.
+            DataError: A file cannot be read, or is invalid.
         """
         one, other = (int(i) for i in rng.integers(len(self.files), size=2))
         name = self.files[one][0].name
@@ -67,7 +67,7 @@ def _files(folder: Path) -> list[tuple[Path, Path]]:
     missing = [path.name for path in images if path.stem not in labels]
     if not images or missing:
         problem = f"has no label for {missing[0]}" if missing else "holds no images of one date"
-        raise DataError(problem, path=folder, remedy="make folders image/ and label/ with files of equal names")
+        raise DataError(problem, path=folder, remedy="make folders image/ and label/ with files of the same names")
     return [(path, labels[path.stem]) for path in images]
 
 
@@ -75,17 +75,17 @@ def _read(image: Path, label: Path) -> Crop:
     pixels, outlined = np.moveaxis(read_image(image, "RGB"), 2, 0), read_image(label, "L")
     check_values(np.unique(outlined), label)
     if pixels.shape[1:] != outlined.shape:
-        raise DataError("its size is not that of its image", path=label, remedy="make both of one size")
+        raise DataError("differs in size from its image", path=label, remedy="make both the same size")
     there = (outlined > 0).astype(np.uint8)
     return Crop(pixels, pixels, there)
 
 
 RENDERED, RENDERED_SEED = 512, 1_000_000
-"""Rendered scenes in the training pool, and the seed of the first."""
+"""Number of rendered scenes in the training pool, and the seed of the first."""
 RENDERED_GSD_M = 0.35, 0.8
 """Range of their pixel sizes, m."""
 ORDER, SAMPLE = 0, 1
-"""What a generator is for, beside the seed: the order of tiles, or all that is random of one sample."""
+"""Purpose of a random generator, used with the seed: the order of tiles, or everything random in one sample."""
 
 
 @dataclass(frozen=True)
@@ -99,16 +99,16 @@ class Batch:
     label: Tensor
     """(N, crop, crop) uint8, as in ``tiles``."""
     names: tuple[str, ...]
-    """Where each crop is from."""
+    """Origin of each crop, for messages."""
     built: Tensor | None = None
-    """(N, 2, crop, crop) uint8, as in ``Crop``; None where it is known of no crop."""
+    """(N, 2, crop, crop) uint8, as in ``Crop``; None if it is not known for any crop."""
 
 
 class Batches:
     """The crops of a run.
 
     Args:
-        tiles: Labelled tiles, in an order that does not change.
+        tiles: Labelled tiles, in a fixed order.
         config: Sizes, zoom, share of rendered scenes, seed.
         rank: This process makes share ``rank`` of ``processes`` equal shares of each batch.
         processes: Number of shares.
@@ -140,7 +140,7 @@ class Batches:
                 yield Batch(before, after, label, names, _built(crops))
 
     def sample(self, number: int) -> tuple[Crop, str]:
-        """Make sample ``number`` of the run, and say where it is from."""
+        """Make sample ``number`` of the run; returns it with its origin, for messages."""
         rng = np.random.default_rng((self.config.seed, SAMPLE, number))
         config, kind = self.config, rng.random()
         if kind < config.simulated:
@@ -155,7 +155,7 @@ class Batches:
         return augment(random_crop(tile, config.crop, config.scale, rng), rng), name
 
     def _drawn(self, number: int) -> int:
-        """Which tile: all are drawn before one is drawn again."""
+        """Index of the tile: every tile is drawn once before any is drawn again."""
         turn, place = divmod(number, len(self._spread))
         return int(self._order(turn)[place])
 
@@ -164,7 +164,7 @@ class Batches:
 
 
 def _built(crops: Sequence[Crop]) -> Tensor | None:
-    """What is known of each date by itself, (N, 2, H, W)."""
+    """Presence labels of the crops, (N, 2, H, W)."""
     if all(crop.built is None for crop in crops):
         return None
     unknown = np.full((2, *crops[0].label.shape), IGNORED, np.uint8)
@@ -173,7 +173,7 @@ def _built(crops: Sequence[Crop]) -> Tensor | None:
 
 @lru_cache(maxsize=RENDERED)
 def _rendered(number: int, side: int) -> Crop:
-    """Render scene ``number`` of the training pool: the layouts in turn, seeds apart from tests and demo."""
+    """Render scene ``number`` of the training pool: layouts in turn, with other seeds than tests and demo."""
     from rscd.core.types import Window
     from rscd.simulate.scene import Scene
     from rscd.simulate.spec import LAYOUTS, SceneSpec

@@ -1,6 +1,6 @@
-"""Labels of a pair of GeoTIFFs: polygons burnt on its grid where they are asked for, or a raster.
+"""Labels of a pair of GeoTIFFs: polygons rasterised on its grid on demand, or a raster.
 
-Reviewed outputs give labelled pairs: a GeoPackage of detect or polygons, or the summary of an archive.
+Reviewed outputs also give labelled pairs: a GeoPackage of detect or polygons, or the summary of an archive.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rscd.scene.raster import GDAL_OPTIONS, Raster, open_raster
 from rscd.training.data.tiles import CHANGED, IGNORED, RASTERS, UNCHANGED, PairSource, check_values
 
 LAYER = "changes"
-"""The layer that detect writes, and that is taken where a file has it."""
+"""The layer that detect writes; it is used if the file has it."""
 ANSWERS = {
     "yes": CHANGED,
     "accepted": CHANGED,
@@ -34,10 +34,10 @@ ANSWERS = {
     "": IGNORED,
     "unsure": IGNORED,
 }
-"""What may stand in the column ``review``, and what it makes of a polygon's pixels."""
+"""Allowed values of the column ``review`` -> label of the polygon's pixels."""
 UNREADABLE = (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError)
 COLLAR_PX = 8
-"""So far around an answered polygon the ground was looked at too: what is in no polygon there is unchanged."""
+"""Buffer around a reviewed polygon, px: the reviewer saw it too, so its pixels in no polygon are unchanged."""
 
 
 class Label(Protocol):
@@ -49,12 +49,12 @@ class Label(Protocol):
 
 @dataclass(frozen=True)
 class VectorLabel:
-    """Shapes painted over one another."""
+    """Shapes painted one over the other."""
 
     ground: int
-    """What a pixel is that no shape covers."""
+    """Label of pixels that no shape covers."""
     layers: tuple[tuple[Any, int], ...]
-    """Shapely shapes in pixel coordinates of the grid, and what they make of their pixels; the last one wins."""
+    """Shapely shapes in pixel coordinates of the grid with the label of their pixels; later ones are on top."""
 
     def read(self, window: Window) -> ByteArray:
         """The label (h, w) of a window of the grid."""
@@ -66,12 +66,12 @@ class VectorLabel:
 
 @dataclass(frozen=True)
 class RasterLabel:
-    """A raster on the same grid: 0 unchanged, 1 or 255 changed; what its mask or nodata value hides is ignored."""
+    """A raster on the same grid: 0 unchanged, 1 or 255 changed; pixels masked or equal to nodata are ignored."""
 
     path: Path
     """A GeoTIFF of one band."""
     grid: Grid
-    """The grid."""
+    """Grid of the raster."""
 
     def read(self, window: Window) -> ByteArray:
         """The label (h, w) of a window of the grid.
@@ -88,11 +88,11 @@ class RasterLabel:
 
 
 def open_label(source: PairSource, grid: Grid) -> Label:
-    """The labels of a pair whose full grid this is.
+    """The labels of a pair, on its full grid.
 
     Raises:
-        DataError: A raster on another grid; a vector file without polygons, or with none on the grid; answers in
-            ``review`` that mean nothing, or none at all where a review was promised.
+        DataError: A raster is on another grid; a vector file has no polygons, or none on the grid; ``review`` has
+            unknown values, or no value although reviews are required.
     """
     if source.labels.suffix.lower() in RASTERS:
         return _raster_label(source.labels, grid)
@@ -108,7 +108,7 @@ def _raster_label(path: Path, grid: Grid) -> RasterLabel:
         raise DataError(f"has {sizes}", path=path, remedy="make it on the pair's grid, or give polygons")
     if Mapping(grid, own).offset != (0, 0):
         remedy = f"gdalwarp it onto the pair's grid ({name_of(grid)}), or give polygons"
-        raise DataError("does not lie on the pair's grid", path=path, remedy=remedy)
+        raise DataError("is not on the pair's grid", path=path, remedy=remedy)
     return RasterLabel(path, grid)
 
 
@@ -140,23 +140,23 @@ def _vector_label(source: PairSource, grid: Grid) -> VectorLabel:
 
 
 def layers_of(path: Path) -> list[str]:
-    """Names of a vector file's layers; none of a file that is none."""
+    """Names of a vector file's layers; empty if it is not one."""
     try:
         return [str(name) for name, _ in pyogrio.list_layers(path)]
     except pyogrio.errors.DataSourceError:
-        return []  # read_vectors says it better
+        return []  # read_vectors reports it better
 
 
 def answers_of(path: Path, frame: Any, without: int) -> np.ndarray:  # noqa: ANN401
-    """What each polygon of a frame is; where nothing is reviewed, all are ``without``.
+    """Label of each polygon of a frame; ``without`` for all if nothing is reviewed.
 
     Raises:
-        DataError: Answers beyond ANSWERS.
+        DataError: A value is not in ANSWERS.
     """
     if "review" not in frame.columns:
         return np.full(len(frame), without)
     said = frame["review"].fillna("").astype(str).str.strip().str.lower()
-    if "mean_probability" in frame.columns:  # polygons without it are those that people drew
+    if "mean_probability" in frame.columns:  # polygons without it were drawn by a person
         said = said.mask((said == "") & frame["mean_probability"].isna(), "accepted")
     if not (said != "").any():
         return np.full(len(frame), without)
@@ -168,18 +168,18 @@ def answers_of(path: Path, frame: Any, without: int) -> np.ndarray:  # noqa: ANN
 
 
 PAIRS, OUTPUT = "pairs", "changes.gpkg"
-"""Layer of a summary that lists its pairs, and what each pair's own output is called."""
+"""Layer of a summary that lists its pairs, and file name of each pair's own output."""
 
 
 def reviewed_pairs(path: Path, aoi: Path | None) -> list[PairSource]:
-    """The pairs that a reviewed file judges: one, or of a summary those with answers.
+    """The pairs that a reviewed file covers: one; or, for a summary, those with reviews.
 
     Args:
-        path: What detect, polygons or batch wrote.
-        aoi: Inside this area of interest all was looked over.
+        path: Output of detect, polygons or batch.
+        aoi: Area of interest that was reviewed completely.
 
     Raises:
-        DataError: It is none of those, nothing in it is reviewed, or an image is gone or is another one.
+        DataError: It is none of these, nothing in it is reviewed, or an image is missing or has changed.
     """
     if not (path.is_file() and PAIRS in layers_of(path)):
         return [PairSource(str(path), detected_from(path, aoi), path, reviewed=True)]
@@ -194,12 +194,12 @@ def reviewed_pairs(path: Path, aoi: Path | None) -> list[PairSource]:
 
 
 def _rows_of_pairs(path: Path) -> dict[str, tuple[int, ...]]:
-    """Pair -> rows of the summary's changes that are of it, for pairs with answers.
+    """Pair -> rows of its changes in the summary, for pairs with reviews.
 
-    A polygon that somebody drew has no pair: it is of the one on whose ground it lies.
+    A polygon that a person drew has no pair: it belongs to the pair on whose grid it lies.
 
     Raises:
-        DataError: It lies on the ground of several, or of none.
+        DataError: It lies in several pairs, or in none.
     """
     frame, pairs = read_vectors(path, layer=LAYER), read_vectors(path, layer=PAIRS)
     pairs = pairs[pairs["status"] == "done"]
@@ -210,16 +210,16 @@ def _rows_of_pairs(path: Path) -> dict[str, tuple[int, ...]]:
         if len(on) != 1:
             where = f"of {', '.join(on)}" if on else "of no pair"
             problem = f"a polygon drawn at {frame.geometry.iloc[row].centroid.wkt} lies on the ground {where}"
-            raise DataError(problem, path=path, remedy="fill its column pair_id with the pair that it is of")
+            raise DataError(problem, path=path, remedy="fill its column pair_id with the pair that it belongs to")
         of[row] = on[0]
     return {pair: tuple(np.flatnonzero(of == pair).tolist()) for pair in dict.fromkeys(of[answered])}
 
 
 def detected_from(path: Path, aoi: Path | None) -> PairConfig:
-    """How detect read the pair that it made this GeoPackage from, by the provenance in it.
+    """How detect read the pair behind this GeoPackage, from its provenance.
 
     Raises:
-        DataError: It is no output of detect, or a date is gone, or is not the file that it was.
+        DataError: It is not an output of detect, or an image is missing or has changed.
     """
     other = f"or name them: --pair BEFORE AFTER '{path}'"
     try:

@@ -1,4 +1,4 @@
-"""A labelled pair of GeoTIFFs as tiles for training: blocks of its grid, read as ``detect`` reads them."""
+"""A labelled pair of GeoTIFFs as training tiles: blocks of its grid, read as ``detect`` reads them."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from rscd.training.data.labels import Label, VectorLabel, open_label
 from rscd.training.data.tiles import IGNORED, PairSource, Triple
 
 SIDE, LEAST_SIDE = 512, 256
-"""Side of a block in px, and of the blocks of a scene too small for ENOUGH of those."""
+"""Side of a block in px, and of the blocks of a scene with too few blocks of that size (``ENOUGH``)."""
 ENOUGH = 12
 KEPT = 128
-"""Blocks that are kept in memory once read, 2 MB each."""
+"""Blocks that are cached once read, 2 MB each."""
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledPair:
-    """A pair that was opened once and found fit; each read opens it again, so that threads may read at once."""
+    """A checked pair; its files are opened again for each read, so that threads can read at the same time."""
 
     source: PairSource
     """Files and options."""
     pair: Pair
-    """How the dates are read: shift and scaling as they were found. Its files are closed."""
+    """How the dates are read: measured shift and scaling. Its files are closed."""
     label: Label
-    """On the pair's full grid."""
+    """Labels on the pair's full grid."""
 
     @cached_property
     def images(self) -> tuple[str, str]:
@@ -57,7 +57,7 @@ class LabelledPair:
 
     @contextmanager
     def opened(self) -> Iterator[Pair]:
-        """The pair with its files open, read just as when it was prepared."""
+        """The pair with its files open, read exactly as when it was prepared."""
         with open_pair(replace(self.source.config, aoi=None)) as fresh:
             before = replace(self.pair.before, raster=fresh.before.raster, mask=fresh.before.mask)
             after = replace(self.pair.after, raster=fresh.after.raster, mask=fresh.after.mask)
@@ -69,11 +69,11 @@ class PairTile:
     """A block of a labelled pair."""
 
     of: LabelledPair
-    """The pair."""
+    """The pair that it is part of."""
     window: Window
     """The block, in px of the pair's full grid."""
     scene: str
-    """What stays on one side of the split: the block, or the scene."""
+    """Unit of the split between training and validation: the block, or the scene."""
 
     @property
     def name(self) -> str:
@@ -101,15 +101,15 @@ class PairTile:
         return ["|".join((*self.of.images, *map(str, self.window), label))]
 
     def gsd_m(self) -> float | None:
-        """That of the pair's grid."""
+        """Ground sample distance of the pair's grid, m."""
         return self.of.gsd_m
 
     def values(self) -> tuple[int, ...]:
-        """Values of a raster's labels in memory; none where polygons are burnt."""
+        """Values of a raster's labels in memory; empty for polygons."""
         return () if isinstance(self.of.label, VectorLabel) else tuple(np.unique(self.truth()).tolist())
 
     def read(self) -> Triple:
-        """Images as ``detect`` shows them to a network, and the label, IGNORED where a date shows nothing.
+        """Images as ``detect`` passes them to a network, and the label, IGNORED where a date is not observable.
 
         Raises:
             DataError: A block cannot be decoded.
@@ -132,7 +132,7 @@ Scaling = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def input_scaling(config: TrainConfig) -> Scaling:
-    """That of the model that training starts from, else that of the encoder.
+    """Scaling of the model that training starts from, else of the encoder.
 
     Raises:
         ModelError: The starting model cannot be used.
@@ -144,12 +144,12 @@ def input_scaling(config: TrainConfig) -> Scaling:
 
 
 def pair_tiles(source: PairSource, scaling: Scaling, *, whole: bool) -> list[PairTile]:
-    """Cut a pair into blocks; those without a pixel to judge are left out.
+    """Cut a pair into blocks; those without a labelled pixel are left out.
 
     Args:
         source: The pair.
-        scaling: What other than 8-bit pixels are brought to.
-        whole: The scene stays on one side of the split; else each block is on its own, and shares no pixel.
+        scaling: Scaling for pixels that are not 8-bit.
+        whole: Keep the scene on one side of the split; else each block is split by itself, and shares no pixel.
 
     Raises:
         DataError: The pair or its labels cannot be used.
@@ -170,7 +170,7 @@ def pair_tiles(source: PairSource, scaling: Scaling, *, whole: bool) -> list[Pai
 
 
 def _blocks(region: Window) -> Iterator[Window]:
-    """Even blocks of about SIDE px, or of about LEAST_SIDE where those would be few."""
+    """Equal blocks of about SIDE px, or of about LEAST_SIDE if there would be few."""
     side = SIDE if region.height * region.width >= ENOUGH * SIDE**2 else LEAST_SIDE
     rows, cols = _cuts(region.row, region.height, side), _cuts(region.col, region.width, side)
     for top, bottom in pairwise(rows):

@@ -1,7 +1,7 @@
-"""What labelled data is given: folders of tiles, and pairs of GeoTIFFs with labels. Nothing is opened yet.
+"""Sources of labelled data: folders of tiles, and pairs of GeoTIFFs with labels. Nothing is opened yet.
 
-A pair comes from ``--pair``, from a list (.csv), from a folder that holds a scene, or from detect's own output with
-its reviews. A folder holds a scene if one file each is named as in ``DATES`` and ``LABELS``::
+A pair comes from ``--pair``, from a list (.csv), from a folder with a scene, or from reviewed output of detect. A
+folder contains a scene if it has one file each with the names in ``DATES`` and ``LABELS``::
 
     paris/rgb_t1.tif        or      site/before.tif
     paris/rgb_t2.tif                site/after.tif
@@ -22,31 +22,31 @@ from rscd.options.training import LabelledConfig
 from rscd.training.data.tiles import RASTERS, VECTORS, OnBad, PairSource, has_layout, refuse
 
 DATES = ("before", "t1", "rgb_t1", "im1"), ("after", "t2", "rgb_t2", "im2")
-"""Names, without suffix, of a scene's earlier and later date."""
+"""File names, without suffix, of a scene's earlier and later date."""
 LABELS = ("label", "labels", "changes", "mask", "gt")
-"""Names, without suffix, of its labels."""
+"""File names, without suffix, of its labels."""
 
 COLUMNS = ("before", "after", "labels")
-"""Columns that a list of scenes must have; ``aoi`` may be there too."""
+"""Columns that a list of scenes must have; ``aoi`` is optional."""
 PARTS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
 class Sources:
-    """What was found."""
+    """The labelled data that was found."""
 
     folders: list[Path] = field(default_factory=list)
     """Folders of tiles."""
     pairs: list[PairSource] = field(default_factory=list)
-    """Scenes."""
+    """Labelled scenes."""
 
 
 def find_sources(config: LabelledConfig, reviews: Sequence[Path] = (), on_bad: OnBad = refuse) -> Sources:
-    """Find out what each of ``config.data`` is, and add ``config.pair`` and reviews.
+    """Determine the kind of each path in ``config.data``, and add ``config.pair`` and reviews.
 
     Raises:
-        UsageError: Nothing is given, or an area of interest without a pair.
-        DataError: A path is neither of those above (to ``on_bad``).
+        UsageError: No data is given, or an area of interest without a pair.
+        DataError: A path is none of the above (passed to ``on_bad``).
     """
     if not config.data and config.pair is None and not reviews:
         raise UsageError(
@@ -82,7 +82,7 @@ def _add(found: Sources, path: Path, config: LabelledConfig, on_bad: OnBad) -> N
     else:
         scenes = [folder for folder in (path, *_folders_in(path)) if any(_dates(folder))]
         if not scenes:
-            found.folders.append(path)  # whose reader says what is missing
+            found.folders.append(path)  # its reader reports what is missing
         for folder in scenes:
             try:
                 found.pairs.append(_of_folder(folder, config))
@@ -114,8 +114,8 @@ def _of_folder(folder: Path, config: LabelledConfig) -> PairSource:
     if before is None or after is None or labels is None:
         parts = ("later date", DATES[1]) if after is None else ("labels", LABELS)
         lacking, names = ("earlier date", DATES[0]) if before is None else parts
-        problem = f"holds a scene without its {lacking}"
-        raise DataError(problem, path=folder, remedy=f"add it as {' or '.join(names)}, or take the others out")
+        problem = f"contains a scene without its {lacking}"
+        raise DataError(problem, path=folder, remedy=f"add it as {' or '.join(names)}, or remove the other files")
     return _pair(str(folder), (before, after), labels, config, _named(folder, ("aoi",), VECTORS))
 
 

@@ -1,4 +1,4 @@
-"""What the labelled data is, before any training: every label looked at, all that is refused, and the split."""
+"""Check of the labelled data before training: every label, everything that is refused, and the split."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from rscd.training.data.sources import Sources, find_sources
 from rscd.training.data.tiles import CHANGED, IGNORED, OnBad, Tile, find_part, find_tiles
 
 HELD_OUT = 0.1
-"""Share of the tiles that is held out for validation where nothing says which, at least."""
+"""Minimum share of the tiles that is held out for validation if the data defines none."""
 MANY_SCENES = 5
-"""From so many GeoTIFF pairs on, whole scenes are held out; below, blocks of them."""
+"""From this number of GeoTIFF pairs on, whole scenes are held out; with fewer, blocks of them."""
 Progress = Callable[[int, int], None]
-"""Called with tiles done and tiles in all."""
+"""Called with tiles done and in total."""
 
 
 @dataclass(frozen=True)
 class TileFacts:
-    """A tile and what its label holds."""
+    """A tile and the contents of its label."""
 
     tile: Tile
     """The tile."""
@@ -33,9 +33,9 @@ class TileFacts:
     changed: int
     """Changed pixels."""
     ignored: int
-    """Pixels that are not to be judged."""
+    """Pixels that are ignored in training and validation."""
     values: tuple[int, ...] = ()
-    """Values in the label's file, where they were asked for."""
+    """Values in the label's file, if requested."""
 
     @property
     def judged(self) -> int:
@@ -50,17 +50,17 @@ class Survey:
     training: tuple[TileFacts, ...]
     """Tiles to train on."""
     validation: tuple[TileFacts, ...]
-    """Tiles to choose epoch, threshold and temperature on."""
+    """Tiles for choosing epoch, threshold and temperature."""
     refused: tuple[DataError, ...]
-    """All that cannot be used."""
+    """Errors of all data that cannot be used."""
     split: str
-    """In words, where validation comes from."""
+    """Source of the validation tiles, as text."""
 
     def ready(self) -> tuple[list[Tile], list[Tile]]:
         """Tiles for training and for validation.
 
         Raises:
-            DataError: Something was refused; the first is named, and how many more there are.
+            DataError: Some data was refused; the first error, with the number of further ones.
         """
         raise_refused(self.refused)
         return [t.tile for t in self.training], [t.tile for t in self.validation]
@@ -70,7 +70,7 @@ def raise_refused(refused: Sequence[DataError]) -> None:
     """Stop if anything was refused.
 
     Raises:
-        DataError: The first of them, which says how many more there are.
+        DataError: The first error, with the number of further ones.
     """
     if refused:
         first, more = refused[0], len(refused) - 1
@@ -83,15 +83,15 @@ def labelled_tiles(config: TrainConfig) -> tuple[list[Tile], list[Tile]]:
 
     Raises:
         UsageError: No data is given.
-        DataError: Something cannot be used.
+        DataError: Some data cannot be used.
     """
     return survey(config).ready()
 
 
 def with_pixel_sizes(config: TrainConfig, tiles: Sequence[Tile]) -> TrainConfig:
-    """The options with the ground sample distances that the tiles and half of the zoom (in octaves) stand for.
+    """The options with the range of ground sample distances of the tiles, widened by half of the zoom (in octaves).
 
-    As they are where some tile does not know its own, or the user says.
+    Unchanged if a tile has no known pixel size, or if the user gave a range.
     """
     sizes = [size for tile in tiles if (size := tile.gsd_m()) is not None]
     if config.gsd_m is not None or len(sizes) < len(tiles):
@@ -101,11 +101,11 @@ def with_pixel_sizes(config: TrainConfig, tiles: Sequence[Tile]) -> TrainConfig:
 
 
 def survey(config: TrainConfig, *, images: bool = False, progress: Progress = lambda done, total: None) -> Survey:
-    """Find all labelled data, look at every label, and split.
+    """Find all labelled data, check every label, and split.
 
     Args:
-        config: What is given.
-        images: Decode the images as well, and list the values of labels, which takes longer.
+        config: The data and options.
+        images: Also decode the images and list the label values, which takes longer.
         progress: Called after each tile.
 
     Raises:
@@ -131,7 +131,7 @@ def survey(config: TrainConfig, *, images: bool = False, progress: Progress = la
 
 
 def _tiles(config: TrainConfig, found: Sources, on_bad: OnBad) -> tuple[list[Tile], list[Tile], str]:
-    """Training tiles, validation tiles, and where these come from; empty if they are yet to be held out."""
+    """Training tiles, validation tiles, and the latter's source; without validation tiles if none are given."""
     tiles: list[Tile] = []
     held_out: list[Tile] = []
     for folder in found.folders:
@@ -195,9 +195,9 @@ def _look(
 
 
 def hold_out(facts: Sequence[TileFacts], seed: int) -> tuple[list[TileFacts], list[TileFacts], str]:
-    """Split tiles into training and validation, seeded: scenes as a whole, HELD_OUT of the tiles or a little more.
+    """Split tiles into training and validation, seeded: whole scenes, HELD_OUT of the tiles or slightly more.
 
-    Validation takes scenes until one of them has a changed pixel, and leaves at least one such for training.
+    Validation takes scenes until one of them has a changed pixel, and leaves at least one such scene for training.
     """
     scenes: dict[str, list[int]] = {}
     for i, fact in enumerate(facts):
@@ -223,7 +223,7 @@ def hold_out(facts: Sequence[TileFacts], seed: int) -> tuple[list[TileFacts], li
 
 
 def _unfit(training: Sequence[TileFacts], validation: Sequence[TileFacts]) -> list[DataError]:
-    """Why tiles, each of which is sound, cannot be trained on together."""
+    """Why valid tiles cannot be used for training together."""
     remedy = "give more tiles, some of them with changes, or --val DATA"
     if not training or not validation:
         return [DataError(f"{len(training) + len(validation)} tile(s): too few to split", remedy=remedy)]
@@ -237,7 +237,7 @@ def _unfit(training: Sequence[TileFacts], validation: Sequence[TileFacts]) -> li
 
 
 def _common(facts: Sequence[TileFacts]) -> Path:
-    """What the tiles' names begin with: the folder or the file that is meant."""
+    """The folder or file that the tiles' names have in common."""
     first = facts[0].tile.name
     path = Path(first.split(" at row ")[0])
     return path if " at row " in first else path.parents[1]

@@ -1,8 +1,8 @@
-"""Labelled tiles: what any of them can do, and those that lie in folders ``A/``, ``B/`` and ``label/``.
+"""Labelled tiles: their common interface, and tiles in folders ``A/``, ``B/`` and ``label/``.
 
-The folders are found under the names that data sets give them (LEVIR-CD, WHU-CD, CLCD, S2Looking, CDD ...). Which
-tiles are for what is given by ``list/train.txt``, ``list/val.txt``, ``list/test.txt``, or by folders ``train/``,
-``val/``, ``test/`` that each hold the three. Nothing here needs GDAL.
+The folders may have the names used by common data sets (LEVIR-CD, WHU-CD, CLCD, S2Looking, CDD ...). The split is
+defined by ``list/train.txt``, ``list/val.txt``, ``list/test.txt``, or by folders ``train/``, ``val/``, ``test/``
+that contain the three folders each. Nothing here needs GDAL.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ FOLDERS = (
     ("B", "b", "Image2", "image2", "im2", "after"),
     ("label", "Label", "labels", "OUT", "out", "mask", "masks", "GT", "gt"),
 )
-"""Names of the folders of the earlier date, the later date and the labels; the first that is there is taken."""
+"""Names of the folders of the earlier date, the later date and the labels; the first that exists is used."""
 UNCHANGED, CHANGED, IGNORED = 0, 1, 2
-"""Values of a label in memory: IGNORED pixels are not to be judged, neither in training nor in validation."""
+"""Values of a label in memory; IGNORED pixels count neither in training nor in validation."""
 Triple = tuple[ByteArray, ByteArray, ByteArray]
 """before (3, H, W), after (3, H, W), label (H, W) of UNCHANGED, CHANGED and IGNORED."""
 OnBad = Callable[[DataError], None]
-"""Called for what cannot be used; what raises there stops the search."""
+"""Called with the error of data that cannot be used; if it raises, the search stops."""
 
 
 @dataclass(frozen=True)
@@ -44,42 +44,42 @@ class PairSource:
     """A pair of GeoTIFFs with labels."""
 
     name: str
-    """What it is called in messages and tables."""
+    """Its name in messages and tables."""
     config: PairConfig
-    """The files, and how they are read."""
+    """The files, and how to read them."""
     labels: Path
     """Polygons of change, reviewed polygons, or a raster on the pair's grid."""
     reviewed: bool = False
-    """The polygons must have been reviewed."""
+    """Whether the polygons must have been reviewed."""
     rows: tuple[int, ...] | None = None
-    """Those of the polygons that are of this pair, from 0; None: all."""
+    """Indices of the polygons that belong to this pair, from 0; None: all."""
 
 
 class Tile(Protocol):
-    """A labelled pair of images, from wherever."""
+    """A labelled pair of images, from any source."""
 
     @property
     def name(self) -> str:
-        """What it is called in messages; no two tiles share a name."""
+        """Its name in messages; unique among tiles."""
 
     @property
     def scene(self) -> str:
         """Tiles of one scene stay on one side of the split between training and validation."""
 
     def pixels(self) -> int:
-        """How many pixels it has, found out cheaply."""
+        """Number of its pixels, determined without decoding."""
 
     def truth(self) -> ByteArray:
         """The label (H, W) of UNCHANGED, CHANGED and IGNORED, checked against the images without decoding them."""
 
     def values(self) -> tuple[int, ...]:
-        """The values that the label's file holds; none where polygons are burnt."""
+        """The values in the label's file; empty for polygons."""
 
     def contents(self) -> list[str]:
         """Lines that identify its contents, independent of its folder: equal for equal tiles."""
 
     def gsd_m(self) -> float | None:
-        """Its ground sample distance in m, where that is known."""
+        """Its ground sample distance in m, or None if unknown."""
 
     def read(self) -> Triple:
         """Images and label."""
@@ -98,12 +98,12 @@ class FolderTile:
 
     @property
     def name(self) -> str:
-        """The label's path, which no other tile has."""
+        """The label's path, which is unique."""
         return str(self.label.resolve())
 
     @property
     def scene(self) -> str:
-        """What its stem says of where it was cut from."""
+        """The scene that it was cut from, by its stem."""
         return scene_of(self.label.stem)
 
     def read(self) -> Triple:
@@ -117,10 +117,10 @@ class FolderTile:
         return before, after, label
 
     def truth(self) -> ByteArray:
-        """The label (H, W), UNCHANGED or CHANGED, its size compared with those in the images' headers.
+        """The label (H, W), UNCHANGED or CHANGED, after comparing its size with the images' headers.
 
         Raises:
-            DataError: As of ``read``, short of what decoding the images would show.
+            DataError: As ``read``, except for errors that only decoding the images shows.
         """
         sizes = [_size(path) for path in self.paths]
         if len(set(sizes)) > 1:
@@ -138,11 +138,11 @@ class FolderTile:
         return [*images, f"{_tail(self.label)}|{hashlib.sha256(self.label.read_bytes()).hexdigest()}"]
 
     def gsd_m(self) -> float | None:
-        """Not known."""
+        """None: unknown for such tiles."""
         return None
 
     def values(self) -> tuple[int, ...]:
-        """The values that the label's file holds, ascending."""
+        """The values in the label's file, ascending."""
         return tuple(np.unique(read_image(self.label, "L")).tolist())
 
     def pixels(self) -> int:
@@ -161,23 +161,23 @@ class FolderTile:
 
 
 def check_values(values: np.ndarray, path: Path) -> None:
-    """Refuse a label file that holds more than 0, 1 and 255.
+    """Refuse a label file with values other than 0, 1 and 255.
 
     Raises:
-        DataError: It does.
+        DataError: It has other values.
     """
     odd = sorted(set(values.tolist()) - {0, 1, 255})
     if odd:
         shown = ", ".join(f"{value:g}" for value in odd[:5]) + (" ..." if len(odd) > 5 else "")
-        remedy = "use 0 for unchanged and 1 or 255 for changed; a label saved as JPEG must be made anew"
-        raise DataError(f"label values {shown} beyond 0, 1 and 255", path=path, remedy=remedy)
+        remedy = "use 0 for unchanged and 1 or 255 for changed; a label saved as JPEG must be made again"
+        raise DataError(f"label values {shown} other than 0, 1 and 255", path=path, remedy=remedy)
 
 
 def scene_of(stem: str) -> str:
-    """The scene that a tile was cut from, by its name: what is before its numbers of row and column.
+    """The scene that a tile was cut from: its name without the row and column numbers.
 
-    Trailing numbers go as long as a number is left that can distinguish scenes: ``train_12_0_3`` and
-    ``train_12_r256_c512`` are of ``train_12``, and ``train_12`` is a scene itself.
+    Trailing numbers are removed as long as a number remains that can distinguish scenes: ``train_12_0_3`` and
+    ``train_12_r256_c512`` belong to ``train_12``, and ``train_12`` is a scene itself.
     """
     short = stem
     while (cut := re.fullmatch(r"(.*\d.*?)[_\-. ]+[rcxy]?\d+", short)) is not None:
@@ -199,7 +199,7 @@ def read_image(path: Path, mode: str) -> ByteArray:
     """Decode a file to ``mode``, RGB (H, W, 3) or L (H, W).
 
     Raises:
-        DataError: It cannot be read, or has more than 8 bit.
+        DataError: It cannot be read, or has more than 8 bits per pixel.
     """
     with _opened(path) as image:
         if image.mode.startswith(("I", "F")):
@@ -220,7 +220,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def refuse(error: DataError) -> None:
-    """Stop at the first thing that cannot be used."""
+    """Stop at the first data that cannot be used."""
     raise error
 
 
@@ -228,7 +228,7 @@ def find_tiles(folders: Sequence[Path], on_bad: OnBad = refuse) -> list[FolderTi
     """List all tiles of the folders, sorted by folder and stem.
 
     Raises:
-        DataError: A folder has no such layout, holds no tile, or a tile lacks a partner (to ``on_bad``).
+        DataError: A folder has no such layout, contains no tile, or a tile lacks a partner (to ``on_bad``).
     """
     return [tile for folder in folders for tile in _tiles_of(folder, None, on_bad)]
 
@@ -237,7 +237,7 @@ def find_part(folder: Path, part: str, on_bad: OnBad = refuse) -> list[FolderTil
     """The tiles for ``part`` (train, val, test), by a list or a folder of that name; None if neither is there.
 
     Raises:
-        DataError: As of ``find_tiles``; a listed tile that is not there too.
+        DataError: As ``find_tiles``; also if a listed tile is missing.
     """
     if not has_layout(folder):
         return _tiles_of(folder / part, None, on_bad) if has_layout(folder / part) else None
@@ -246,7 +246,7 @@ def find_part(folder: Path, part: str, on_bad: OnBad = refuse) -> list[FolderTil
 
 
 def has_layout(folder: Path) -> bool:
-    """Whether a folder holds tiles: one with a folder for each date."""
+    """Whether a folder contains tiles: it has a folder for each date."""
     return all(_first_of(folder, names) is not None for names in FOLDERS[:2])
 
 
@@ -275,7 +275,7 @@ def _tiles_of(folder: Path, listed: Path | None, on_bad: OnBad) -> list[FolderTi
         lacking = [part for part, found in zip(parts, images, strict=True) if stem not in found]
         for part in lacking:
             where = "" if listed is None else f", which {listed} names"
-            remedy = "add it, or take its partners out"
+            remedy = "add it, or remove its partners"
             on_bad(DataError(f"no partner for {stem!r}{where}", path=part, remedy=remedy))
         if not lacking:
             tiles.append(FolderTile(*(found[stem] for found in images)))
@@ -283,7 +283,7 @@ def _tiles_of(folder: Path, listed: Path | None, on_bad: OnBad) -> list[FolderTi
 
 
 def _listed(path: Path) -> list[str]:
-    """The stems that a list names: the first word of each line, with or without a suffix."""
+    """The stems in a list: the first word of each line, with or without a suffix."""
     words = [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     return [Path(word).stem if word.lower().endswith(SUFFIXES) else Path(word).name for word in words]
 

@@ -1,4 +1,4 @@
-"""Figures: contact sheets of tiles, precision-recall and reliability, the table of scenes."""
+"""Figures: contact sheets of tiles, precision-recall and reliability plots, the table of scenes."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 
 SHOWN = 12
-"""Tiles on the sheet, at most."""
+"""Maximum number of tiles on the sheet."""
 SIDE, GAP, LINE = 256, 6, 16
 """Side of a picture, space between pictures, and height of a line of text, px."""
 COLOURS = {CHANGED: (255, 255, 255), IGNORED: (90, 60, 120)}
-"""Of label pixels; unchanged ones are black."""
+"""Colours of label pixels; unchanged ones are black."""
 
 
 def choose(facts: Sequence[TileFacts]) -> list[TileFacts]:
-    """At most SHOWN tiles, evenly from first to last, most of them with changes where there are such."""
+    """At most SHOWN tiles, evenly from first to last; most of them with changes if there are any."""
     some, none = [f for f in facts if f.changed], [f for f in facts if not f.changed]
     plain = min(len(none), max(SHOWN // 4, SHOWN - len(some)))
     picked = _evenly(some, SHOWN - plain) + _evenly(none, plain)
@@ -47,7 +47,7 @@ def _evenly(facts: Sequence[TileFacts], most: int) -> list[TileFacts]:
 
 
 def write_sheet(path: Path, facts: Sequence[TileFacts]) -> None:
-    """Write the sheet as a PNG: two tiles a row, each with its name and share of change.
+    """Write the sheet as a PNG: two tiles per row, each with its name and share of changed pixels.
 
     Raises:
         DataError: A tile cannot be read.
@@ -84,15 +84,15 @@ def _pictures(triple: Triple) -> list[Image.Image]:
 
 
 BINS = 15
-"""Bins of p in the reliability picture, as in the expected calibration error."""
+"""Bins of p in the reliability plot, as in the expected calibration error."""
 PRECISION_RECALL, RELIABILITY, SCENES = "precision_recall.png", "reliability.png", "scenes.csv"
 
 
 def write_pictures(folder: Path, counts: PixelCounts, evaluation: Evaluation) -> None:
-    """Write the three files into a folder, which is made if it is not there.
+    """Write the three files into a folder, which is created if missing.
 
     Raises:
-        OutputError: One could not be written.
+        OutputError: A file could not be written.
     """
     table, rows = io.StringIO(), [_row(scene) for scene in (*evaluation.scenes, evaluation.total)]
     writer = csv.DictWriter(table, rows[-1], restval=0, lineterminator="\n")
@@ -109,19 +109,19 @@ def write_pictures(folder: Path, counts: PixelCounts, evaluation: Evaluation) ->
         with publishing(folder / SCENES) as temporary:
             temporary.write_text(table.getvalue(), encoding="utf-8")
     except OSError as error:
-        remedy = "see that it can be written and has room, then run again"
+        remedy = "make sure that it is writable and has free space, then run again"
         raise OutputError(f"could not be written ({error})", path=folder, remedy=remedy) from error
 
 
 def _row(scene: SceneScore) -> dict[str, Any]:
-    """The figures, with a column for each direction that was found."""
+    """The metrics, with a column for each direction that was found."""
     figures = asdict(scene)
     ways: dict[str, int] = figures.pop("directions")
     return figures | ways
 
 
 def precision_recall(counts: PixelCounts, evaluation: Evaluation) -> Figure:
-    """Precision over recall of pixels, with the threshold in use and lines of equal F1."""
+    """Precision over recall of pixels, with the current threshold and lines of equal F1."""
     figure, axes = _square("Recall", "Precision")
     precision, recall = counts.curve()
     r = np.linspace(0.01, 1, 200)
@@ -140,7 +140,7 @@ def precision_recall(counts: PixelCounts, evaluation: Evaluation) -> Figure:
 
 
 def reliability(counts: PixelCounts, evaluation: Evaluation) -> Figure:
-    """Share of changed pixels over the probability that the model gave; the diagonal is perfect."""
+    """Share of changed pixels over the predicted probability; the diagonal is perfect."""
     figure, axes = _square("Calibrated probability", "Share that is changed")
     said, found, pixels = counts.reliability(BINS)
     some = pixels > 0

@@ -23,16 +23,16 @@ from rscd.scene.window_stream import WindowInput, read_windows, windows_in_memor
 from rscd.scene.windows import WindowPlan
 
 FLAT = pyproj.CRS.from_user_input("+proj=aeqd +lat_0=0 +lon_0=0 +datum=WGS84 +units=m +type=crs").to_wkt()
-"""Where a tile without a place lies: around a point where a metre is a metre."""
+"""CRS of a tile without georeference: around a point where map units are metres on the ground."""
 
 
 class Map(NamedTuple):
-    """What a model says of a tile or a pair."""
+    """Prediction for a tile or a pair."""
 
     values: ByteArray
-    """Probability values of change (rows, columns); 255 is not observable."""
+    """Probability values of change (rows, columns); 255: not observable."""
     presence: ByteArray | None
-    """Likewise of presence before and after (2, rows, columns); None without a presence head."""
+    """Probability values of presence, before and after (2, rows, columns); None without a presence head."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class Mapper:
     predictor: Predictor
     """The network, with its calibration."""
     contract: Contract
-    """What it promises."""
+    """The model's contract."""
     window: int
-    """Side of its window, px of the model."""
+    """Side of a window, px at the model's pixel size."""
     overlap: int
-    """Overlap of windows, px of the model."""
+    """Overlap of windows, px at the model's pixel size."""
     threshold: int
     """Smallest probability value (1..254) that counts as changed."""
 
@@ -54,7 +54,7 @@ class Mapper:
         """Map a tile's images (3, rows, columns) of pixels of ``gsd_m`` m.
 
         Raises:
-            DataError: The model does not take such pixels.
+            DataError: The model does not accept this pixel size.
         """
         height, width = before.shape[1:]
         grid = Grid(FLAT, (gsd_m, 0.0, 0.0, 0.0, -gsd_m, 0.0), width, height)
@@ -66,7 +66,7 @@ class Mapper:
         """Map a pair's common grid.
 
         Raises:
-            DataError: The model does not take such pixels, or a block cannot be decoded.
+            DataError: The model does not accept this pixel size, or a block cannot be decoded.
         """
         if prepared.refusal is not None:
             raise prepared.refusal
@@ -80,14 +80,15 @@ class Mapper:
         return prepared.with_margin(self._sides(prepared.factor)[1])
 
     def least_px(self, gsd_m: float) -> int:
-        """Pixels of the contract's minimum mapping unit."""
+        """The contract's minimum mapping unit in pixels of ``gsd_m`` m."""
         return math.ceil(self.contract.minimum_m2(gsd_m) / gsd_m**2)
 
     def _sides(self, factor: float) -> tuple[int, int]:
         return window_on_grid(self.window, self.overlap, factor)
 
     def _values(self, windows: Iterable[WindowInput], plan: WindowPlan, grid: Grid, factor: float) -> Map:
-        # a batch never spans two rows of windows and is padded: a large one would be mostly padding on small tiles
+        # a batch never spans two rows of windows and is padded: on small tiles a large batch would be mostly
+        # padding
         predictor = copy.copy(self.predictor)
         predictor.batch_size = min(predictor.batch_size, plan.cols.count)
         forward = ForwardPass.of(predictor, self.window, factor)

@@ -34,38 +34,38 @@ def scores(tp: int, fp: int, fn: int) -> Scores:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Pixels by what they are and what they were called."""
+    """Pixels by ground truth and prediction."""
 
     tp: int
-    """Changed, and called so."""
+    """Changed, predicted as changed."""
     fp: int
-    """Unchanged, and called changed."""
+    """Unchanged, predicted as changed."""
     fn: int
-    """Changed, and called unchanged."""
+    """Changed, predicted as unchanged."""
     tn: int
-    """Unchanged, and called so."""
+    """Unchanged, predicted as unchanged."""
 
     @property
     def scores(self) -> Scores:
-        """Of the class *changed*."""
+        """Scores of the class *changed*."""
         return scores(self.tp, self.fp, self.fn)
 
     @property
     def accuracy(self) -> float:
-        """Overall accuracy, 0..1: the share of pixels called right; 0 where there is no pixel."""
+        """Overall accuracy, 0..1: share of correctly classified pixels; 0 without pixels."""
         return (self.tp + self.tn) / max(self.tp + self.fp + self.fn + self.tn, 1)
 
 
 @dataclass
 class PixelCounts:
-    """How many changed and unchanged pixels fell into each bin of predicted probability."""
+    """Numbers of changed and unchanged pixels in each bin of predicted probability."""
 
     p: DoubleArray
     """Probability of each bin, ascending."""
     changed: LongArray
-    """Truly changed pixels a bin."""
+    """Truly changed pixels per bin."""
     unchanged: LongArray
-    """Truly unchanged pixels a bin."""
+    """Truly unchanged pixels per bin."""
 
     @classmethod
     def of_values(cls) -> PixelCounts:
@@ -78,7 +78,7 @@ class PixelCounts:
         return cls(p, np.zeros(len(p), np.int64), np.zeros(len(p), np.int64))
 
     def add(self, bins: NDArray[np.integer], truth: BoolArray) -> None:
-        """Count pixels by bin index; both arrays have one shape."""
+        """Count pixels by bin index; both arrays have the same shape."""
         self.changed += np.bincount(bins[truth], minlength=len(self.p))
         self.unchanged += np.bincount(bins[~truth], minlength=len(self.p))
 
@@ -89,38 +89,38 @@ class PixelCounts:
 
     @property
     def total(self) -> int:
-        """Pixels that were counted."""
+        """Number of counted pixels."""
         return int(self.changed.sum() + self.unchanged.sum())
 
     def merge(self, other: PixelCounts) -> None:
-        """Add counts of the same bins."""
+        """Add counts with the same bins."""
         self.changed += other.changed
         self.unchanged += other.unchanged
 
     def confusion(self, threshold: float) -> Confusion:
-        """Pixels right and wrong where p >= threshold (0..1) is called changed."""
+        """Confusion matrix where p >= threshold (0..1) is predicted as changed."""
         cut = int(np.searchsorted(self.p, threshold - 1e-9))
         tp, fp = int(self.changed[cut:].sum()), int(self.unchanged[cut:].sum())
         return Confusion(tp, fp, int(self.changed[:cut].sum()), int(self.unchanged[:cut].sum()))
 
     def at(self, threshold: float) -> Scores:
-        """Scores where p >= threshold (0..1) is called changed."""
+        """Scores where p >= threshold (0..1) is predicted as changed."""
         return self.confusion(threshold).scores
 
     def curve(self) -> tuple[DoubleArray, DoubleArray]:
-        """Precision and recall (n,) with each bin's p as threshold; precision is 1 where none is called."""
+        """Precision and recall (n,) with each bin's p as threshold; precision is 1 where nothing is predicted."""
         tp = np.cumsum(self.changed[::-1])[::-1]
         called = tp + np.cumsum(self.unchanged[::-1])[::-1]
         precision = np.where(called > 0, tp / np.maximum(called, 1), 1.0)
         return precision, np.asarray(tp / max(int(self.changed.sum()), 1))
 
     def average_precision(self) -> float:
-        """Area under precision over recall, as a sum of steps (as scikit-learn has it), 0..1."""
+        """Area under precision over recall, as a sum of steps (like scikit-learn), 0..1."""
         precision, recall = self.curve()
         return float(-np.sum(np.diff(np.append(recall, 0.0)) * precision))
 
     def reliability(self, bins: int = 15) -> tuple[DoubleArray, DoubleArray, LongArray]:
-        """Mean p, share changed, and pixels (bins,) of equally wide bins of p; NaN where there is no pixel."""
+        """Mean p, share changed, and pixels (bins,) in equally wide bins of p; NaN for bins without pixels."""
         total = self.changed + self.unchanged
         group = np.minimum((self.p * bins).astype(int), bins - 1)
         pixels = np.bincount(group, total, bins)
@@ -163,7 +163,7 @@ def calibrated(counts: PixelCounts, temperature: float) -> PixelCounts:
 
 
 def fit_temperature(counts: PixelCounts) -> float:
-    """Temperature of least negative log-likelihood (Guo et al. 2017), by search over 0.3..5."""
+    """Temperature with the lowest negative log-likelihood (Guo et al. 2017), searched in 0.3..5."""
     grid = np.exp(np.linspace(np.log(0.3), np.log(5), 121))
     z = logit_centres()[:, None] / grid
     nll = counts.changed @ np.logaddexp(0, -z) + counts.unchanged @ np.logaddexp(0, z)
@@ -171,19 +171,19 @@ def fit_temperature(counts: PixelCounts) -> float:
 
 
 LEAST_IOU = 0.5
-"""A pair of objects whose intersection over union is below this is no match."""
+"""Objects match if their intersection over union is at least this."""
 
 
 @dataclass(frozen=True)
 class ObjectCounts:
-    """How many objects are there, were found, and were found right."""
+    """Numbers of labelled, predicted and matched objects."""
 
     there: int = 0
-    """Objects of the label."""
+    """Objects in the label."""
     found: int = 0
-    """Objects of the prediction."""
+    """Objects in the prediction."""
     matched: int = 0
-    """Pairs of the two, each object used once."""
+    """Matched pairs of these, each object used once."""
 
     def __add__(self, other: ObjectCounts) -> ObjectCounts:
         return ObjectCounts(self.there + other.there, self.found + other.found, self.matched + other.matched)
@@ -198,9 +198,9 @@ def match_objects(there: BoolArray, found: BoolArray, least_px: int = 1) -> Obje
     """Match the components of two masks (rows, columns) greedily, largest intersection over union first.
 
     Args:
-        there: What is changed.
-        found: What was called changed.
-        least_px: Components with fewer pixels are left out, on both sides.
+        there: Changed pixels of the label.
+        found: Changed pixels of the prediction.
+        least_px: Components with fewer pixels are ignored, in both masks.
     """
     (one, sizes), (other, found_sizes) = (_components(mask, least_px) for mask in (there, found))
     n, m = int((sizes > 0).sum()), int((found_sizes > 0).sum())
@@ -222,9 +222,9 @@ def mean_presence(found: BoolArray, presence: ByteArray, least_px: int = 1) -> D
     """Mean presence before and after, 0..1, of each component of a mask: (components, 2).
 
     Args:
-        found: What was called changed, (rows, columns).
+        found: Changed pixels of the prediction, (rows, columns).
         presence: Probability values of presence before and after, (2, rows, columns).
-        least_px: Components with fewer pixels are left out.
+        least_px: Components with fewer pixels are ignored.
     """
     labels, sizes = _components(found, least_px)
     sums = [np.bincount(labels.ravel(), values.ravel(), len(sizes)) for values in presence]
@@ -232,7 +232,7 @@ def mean_presence(found: BoolArray, presence: ByteArray, least_px: int = 1) -> D
 
 
 def near_edges(changed: BoolArray, px: float) -> BoolArray:
-    """Pixels of a mask (rows, columns) within ``px`` of one that is the other way, centre to centre."""
+    """Pixels of a mask (rows, columns) within ``px`` of a pixel with the other value, centre to centre."""
     near = np.zeros(changed.shape, np.bool_)
     if changed.any() and not changed.all():
         for side in (changed, ~changed):
@@ -241,7 +241,7 @@ def near_edges(changed: BoolArray, px: float) -> BoolArray:
 
 
 def _components(mask: BoolArray, least_px: int) -> tuple[IntArray, LongArray]:
-    """Labels, 0 where nothing or too little is, and pixels a label (0 for the background and what is left out)."""
+    """Labels (0: background or ignored components), and the number of pixels per label."""
     labels, _ = label(mask, output=np.int32)
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0

@@ -1,4 +1,4 @@
-"""Scores of an evaluation: of each tile or scene, and of all together."""
+"""Scores of an evaluation: per tile or scene, and for all together."""
 
 from __future__ import annotations
 
@@ -11,56 +11,56 @@ from rscd.core.types import P_SCALE, BoolArray, ByteArray
 from rscd.training.evaluation.metrics import ObjectCounts, PixelCounts, near_edges
 
 EDGES_PX = 2, 4
-"""Distances from an edge of the label within which pixels are judged by themselves, too, px."""
+"""Distances from label edges within which pixels are also scored separately, px."""
 
 
 @dataclass(frozen=True)
 class SceneScore:
-    """Figures of one tile or scene, or of all together. Shares are 0..1."""
+    """Metrics of one tile or scene, or of all together. Shares are 0..1."""
 
     name: str
     """Its path, or ``all``."""
     pixels: int
-    """Pixels that were judged: observable in both dates, and labelled."""
+    """Scored pixels: observable in both dates, and labelled."""
     tp: int
-    """Changed pixels that were called so."""
+    """Changed pixels, predicted as changed."""
     fp: int
-    """Unchanged pixels that were called changed."""
+    """Unchanged pixels, predicted as changed."""
     fn: int
-    """Changed pixels that were called unchanged."""
+    """Changed pixels, predicted as unchanged."""
     tn: int
-    """Unchanged pixels that were called so."""
+    """Unchanged pixels, predicted as unchanged."""
     precision: float
-    """Of pixels."""
+    """Precision of pixels."""
     recall: float
-    """Of pixels."""
+    """Recall of pixels."""
     f1: float
-    """Of pixels."""
+    """F1 of pixels."""
     iou: float
-    """Of pixels, of the class *changed*."""
+    """Intersection over union of pixels of the class *changed*."""
     accuracy: float
-    """Overall accuracy: pixels called right."""
+    """Overall accuracy: share of correctly classified pixels."""
     ece: float
     """Expected calibration error of p, 15 bins."""
     edge_f1_2px: float
-    """F1 of the pixels within 2 px of an edge of the label: how sharply outlines are drawn. Objects that are wrong
-    altogether do not count. (A trimap, as in Kohli et al. 2009.)"""
+    """F1 of the pixels within 2 px of label edges: how exactly outlines are drawn. Completely wrong objects do not
+    count. (A trimap, as in Kohli et al. 2009.)"""
     edge_f1_4px: float
-    """Likewise within 4 px."""
+    """The same within 4 px."""
     objects_there: int
-    """4-connected objects of the label, of the minimum mapping unit or larger."""
+    """4-connected objects in the label, at least as large as the minimum mapping unit."""
     objects_found: int
-    """Likewise of the map."""
+    """The same in the map."""
     objects_matched: int
-    """Pairs of the two with an intersection over union of 0.5 or more."""
+    """Matched pairs of these with an intersection over union of 0.5 or more."""
     object_precision: float
-    """Of objects."""
+    """Precision of objects."""
     object_recall: float
-    """Of objects."""
+    """Recall of objects."""
     object_f1: float
-    """Of objects."""
+    """F1 of objects."""
     directions: dict[str, int]
-    """Objects of the map by ``direction``; empty where the model has no presence head."""
+    """Objects in the map by ``direction``; empty if the model has no presence head."""
 
 
 @dataclass(frozen=True)
@@ -70,20 +70,21 @@ class Evaluation:
     model: str
     """Name and version."""
     threshold: float
-    """Calibrated p from which a pixel counted as changed."""
+    """Calibrated probability from which a pixel counted as changed."""
     minimum_px: tuple[int, int]
-    """Least and largest minimum mapping unit over the scenes, px: smaller objects are left out on both sides."""
+    """Smallest and largest minimum mapping unit over the scenes, px: smaller objects are ignored in map and
+    label."""
     average_precision: float
     """Area under the precision-recall curve of pixels, 0..1."""
     total: SceneScore
     """All pixels and objects together."""
     scenes: tuple[SceneScore, ...]
-    """One by one."""
+    """Scores per tile or scene."""
 
 
 @dataclass
 class Counts:
-    """Pixels by what they are and what p they have: all of them, and those near edges of the label."""
+    """Pixel counts by truth and predicted p: of all pixels, and of those near label edges."""
 
     everywhere: PixelCounts = field(default_factory=PixelCounts.of_values)
     near: tuple[PixelCounts, ...] = field(default_factory=lambda: tuple(PixelCounts.of_values() for _ in EDGES_PX))
@@ -96,7 +97,7 @@ class Counts:
             counts.add_values(values[part], changed[part])
 
     def merge(self, other: Counts) -> None:
-        """Add the counts of another."""
+        """Add other counts."""
         for mine, theirs in zip((self.everywhere, *self.near), (other.everywhere, *other.near), strict=True):
             mine.merge(theirs)
 
@@ -104,7 +105,7 @@ class Counts:
 def score_of(
     name: str, found: Counts, objects: ObjectCounts, directions: Mapping[str, int], threshold: int
 ) -> SceneScore:
-    """The figures of counted pixels and matched objects at a threshold (1..254)."""
+    """Metrics of counted pixels and matched objects at a threshold (1..254)."""
     counts, things = found.everywhere, objects.scores
     pixels, near = counts.confusion(threshold / P_SCALE), [c.at(threshold / P_SCALE).f1 for c in found.near]
     of = pixels.scores

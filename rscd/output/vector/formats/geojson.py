@@ -14,7 +14,7 @@ from rscd.vectorize.attributes import columns
 
 count = count_by_gdal
 _DECIMALS = {"m2": 2, "m": 2, "DN": 2, "px": 3, "degree": 7}
-"""Unit -> decimals that mean something."""
+"""Unit -> number of meaningful decimals."""
 _OTHER = 4
 """Decimals of shares and ratios."""
 
@@ -26,7 +26,7 @@ def write(path: Path, features: pa.RecordBatchReader, grid: Grid, kind: str, lay
 
 
 def _rounded(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The same features, numbers cut to what they mean: text is what a reader sees, and what fills the file."""
+    """The same features with numbers rounded to meaningful decimals, for readability and file size."""
     units = {column.name: column.unit for column in columns(bands_of(batch.schema.names))}
     arrays = list(batch.columns)
     for i, field in enumerate(batch.schema):

@@ -1,4 +1,4 @@
-"""GeoParquet 1.1 with a covering ``bbox`` column, a row group a batch: memory does not grow with the file."""
+"""GeoParquet 1.1 with a covering ``bbox`` column, one row group per batch: memory does not grow with the file."""
 
 from __future__ import annotations
 

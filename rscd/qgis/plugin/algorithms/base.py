@@ -1,4 +1,4 @@
-"""What all algorithms share: options to a command line, the run, its progress, and its results."""
+"""Common base of the algorithms: options to a command line, the run, its progress, and its results."""
 
 from __future__ import annotations
 
@@ -18,42 +18,42 @@ class Algorithm(QgsProcessingAlgorithm):
     """A command of rscd."""
 
     command = ""
-    """Its name on the command line."""
+    """Name of the command."""
     title = ""
-    """As the toolbox shows it."""
+    """Title in the toolbox."""
     about = ""
-    """What it does, in a few sentences."""
+    """Description in a few sentences."""
     lasting = ""
-    """Name of an output that must not be a temporary one, which QGIS removes when it ends."""
+    """Name of an output that must not be temporary, because QGIS removes temporary files when it closes."""
     accepted: tuple[int, ...] = (0,)
-    """Exit codes that come with results."""
+    """Exit codes with results."""
 
     def __init__(self) -> None:
         super().__init__()
         self.made: list[Option] = []
 
     def options(self) -> list[Option]:
-        """Its parameters in their order, new ones each time."""
+        """Its parameters in order, newly created each time."""
         raise NotImplementedError
 
     def destinations(self) -> list[Any]:
-        """Definitions of what it writes, new ones each time."""
+        """Definitions of its outputs, newly created each time."""
         return []
 
     def name(self) -> str:
-        """Name behind the provider's."""
+        """Name after the provider's."""
         return self.command
 
     def displayName(self) -> str:
-        """As the toolbox shows it."""
+        """Title in the toolbox."""
         return self.title
 
     def shortHelpString(self) -> str:
-        """Text beside the dialog."""
+        """Help text next to the dialog."""
         return self.about
 
     def createInstance(self) -> Algorithm:
-        """Make a new one."""
+        """Create a new instance."""
         return type(self)()
 
     def initAlgorithm(self, configuration: Any = None) -> None:  # noqa: ANN401 - QGIS's
@@ -65,7 +65,7 @@ class Algorithm(QgsProcessingAlgorithm):
             self.addParameter(definition)
 
     def canExecute(self) -> tuple[bool, str]:
-        """Whether the program is there, before a dialog is filled in."""
+        """Whether the program exists, checked before a dialog is opened."""
         try:
             settings.program()
         except program.ProgramError as error:
@@ -79,7 +79,7 @@ class Algorithm(QgsProcessingAlgorithm):
             return good, why
         if self.lasting and parameters.get(self.lasting) in (None, "", QgsProcessing.TEMPORARY_OUTPUT):
             label = self.parameterDefinition(self.lasting).description()
-            return False, f"{label}: a temporary one would be removed when QGIS ends - name one"
+            return False, f"{label}: a temporary file would be removed when QGIS closes - choose a file"
         try:
             self.words(parameters, context)
         except (LayerError, ValueError) as error:
@@ -90,12 +90,12 @@ class Algorithm(QgsProcessingAlgorithm):
         """The inputs and options as words of a command line.
 
         Raises:
-            LayerError: A layer is no local file.
+            LayerError: A layer is not a local file.
         """
         return [word for option in self.made for word in option.words(self, parameters, context)]
 
     def prepareAlgorithm(self, parameters: dict, context: Any, feedback: Any) -> bool:  # noqa: ANN401 - QGIS's
-        """Read the layers: they belong to the main thread."""
+        """Read the layers, which belong to the main thread."""
         try:
             self.prepared = self.words(parameters, context)
         except LayerError as error:
@@ -103,7 +103,7 @@ class Algorithm(QgsProcessingAlgorithm):
         return True
 
     def run_program(self, words: list[str], feedback: Any, *, progress: bool = True) -> program.Ended:  # noqa: ANN401
-        """Run the command to its end; the algorithm's bar follows it.
+        """Run the command to its end; updates the algorithm's progress bar.
 
         Raises:
             QgsProcessingException: In one line: the program is missing or of another version, was interrupted, or
@@ -135,19 +135,19 @@ class Algorithm(QgsProcessingAlgorithm):
             feedback.setProgressText(f"{event['stage']}: {done:,.10g} of {total:,.10g} {event['unit']}{note}")
 
     def load_styled(self, path: str, context: Any) -> None:  # noqa: ANN401
-        """Give a raster output the style that lies beside it, if it is to be loaded."""
+        """Load the style next to a raster output, if it is to be loaded."""
         pending = dict(context.layersToLoadOnCompletion())
         if path in pending:
             pending[path].setPostProcessor(Styled())
             context.setLayersToLoadOnCompletion(pending)
 
     def load_all(self, path: str, context: Any, layers: list[tuple[str, str]] | None = None) -> None:  # noqa: ANN401
-        """Load all layers of a vector output with their styles, where QGIS would load the first alone.
+        """Load all layers of a vector output with their styles; QGIS would load only the first.
 
         Args:
             path: The output.
-            context: Says whether it is to be loaded, and into which project.
-            layers: (name, source) of those to load, topmost first; default: those of a map of changes.
+            context: Tells whether it is to be loaded, and into which project.
+            layers: (name, source) of the layers to load, topmost first; default: those of a change map.
         """
         pending = dict(context.layersToLoadOnCompletion())
         asked = pending.pop(path, None)

@@ -35,7 +35,7 @@ class BatchAlgorithm(Algorithm):
     lasting = "OUTPUT"
 
     def options(self) -> list[Option]:
-        """As the command has them."""
+        """The options of the command."""
         return [
             file("MANIFEST", "Manifest: CSV, GeoPackage, GeoJSON, GeoParquet or STAC"),
             file("BEFORE_DIR", "or: folder of the earlier images", "--before-dir", folder=True),
@@ -49,7 +49,7 @@ class BatchAlgorithm(Algorithm):
             *forward_options(),
             switch("PROBABILITY", "Keep each pair's probability raster", on=["--probability"]),
             switch("REPORT", "Write each pair's report page", off=["--no-report"], default=True),
-            advanced(whole("MAX_PAIRS", "Run so many pairs at most", "--max-pairs", 1)),
+            advanced(whole("MAX_PAIRS", "Run at most this many pairs", "--max-pairs", 1)),
             more(),
         ]
 
@@ -67,14 +67,14 @@ class BatchAlgorithm(Algorithm):
         self.addOutput(QgsProcessingOutputNumber("FAILED", "Pairs that failed"))
 
     def checkParameterValues(self, parameters: dict, context: Any) -> tuple[bool, str]:  # noqa: ANN401 - QGIS's
-        """A manifest or two folders."""
+        """Require either a manifest or two folders."""
         manifest, folders = parameters.get("MANIFEST"), (parameters.get("BEFORE_DIR"), parameters.get("AFTER_DIR"))
         if bool(manifest) == all(folders) or (manifest and any(folders)):
-            return False, "no pairs named, or twice - give a manifest, or both folders"
+            return False, "no pairs given, or given twice - give a manifest, or both folders"
         return super().checkParameterValues(parameters, context)
 
     def processAlgorithm(self, parameters: dict, context: Any, feedback: Any) -> dict[str, Any]:  # noqa: ANN401
-        """Run it; pairs that failed are named, and the others are a result."""
+        """Run it; failed pairs are reported, and the others are a result."""
         folder = self.parameterAsString(parameters, "OUTPUT", context)
         ended = self.run_program([*self.prepared, "-o", folder, "--json"], feedback)
         found = json.loads(ended.output)

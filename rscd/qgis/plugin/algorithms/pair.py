@@ -28,33 +28,33 @@ def polygon_options() -> list[Option]:
             most=1.0,
         ),
         number("MIN_AREA", "Smallest change in m2 (empty: the model's)", "--min-area"),
-        advanced(number("SIMPLIFY", "Simplify outlines by at most, m", "--simplify")),
+        advanced(number("SIMPLIFY", "Tolerance of outline simplification, m", "--simplify")),
         advanced(number("FILL_HOLES", "Fill holes smaller than, m2", "--fill-holes")),
-        advanced(switch("REGULARIZE", "Bring outlines to right angles", on=["--regularize"])),
+        advanced(switch("REGULARIZE", "Make outlines right-angled", on=["--regularize"])),
     ]
 
 
 def pair_options() -> list[Option]:
-    """How two files become a pair that can be compared."""
+    """Options that make two files a comparable pair."""
     return [
         switch("ALIGN", "Correct a consistent shift between the dates", off=["--align", "off"], default=True),
         advanced(switch("MATCH", "Fit brightness and contrast of one date to the other", on=["--match", "on"])),
         advanced(choice("GRID", "Pixel grid of the result", "--grid", ("before", "after"))),
         advanced(text("BANDS", "Bands, such as 3,2,1, or 3,2,1/1,2,3 for before and after", "--bands")),
         advanced(text("NIR", "Near-infrared band, such as 4, or 4/5", "--nir")),
-        advanced(switch("SAME_CRS", "Where one file has no CRS, take the other's", on=["--assume-same-crs"])),
+        advanced(switch("SAME_CRS", "If one file has no CRS, use that of the other", on=["--assume-same-crs"])),
         advanced(
-            switch("SIDECARS", "Read .aux.xml, .tfw, .msk and .ovr files beside the images", on=["--sidecars"])
+            switch("SIDECARS", "Read .aux.xml, .tfw, .msk and .ovr files next to the images", on=["--sidecars"])
         ),
-        advanced(switch("BAD_BLOCKS", "Mask what cannot be read, and go on", on=["--bad-blocks", "mask"])),
+        advanced(switch("BAD_BLOCKS", "Mask unreadable blocks, and continue", on=["--bad-blocks", "mask"])),
         advanced(
-            switch("FORCE_GSD", "Go on where the pixel size is outside the model's range", on=["--force-gsd"])
+            switch("FORCE_GSD", "Continue if the pixel size is outside the model's range", on=["--force-gsd"])
         ),
     ]
 
 
 def mask_options() -> list[Option]:
-    """What of either date is not to be looked at."""
+    """Masks of both dates."""
     return [
         advanced(raster("BEFORE_MASK", "Mask of the before image, such as clouds", "--before-mask", optional=True)),
         advanced(raster("AFTER_MASK", "Mask of the after image", "--after-mask", optional=True)),
@@ -63,18 +63,18 @@ def mask_options() -> list[Option]:
 
 
 def forward_options() -> list[Option]:
-    """How the network runs."""
+    """Options of the forward pass."""
     return [
         advanced(text("DEVICE", "Device: auto, cpu or cuda:N", "--device", "auto")),
         advanced(whole("WINDOW", "Side of a window in px, a multiple of 32", "--window", 32)),
         advanced(whole("OVERLAP", "Overlap of windows in px", "--overlap")),
-        advanced(switch("TTA", "Mean over eight turns and flips: 8 times the time", on=["--tta"])),
+        advanced(switch("TTA", "Mean over eight rotations and flips: takes 8 times as long", on=["--tta"])),
         discard_reviews(),
     ]
 
 
 def discard_reviews() -> Option:
-    """What happens to the reviews in an output that is replaced."""
+    """Whether reviews in a replaced output are dropped."""
     label = "Drop the reviews in the file that is replaced"
     return advanced(switch("DISCARD_REVIEWS", label, on=["--discard-reviews"]))
 
@@ -91,7 +91,7 @@ class DetectAlgorithm(Algorithm):
     )
 
     def options(self) -> list[Option]:
-        """As the command has them, the usual ones first."""
+        """The options of the command, the common ones first."""
         return [
             raster("BEFORE", "Before: image of the earlier date"),
             raster("AFTER", "After: image of the later date"),
@@ -118,7 +118,7 @@ class DetectAlgorithm(Algorithm):
         ]
 
     def processAlgorithm(self, parameters: dict, context: Any, feedback: Any) -> dict[str, Any]:  # noqa: ANN401
-        """Run it, and load both layers."""
+        """Run it, and load the layers."""
         results = {"OUTPUT": self.parameterAsOutputLayer(parameters, "OUTPUT", context)}
         words = [*self.prepared, "-o", results["OUTPUT"], "--overwrite"]
         if parameters.get("PROBABILITY"):
@@ -134,7 +134,7 @@ class DetectAlgorithm(Algorithm):
 
 
 class InspectAlgorithm(Algorithm):
-    """Say whether a pair is fit to be compared."""
+    """Report whether a pair is fit to be compared."""
 
     command = "inspect"
     title = "Is this pair fit to be compared?"
@@ -145,7 +145,7 @@ class InspectAlgorithm(Algorithm):
     accepted = 0, 3
 
     def options(self) -> list[Option]:
-        """As the command has them."""
+        """The options of the command."""
         return [
             raster("BEFORE", "Before: image of the earlier date"),
             raster("AFTER", "After: image of the later date"),
@@ -165,7 +165,7 @@ class InspectAlgorithm(Algorithm):
         self.addOutput(QgsProcessingOutputNumber("SHIFT", "Shift between the dates in m"))
 
     def processAlgorithm(self, parameters: dict, context: Any, feedback: Any) -> dict[str, Any]:  # noqa: ANN401
-        """Run it, and show the verdict; a refusal is a result, too."""
+        """Run it, and show the verdict; a refusal is also a result."""
         ended = self.run_program([*self.prepared, "--json"], feedback, progress=False)
         found = json.loads(ended.output)
         reasons = [" - ".join(pair) for pair in zip(found["reasons"], found["remedies"])]
@@ -185,17 +185,17 @@ class InspectAlgorithm(Algorithm):
 
 
 class PolygonsAlgorithm(Algorithm):
-    """Make polygons of a kept probability raster."""
+    """Make polygons from a probability raster."""
 
     command = "polygons"
     title = "Polygons at another threshold"
     about = (
-        "Makes polygons anew of a probability raster that rscd wrote, at another threshold or smallest size; the "
+        "Makes polygons again from a probability raster of rscd, at another threshold or smallest size; the "
         "network does not run. An output that exists is replaced, and its reviews are carried over."
     )
 
     def options(self) -> list[Option]:
-        """As the command has them."""
+        """The options of the command."""
         return [
             raster("PROBABILITY", "Probability of change, as rscd wrote it"),
             *polygon_options(),
@@ -208,7 +208,7 @@ class PolygonsAlgorithm(Algorithm):
         return [QgsProcessingParameterVectorDestination("OUTPUT", "Changes", POLYGONS)]
 
     def processAlgorithm(self, parameters: dict, context: Any, feedback: Any) -> dict[str, Any]:  # noqa: ANN401
-        """Run it, and load both layers."""
+        """Run it, and load the layers."""
         output = self.parameterAsOutputLayer(parameters, "OUTPUT", context)
         self.run_program([*self.prepared, "-o", output, "--overwrite"], feedback)
         self.load_all(output, context)

@@ -38,22 +38,22 @@ class TrainAlgorithm(Algorithm):
     )
 
     def options(self) -> list[Option]:
-        """Those of the command that reviews need."""
+        """The options of the command that are needed for reviews."""
         return [
             reviews(),
             *model("--init", "buildings"),
-            area(label="Area that was looked at as a whole: the rest of it is unchanged"),
+            area(label="Area that was reviewed completely: the rest of it is unchanged"),
             whole("EPOCHS", "Epochs (empty: 12)", "--epochs", 1),
-            advanced(whole("CROPS", "Crops an epoch (empty: 960)", "--crops", 1)),
+            advanced(whole("CROPS", "Crops per epoch (empty: 960)", "--crops", 1)),
             advanced(whole("CROP", "Side of a crop in px, a multiple of 32", "--crop", 64)),
-            advanced(whole("BATCH_SIZE", "Crops a step", "--batch-size", 1)),
+            advanced(whole("BATCH_SIZE", "Crops per step", "--batch-size", 1)),
             advanced(number("RATE", "Peak learning rate (empty: 0.001)", "--rate")),
-            advanced(number("LIMIT", "Stop after so many minutes", "--limit-minutes")),
-            advanced(file("DATA", "Labelled tiles or scenes to train on as well", "", folder=True)),
+            advanced(number("LIMIT", "Stop after this many minutes", "--limit-minutes")),
+            advanced(file("DATA", "Labelled tiles or scenes to train on in addition", "", folder=True)),
             advanced(file("VALIDATION", "Labelled tiles or scenes to validate on", "--val", folder=True)),
             advanced(text("NAME", "Name of the model", "--name")),
             advanced(text("DEVICE", "Device: auto, cpu or cuda:N", "--device", "auto")),
-            advanced(switch("OVERWRITE", "Replace an existing checkpoint, and begin anew", on=["--overwrite"])),
+            advanced(switch("OVERWRITE", "Replace an existing checkpoint, and start anew", on=["--overwrite"])),
             more(),
         ]
 

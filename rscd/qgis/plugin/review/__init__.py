@@ -1,1 +1,1 @@
-"""The review panel: the order of the changes, the answers, and the two dates."""
+"""The review panel: order of the changes, reviews, and the two dates."""

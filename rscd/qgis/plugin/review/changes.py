@@ -1,4 +1,4 @@
-"""The layers of a review: changes in an order to go through, their answers, and the two dates behind them."""
+"""The layers of a review: changes in a chosen order, their reviews, and the two dates below them."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from qgis.core import QgsFeatureRequest, QgsRasterLayer
 from ..names import CAN_CHANGE, NO_GEOMETRY, POLYGON
 
 ANSWERS = "accepted", "rejected", "unsure"
-"""What the column ``review`` holds once somebody has looked."""
+"""Values of the column ``review`` after a review."""
 ORDERS = {
     "number": ("id", False),
     "probability, lowest first": ("mean_probability", False),
     "probability, highest first": ("mean_probability", True),
     "area, largest first": ("area_m2", True),
 }
-"""Order as it is shown -> (column, whether descending)."""
+"""Label of the order -> (column, whether descending)."""
 SHOWN = "id", "mean_probability", "area_m2", "direction"
-"""Columns that describe a change, where the layer has them."""
+"""Columns that describe a change, if the layer has them."""
 
 
 class Change(NamedTuple):
-    """A change as the panel describes it."""
+    """A change as shown in the panel."""
 
     fid: int
     values: dict
-    """Column -> value, of ``SHOWN``."""
+    """Column -> value, for columns of ``SHOWN``."""
 
 
 def is_reviewable(layer: Any) -> bool:  # noqa: ANN401
-    """Whether a layer is one of changes, with a column for answers."""
+    """Whether a layer contains changes, with a column for reviews."""
     try:
         names = layer.fields().names()
         return layer.isValid() and layer.geometryType() == POLYGON and {"id", "review"} <= set(names)
@@ -39,10 +39,10 @@ def is_reviewable(layer: Any) -> bool:  # noqa: ANN401
 
 
 class Changes:
-    """The changes of a layer, in an order.
+    """The changes of a layer, in a chosen order.
 
     Args:
-        layer: One that is reviewable.
+        layer: A reviewable layer.
     """
 
     def __init__(self, layer: Any) -> None:  # noqa: ANN401
@@ -57,7 +57,7 @@ class Changes:
         self.read()
 
     def read(self) -> None:
-        """Read all changes from the layer, its unsaved edits included."""
+        """Read all changes from the layer, including unsaved edits."""
         names = [name for name in SHOWN if name in self.layer.fields().names()]
         request = QgsFeatureRequest().setFlags(NO_GEOMETRY)
         request.setSubsetOfAttributes([*names, "review"], self.layer.fields())
@@ -69,7 +69,7 @@ class Changes:
         self.sort(self._sorted_by)
 
     def sort(self, order: str) -> None:
-        """Bring the changes into one of ``ORDERS``; those without a value come last."""
+        """Sort the changes by one of ``ORDERS``; those without a value come last."""
         self._sorted_by = order
         column, descending = ORDERS[order]
         sign = -1 if descending else 1
@@ -85,7 +85,7 @@ class Changes:
 
     @property
     def reviewed(self) -> int:
-        """How many have an answer."""
+        """Number of changes with a review."""
         return sum(answer != "" for answer in self.answers.values())
 
     @property
@@ -98,10 +98,10 @@ class Changes:
 
         Args:
             by: 1 or -1.
-            unanswered: Pass over those with an answer.
+            unanswered: Skip changes with a review.
 
         Returns:
-            Its feature id; None if there is no other, and the current one stays.
+            Its feature id; None if there is none: the current one is kept.
         """
         place = self.place
         start = (0 if by > 0 else len(self.order) - 1) if place is None else place + by
@@ -114,13 +114,13 @@ class Changes:
         return None
 
     def answer(self, value: str) -> bool:
-        """Write an answer to the current change: at once, or into the edits of a layer that is being edited.
+        """Write a review of the current change: at once, or into the edits of a layer in edit mode.
 
         Args:
-            value: One of ``ANSWERS``, or nothing to take an answer back.
+            value: One of ``ANSWERS``, or empty to remove the review.
 
         Returns:
-            Whether it is written.
+            Whether it was written.
         """
         if self.fid is None:
             return False
@@ -141,13 +141,13 @@ class Changes:
         return bool(written)
 
     def note(self, fid: int, column: int, value: Any) -> None:  # noqa: ANN401
-        """Take over an answer that was given elsewhere, such as in the attribute table."""
+        """Record a review that was entered elsewhere, e.g. in the attribute table."""
         if column == self.column and fid in self.answers:
             self.answers[fid] = _plain(value) or ""
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401
-    """The value, with None for SQL's NULL, which older versions of QGIS wrap."""
+    """The value, with None for SQL NULL, which older versions of QGIS wrap."""
     return None if value is None or (hasattr(value, "isNull") and value.isNull()) else value
 
 
@@ -155,7 +155,7 @@ DATES = "before", "after"
 
 
 def dates_of(project: Any) -> dict[str, Any]:  # noqa: ANN401 - a QgsProject
-    """Date -> raster layer whose name says so; at most one layer each."""
+    """Date -> raster layer with that name; at most one layer each."""
     found: dict[str, Any] = {}
     for layer in project.mapLayers().values():
         for date in DATES:
@@ -165,7 +165,7 @@ def dates_of(project: Any) -> dict[str, Any]:  # noqa: ANN401 - a QgsProject
 
 
 def show_layer(project: Any, layer: Any, visible: bool) -> None:  # noqa: ANN401 - a QgsMapLayer or None
-    """Make a layer visible, with the groups that it is in, or not."""
+    """Make a layer visible, with its groups, or hide it."""
     node = project.layerTreeRoot().findLayer(layer.id()) if layer is not None else None
     if node is None:
         return

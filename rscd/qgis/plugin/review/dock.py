@@ -1,4 +1,4 @@
-"""The review panel: go from change to change, answer with a key, compare the dates."""
+"""The review panel: go from change to change, review with a key, compare the dates."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from ..names import POLYGON, RASTER_LAYERS
 from .changes import ANSWERS, DATES, ORDERS, Changes, dates_of, is_reviewable, is_seen, show_layer
 
 AROUND = 4.0
-"""The map shows so many times a change's size."""
+"""Size of the map relative to the size of a change."""
 KEYS = {"A": "accepted", "R": "rejected", "U": "unsure", "0": ""}
-"""Key -> answer."""
+"""Key -> value of ``review``."""
 
 
 class ReviewDock(QgsDockWidget):
@@ -41,7 +41,7 @@ class ReviewDock(QgsDockWidget):
     """
 
     train_requested = pyqtSignal(object)
-    """The layer whose reviews are to be trained on."""
+    """Signal: train on the reviews of this layer."""
 
     def __init__(self, canvas: QgsMapCanvas, project: QgsProject, parent: Any = None) -> None:  # noqa: ANN401
         super().__init__("Review changes", parent)
@@ -80,14 +80,14 @@ class ReviewDock(QgsDockWidget):
         self.shortcuts = [self._shortcut(key, called, home) for key, called in keys.items() for home in homes]
 
     def _shortcut(self, key: str, called: Any, home: Any) -> QShortcut:  # noqa: ANN401
-        """A key that is heard while the panel, or the map, has the focus."""
+        """A key shortcut that works while the panel, or the map, has the focus."""
         shortcut = QShortcut(QKeySequence(key), home)
         shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
         shortcut.activated.connect(called)
         return shortcut
 
     def close_down(self) -> None:
-        """Leave the map as it was."""
+        """Restore the map."""
         self._let_go()
         for shortcut in self.shortcuts:
             shortcut.setParent(None)
@@ -97,7 +97,7 @@ class ReviewDock(QgsDockWidget):
         self.project.layersWillBeRemoved.disconnect(self._removed)
 
     def take_layer(self, layer: Any) -> None:  # noqa: ANN401 - a QgsMapLayer or None
-        """Review a layer, if it is one of changes; else the one before stays."""
+        """Review a layer if it contains changes; else keep the current one."""
         if not is_reviewable(layer) or (self.changes is not None and self.changes.layer == layer):
             return
         self._let_go()
@@ -122,11 +122,11 @@ class ReviewDock(QgsDockWidget):
         return True
 
     def answer(self, value: str) -> bool:
-        """Write an answer to the current change, and go on; returns whether it is written."""
+        """Write a review of the current change, and go to the next; returns whether it was written."""
         if self.changes is None or self.changes.fid is None:
             return False
         if not self.changes.answer(value):
-            self._show(f"The answer could not be written: {self.changes.layer.name()} is read-only or locked.")
+            self._show(f"The review could not be written: {self.changes.layer.name()} is read-only or locked.")
             return False
         self._show()
         if value in ANSWERS and self.form.go_on.isChecked():
@@ -134,7 +134,7 @@ class ReviewDock(QgsDockWidget):
         return True
 
     def sort(self, order: str) -> None:
-        """Go through the changes in another order."""
+        """Use another order of the changes."""
         if self.changes is not None and order in ORDERS:
             self.changes.sort(order)
             self._show()
@@ -151,12 +151,12 @@ class ReviewDock(QgsDockWidget):
         self.form.seen.setText(f"The map shows {shown.name()}.")
 
     def show_polygons(self, visible: bool) -> None:
-        """Show the polygons, or what they cover; the outline of the current one stays."""
+        """Show or hide the polygons; the outline of the current one stays."""
         if self.changes is not None:
             show_layer(self.project, self.changes.layer, visible)
 
     def _zoom(self, fid: int) -> bool:
-        """Bring a change to the middle of the map; returns whether it has an outline."""
+        """Centre the map on a change; returns whether it has an outline."""
         assert self.changes is not None
         layer = self.changes.layer
         geometry = QgsGeometry(layer.getFeature(fid).geometry())
@@ -214,7 +214,7 @@ class ReviewDock(QgsDockWidget):
 
 
 def _around(box: QgsRectangle) -> QgsRectangle:
-    """A box around a change, with its surroundings."""
+    """A box around a change, including its surroundings."""
     side = max(box.width(), box.height()) or 1.0
     centre = box.center()
     half = AROUND * side / 2
@@ -223,11 +223,11 @@ def _around(box: QgsRectangle) -> QgsRectangle:
 
 NOTHING = "Select a layer of changes in the layer panel."
 COLOURS = {"accepted": "#006e3c", "rejected": "#6e6e6e", "unsure": "#1e50c8"}
-"""Answer -> colour, as on the map."""
+"""Value of ``review`` -> colour, as on the map."""
 
 
 class Form(QWidget):
-    """What the panel shows: the change, the answers, the order, the dates."""
+    """Widgets of the panel: the change, its review, the order, the dates."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -285,13 +285,13 @@ class Form(QWidget):
     def describe(
         self, layer: str, values: dict[str, Any] | None, answer: str, reviewed: tuple[int, int], problem: str
     ) -> None:
-        """Show where the review is.
+        """Show the state of the review.
 
         Args:
             layer: Name of the layer; empty without one.
             values: Columns of the current change.
-            answer: Its answer.
-            reviewed: Changes with an answer, and all.
+            answer: Its review.
+            reviewed: Number of changes with a review, and of all.
             problem: What went wrong, if anything.
         """
         self.layer.setText(f"Layer <b>{layer}</b>" if layer else NOTHING)
@@ -306,7 +306,7 @@ class Form(QWidget):
 
 
 def words(values: dict[str, Any], answer: str) -> str:
-    """A change in a line or two."""
+    """One or two lines on a change."""
     number = values.get("id")
     parts = [f"<b>Change {number}</b>" if number is not None else "<b>Drawn by hand</b>"]
     if values.get("direction"):
