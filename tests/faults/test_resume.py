@@ -74,7 +74,7 @@ OTHERS = {
 @pytest.mark.parametrize(("name", "options"), OTHERS.items())
 def test_with_another_option_it_is_told_and_begun_anew(kept, name, options):
     result, told = again(kept, **options)
-    (line,) = [line for line in told if "anew" in line]
+    (line,) = [line for line in told if "from the beginning" in line]
     assert f"{name} was" in line
     assert result.bands_resumed == 0
     assert result.windows > 0
@@ -85,17 +85,17 @@ def test_with_another_model_or_input_it_is_told_and_begun_anew(kept):
     warmer = STAND_IN[0], dataclasses.replace(STAND_IN[1], temperature=1.5)
     for model in (warmer, (Shifted(), STAND_IN[1])):
         result, told = again(kept, model)
-        assert any("anew" in line and "model differs" in line for line in told)
+        assert any("from the beginning" in line and "model differs" in line for line in told)
         assert (result.bands_resumed, result.windows) == (0, STRIPS * COLUMNS)
     pixels = rasterio.open(kept.after).read()
     stat = kept.after.stat()
     write_image(kept.after, pixels[:, ::-1].copy(), utm_grid(*pixels.shape[1:]), nodata=0)
     os.utime(kept.after, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     result, told = again(kept)
-    assert any("anew" in line and "after.sampled_sha256" in line for line in told)
+    assert any("from the beginning" in line and "after.sampled_sha256" in line for line in told)
     os.utime(kept.before)
     result, told = again(kept)
-    assert any("anew" in line and "before.modified_ns" in line for line in told)
+    assert any("from the beginning" in line and "before.modified_ns" in line for line in told)
     result, told = again(kept, resume=False)
     assert any("--no-resume" in line for line in told)
     assert result.windows == STRIPS * COLUMNS
