@@ -128,8 +128,9 @@ def test_geoparquet_says_1_1_and_reads_by_box(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["changes.shp", "changes", "changes.json", "changes.gpkg.zip"])
 def test_an_unknown_suffix_is_refused_before_any_work(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match=r"\.gpkg, \.fgb, \.geojson, \.parquet") as caught:
+    with pytest.raises(UsageError) as caught:
         run(tmp_path / name)
+    assert all(suffix in str(caught.value.remedy) for suffix in (".gpkg", ".fgb", ".geojson", ".parquet"))
     assert caught.value.exit_code == 2 and name in str(caught.value)
 
 
