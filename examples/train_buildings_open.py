@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rscd.core.types import Window
 from rscd.inference.device import own_process
 from rscd.options.training import EvaluateConfig, TrainConfig
-from rscd.simulate.scene import Scene
-from rscd.simulate.spec import LAYOUTS, SceneSpec
+from rscd.training.data.batches import rendered_crop
+from rscd.training.data.tiles import CHANGED
 from rscd.training.parallel import leads
 from rscd.workflows.evaluate import evaluate
 from rscd.workflows.train import train
@@ -64,27 +63,16 @@ def main(output: Path, data: Path | None) -> None:
 
 
 def render(folder: Path, seed: int) -> None:
-    """Write a tile of a layout that is not the demo's."""
-    name, layouts = f"{seed}.png", [layout for layout in LAYOUTS if layout != "demo"]
-    rng = np.random.default_rng(seed)
-    spec = SceneSpec(
-        seed=seed,
-        width=SIDE,
-        height=SIDE,
-        layout=layouts[seed % len(layouts)],
-        gsd_m=round(float(np.exp(rng.uniform(*np.log((0.35, 0.8))))), 3),
-        change_share=float(rng.uniform(0.2, 0.6)),
-        vanished_share=float(rng.uniform(0.1, 0.5)),
-    )
-    view = Scene(spec).render(Window(0, 0, SIDE, SIDE))
+    """Write a rendered tile."""
+    crop = rendered_crop(seed, SIDE)
     parts = {
-        "A": np.moveaxis(view.before, 0, 2),
-        "B": np.moveaxis(view.after, 0, 2),
-        "label": view.label.astype(np.uint8) * 255,
+        "A": np.moveaxis(crop.before, 0, 2),
+        "B": np.moveaxis(crop.after, 0, 2),
+        "label": (crop.label == CHANGED).astype(np.uint8) * 255,
     }
     for part, pixels in parts.items():
         (folder / part).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(folder / part / name)
+        Image.fromarray(pixels).save(folder / part / f"{seed}.png")
 
 
 main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None)

@@ -9,7 +9,8 @@ twice, as ``rscd detect`` does when the contract says 5 m.
 Eight of OSCD's fourteen training cities overfit within minutes and the end depends on the order of the crops, so
 three runs of different seeds are averaged. First they learn from eight cities; two more choose epoch, threshold and
 temperature; and on the last four, which chose nothing, the mean is measured. Then the same three runs learn from
-all fourteen, to their last epoch, and their mean is what is shipped, with the threshold and temperature of before.
+all fourteen; the two cities, which are among them, choose the epoch, and that was the last in each run. Their mean
+is what is shipped, with the threshold and temperature of before.
 """
 
 import sys

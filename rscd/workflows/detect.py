@@ -85,16 +85,6 @@ def detect(
         journal = open_journal(folder, plan, run.key, resume=config.resume, notify=on_start)
         work = plan_work(plan, threshold, journal=journal, all_pixels=config.report is not None)
         areas, tally, report = PixelAreas(pair.grid), Tally(resumed=len(journal)), Report(config.report, pair.grid)
-        records = strip_records(
-            prefetched(report.watch(watch.each("read", read_windows(pair, plan, work.read)))),
-            plan,
-            run.forward.timed(watch).interruptible(interrupt),
-            threshold=threshold,
-            areas=areas,
-            work=work,
-            tally=tally,
-            watch=watch,
-        )
 
         @cache
         def facts() -> dict[str, Any]:
@@ -116,6 +106,16 @@ def detect(
         origin = origin_of(config, seen, (config.probability or config.output).parent)
         told = {"model": asdict(contract), "threshold": asked, "min_area_m2": minimum} | origin
         attributes = Attributes.of(pair, contract.bands, prepared.residuals_px)
+        records = strip_records(  # last: reading starts here, and closing() below ends it
+            prefetched(report.watch(watch.each("read", read_windows(pair, plan, work.read)))),
+            plan,
+            run.forward.timed(watch).interruptible(interrupt),
+            threshold=threshold,
+            areas=areas,
+            work=work,
+            tally=tally,
+            watch=watch,
+        )
         with closing(prefetched(watch.each("strips", records))) as stream:
             written = outputs.write(
                 reported(stream, on_strip, pair.grid),

@@ -170,9 +170,10 @@ def _source(kept: KeptProbability, images: PairConfig | None, threshold: int, st
     plan = WindowPlan.on(pair.full, pair.crop, STRIP, 0)
     strips = range(plan.rows.count)
     work = Work(strips, frozenset(), tuple(strips), _Strips(kept, plan, areas))
-    windows = prefetched(read_windows(pair, plan, work.read))
+    attributes = Attributes.of(pair, contract.bands, prepared.residuals_px)
+    windows = prefetched(read_windows(pair, plan, work.read))  # last: it reads from here on, until it is closed
     records = strip_records(windows, plan, ForwardPass(_never), threshold=threshold, areas=areas, work=work)
-    return _Source(records, areas, Attributes.of(pair, contract.bands, prepared.residuals_px))
+    return _Source(records, areas, attributes)
 
 
 def _contract(kept: KeptProbability) -> Contract:

@@ -173,19 +173,23 @@ def _built(crops: Sequence[Crop]) -> Tensor | None:
 
 @lru_cache(maxsize=RENDERED)
 def _rendered(number: int, side: int) -> Crop:
-    """Render scene ``number`` of the training pool: layouts in turn, with other seeds than tests and demo."""
+    """Render scene ``number`` of the training pool, with other seeds than tests and demo."""
+    return rendered_crop(RENDERED_SEED + number, side)
+
+
+def rendered_crop(seed: int, side: int) -> Crop:
+    """Render a labelled scene of ``side`` px: layouts in turn, except the demo's, random pixel size."""
     from rscd.core.types import Window
     from rscd.simulate.scene import Scene
     from rscd.simulate.spec import LAYOUTS, SceneSpec
 
     layouts = [name for name in LAYOUTS if name != "demo"]  # held out
-    layout = layouts[number % len(layouts)]
-    rng = np.random.default_rng(RENDERED_SEED + number)
+    rng = np.random.default_rng(seed)
     spec = SceneSpec(
-        seed=RENDERED_SEED + number,
+        seed=seed,
         width=side,
         height=side,
-        layout=layout,
+        layout=layouts[seed % len(layouts)],
         gsd_m=round(float(np.exp(rng.uniform(*np.log(RENDERED_GSD_M)))), 3),
         change_share=float(rng.uniform(0.2, 0.6)),
         vanished_share=float(rng.uniform(0.1, 0.5)),
