@@ -18,7 +18,8 @@ from rscd.scene.files import fingerprint
 from rscd.simulate.scene import Scene
 from rscd.simulate.spec import SceneSpec
 
-HEIGHT, WIDTH = 900, 820
+HEIGHT, WIDTH = 1300, 1180
+"""More than one window may hold, also of a part of it."""
 STAND_IN = (
     Pointwise(),
     Contract(name="stand-in", version="1", encoder="none", width=1, mean=(110.0,) * 3, std=(40.0,) * 3),
@@ -68,6 +69,21 @@ def test_an_area_of_interest_has_the_values_of_the_whole_scene(scene, tmp_path):
     assert (expected[inside] > 127).any()
     assert np.abs(part[inside] - expected[inside]).max() <= 1
     assert some.windows < everything.windows
+
+
+def test_a_small_scene_is_one_window_also_for_an_area_of_interest(scene, tmp_path):
+    _, dates, grid, model = scene
+    side = 700
+    small = Grid(grid.crs, grid.transform, side, side)
+    paths = [write_image(tmp_path / f"{j}.tif", date[:, :side, :side], small) for j, date in enumerate(dates)]
+    whole, _, everything = values(*paths, tmp_path, model)
+    part, transform, some = values(*paths, tmp_path, model, aoi=area(tmp_path, grid, (450, 20, 690, 300)))
+    col, row = (round(v) for v in ~rasterio.Affine(*grid.transform) @ (transform @ (0, 0)))
+    expected = whole[row : row + part.shape[0], col : col + part.shape[1]].astype(int)
+    inside = part != 255
+    assert inside.sum() == 240 * 280
+    assert np.abs(part[inside] - expected[inside]).max() <= 1
+    assert (some.windows, everything.windows) == (1, 1)
 
 
 def test_a_crop_of_the_files_has_their_values_a_window_away_from_the_cut(scene, tmp_path):

@@ -5,7 +5,7 @@ from conftest import Pointwise, pointwise_probability
 from rscd.core.contract import Contract
 from rscd.core.errors import DataError, UsageError
 from rscd.inference.backends.pytorch import TorchBackend
-from rscd.inference.predictor import Predictor
+from rscd.inference.predictor import Predictor, Windows
 from rscd.options.training import EvaluateConfig
 from rscd.training.evaluation.maps import Mapper
 from rscd.workflows.evaluate import evaluate
@@ -17,7 +17,7 @@ STAND_IN = Pointwise(), CONTRACT
 @pytest.mark.parametrize(("height", "width"), [(130, 200), (96, 96), (40, 70)])
 def test_a_tile_is_mapped_as_a_whole_would_be(height, width):
     before, after = np.random.default_rng(4).integers(0, 255, (2, 3, height, width), dtype=np.uint8)
-    mapper = Mapper(Predictor(TorchBackend(Pointwise()), batch_size=3), CONTRACT, 96, 32, 150)
+    mapper = Mapper(Predictor(TorchBackend(Pointwise()), batch_size=3), CONTRACT, Windows(96, 32), 150)
     values = mapper.of_tile(before, after, 0.5).values
     assert values.shape == (height, width)
     assert np.abs(values - pointwise_probability(before, after) * 254).max() <= 1
@@ -26,7 +26,7 @@ def test_a_tile_is_mapped_as_a_whole_would_be(height, width):
 
 def test_the_minimum_mapping_unit_is_in_pixels_of_the_scene():
     large = Contract(**{**vars(CONTRACT), "minimum_mapping_m2": 40.0})
-    mapper = Mapper(Predictor(TorchBackend(Pointwise())), large, 96, 32, 150)
+    mapper = Mapper(Predictor(TorchBackend(Pointwise())), large, Windows(96, 32), 150)
     assert (mapper.least_px(0.5), mapper.least_px(1.0), mapper.least_px(10.0)) == (160, 40, 4)
 
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 from conftest import Pointwise
 
+from rscd.core.contract import Contract
 from rscd.core.errors import Interrupted, ModelError, UsageError
 from rscd.inference.backends.pytorch import TorchBackend
-from rscd.inference.predictor import Predictor
+from rscd.inference.predictor import Predictor, Windows
 
 BEFORE, AFTER = np.random.default_rng(0).integers(0, 255, (2, 8, 3, 32, 32), dtype=np.uint8)
 
@@ -115,3 +116,31 @@ def test_tta_is_the_mean_over_all_ways_to_turn_and_flip():
     assert np.abs(found - plain(BEFORE, AFTER)).max() > 0.01
     turned = [np.rot90(i, 1, (-2, -1)).copy() for i in (BEFORE, AFTER)]
     np.testing.assert_allclose(averaged(*turned), np.rot90(found, 1, (-2, -1)), atol=1e-6)
+
+
+LITE = Contract("stand-in", "1", "lite", 8, (0.0,) * 3, (1.0,) * 3)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "factor", "side"),
+    [
+        (512, 512, 1.0, 512),
+        (500, 600, 1.0, 640),
+        (90, 120, 1.0, 256),
+        (1024, 1024, 1.0, 1024),
+        (1025, 1024, 1.0, 448),
+        (100, 1024, 1.0, 448),  # one window would forward more pixels than three
+        (1024, 1024, 2.0, 512),
+        (1536, 1536, 1.5, 1024),
+    ],
+)
+def test_a_small_scene_is_one_window(height, width, factor, side):
+    windows = Windows.of(LITE).over(height, width, factor)
+    assert windows.side == side
+    assert windows.side == 448 or windows.on_grid(factor)[0] >= max(height, width)
+
+
+def test_windows_are_not_fitted_where_others_are_wanted():
+    contracts = [LITE, Contract(**{**vars(LITE), "encoder": "vit_t"}), Contract(**{**vars(LITE), "window": 96})]
+    asked = [Windows.of(LITE, 448), Windows.of(LITE, overlap=32), *(Windows.of(c) for c in contracts[1:])]
+    assert [windows.over(512, 512, 1.0).side for windows in asked] == [448, 448, 448, 96]

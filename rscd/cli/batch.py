@@ -76,7 +76,7 @@ def plan_rows(found: BatchPlan) -> list[tuple[str, str]]:
     ]
     more = len(found.pairs) - MOST_LISTED
     wrong = sum(bool(pair.problem) for pair in found.pairs)
-    speed = f"{found.seconds_per_window:.3g} s per window, measured here with one batch on {found.device}"
+    speed = f"{found.seconds_per_mpx:.3g} s per Mpx of windows, measured here with one batch on {found.device}"
     return [
         *rows,
         *([("...", f"and {several(more, 'more pair')}")] if more > 0 else []),

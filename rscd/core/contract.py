@@ -91,6 +91,11 @@ class Contract:
     sha256: str = ""
     """Hash of the tensors: name, dtype, shape and bytes of each, in name order."""
 
+    @property
+    def any_window(self) -> bool:
+        """Whether a window may have any side: the network consists of convolutions, and was trained on crops."""
+        return self.encoder == "lite"
+
     def minimum_m2(self, gsd_m: float) -> float:
         """Minimum mapping unit in m2 at a ground sample distance in m: the larger of the two above."""
         # slightly below the pixels' area, so that this number of pixels passes in any projection

@@ -5,6 +5,7 @@ Also its tuning: batch size, and whether compiling the network pays off.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -16,7 +17,7 @@ from rscd.core.contract import STRIDE, Contract
 from rscd.core.errors import UsageError
 from rscd.core.resources import Stopwatch
 from rscd.core.types import ByteArray, FloatArray
-from rscd.inference.backends import Backend
+from rscd.inference.backends import MOST_CALLS, Backend
 from rscd.inference.backends.choice import open_backend
 from rscd.model.registry import Model
 from rscd.options.detect import DetectConfig
@@ -76,20 +77,23 @@ class Predictor:
         self._halvings = 0
 
     @classmethod
-    def of(cls, model: Model, config: DetectConfig | EvaluateConfig, window: int) -> Predictor:
+    def of(
+        cls, model: Model, config: DetectConfig | EvaluateConfig, window: int, calls: int = MOST_CALLS
+    ) -> Predictor:
         """A predictor for a model, with the backend, device and settings of the options.
 
         Args:
             model: The model.
             config: Options.
             window: Side of the model's window, px.
+            calls: Maximum number of parallel calls on a CPU: one, if there is only one window.
 
         Raises:
             UsageError: No such device on this machine, or the backend is not available.
             ModelError: The model was refused.
         """
         shape = config.batch_size or 1, len(model.contract.bands), window, window
-        backend = open_backend(model, config.backend, config.device, config.precision, shape)
+        backend = open_backend(model, config.backend, config.device, config.precision, shape, calls)
         return cls(backend, config.batch_size, tta=config.tta)
 
     @property
@@ -148,29 +152,62 @@ class Predictor:
         return images if short <= 0 else np.concatenate([images, np.repeat(images[:1], short, axis=0)])
 
 
-def choose_window(window: int | None, overlap: int | None, contract: Contract) -> tuple[int, int]:
-    """Window and overlap in px: the requested ones, else the contract's; a smaller window gets a smaller overlap.
-
-    Raises:
-        UsageError: The overlap is not smaller than the window.
-    """
-    window = contract.window if window is None else window
-    overlap = min(contract.overlap, window // 4) if overlap is None else overlap
-    if not 0 <= overlap < window:
-        raise UsageError(f"--overlap {overlap}", remedy=f"use 0 to {window - 1} px")
-    return window, overlap
+WHOLE = 256, 1024
+"""Smallest and largest side of a window that is fitted to a scene, px."""
+FIT = 64
+"""Such a side is a multiple of this, px: an archive of similar scenes needs few compiled networks."""
 
 
-def window_on_grid(window: int, overlap: int, factor: float) -> tuple[int, int]:
-    """Convert window and overlap from px of the model to px of the scene.
+@dataclass(frozen=True)
+class Windows:
+    """Size of a model's windows, px at the model's pixel size."""
 
-    Args:
-        window: Side of the model's window, px.
-        overlap: Its overlap, px.
-        factor: Model pixel size divided by scene pixel size: above 1 if the scene is finer.
-    """
-    side = max(STRIDE, round(window * factor))
-    return side, min(round(overlap * factor), side - 1)
+    side: int
+    """Side of a window."""
+    overlap: int
+    """Overlap of neighbouring windows."""
+    fit: bool = False
+    """Whether a scene that is small enough is one window of its own size."""
+
+    @classmethod
+    def of(cls, contract: Contract, window: int | None = None, overlap: int | None = None) -> Windows:
+        """The requested window and overlap, else the contract's; a smaller window gets a smaller overlap.
+
+        Raises:
+            UsageError: The overlap is not smaller than the window.
+        """
+        fit = contract.any_window and contract.window >= WHOLE[0] and window is None and overlap is None
+        side = contract.window if window is None else window
+        overlap = min(contract.overlap, side // 4) if overlap is None else overlap
+        if not 0 <= overlap < side:
+            raise UsageError(f"--overlap {overlap}", remedy=f"use 0 to {side - 1} px")
+        return cls(side, overlap, fit)
+
+    def over(self, height: int, width: int, factor: float) -> Windows:
+        """Those for a scene: if it fits into one window with fewer pixels than the usual ones, that window.
+
+        Then no pixel is forwarded twice, and each has all context that there is. Depends only on the scene's size.
+
+        Args:
+            height: Rows of the scene.
+            width: Its columns.
+            factor: Model pixel size divided by scene pixel size.
+        """
+        least, most = WHOLE
+        side = max(least, math.ceil(max(height, width) / factor / FIT - 1e-9) * FIT)
+        usual = WindowPlan.over(height, width, *self.on_grid(factor)).count * self.side**2
+        if not self.fit or side > most or side**2 >= usual:
+            return self
+        return Windows(side, min(self.overlap, side // 4))
+
+    def on_grid(self, factor: float) -> tuple[int, int]:
+        """Side and overlap in px of a scene.
+
+        Args:
+            factor: Model pixel size divided by scene pixel size: above 1 if the scene is finer.
+        """
+        side = max(STRIDE, round(self.side * factor))
+        return side, min(round(self.overlap * factor), side - 1)
 
 
 @dataclass(frozen=True)

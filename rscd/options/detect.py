@@ -49,7 +49,7 @@ class ForwardOptions:
 
     _: KW_ONLY
     window: Annotated[WindowSide, Option("strips", resolved=True)] = None
-    """Side of a window in px, a multiple of 32; default: the model's."""
+    """Side of a window in px, a multiple of 32; default: the model's, or all of a scene of at most 1,024 px."""
     overlap: Annotated[int | None, Option("strips", resolved=True)] = None
     """Overlap of windows in px; default: the model's."""
     device: Annotated[Device, Option("rounding", metavar="[auto|cpu|cuda:N]", resolved=True)] = "auto"

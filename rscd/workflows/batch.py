@@ -12,7 +12,7 @@ from typing import Any
 
 from rscd.core.errors import Interrupted, ModelError, OutputError, UsageError, several
 from rscd.core.paths import check_target
-from rscd.inference.predictor import choose_window
+from rscd.inference.predictor import Windows
 from rscd.jobs.catalogue import check_catalogue, write_catalogue
 from rscd.jobs.index import write_index
 from rscd.jobs.job import PairJob, PairOutcome, failed, is_current, job_of
@@ -24,7 +24,7 @@ from rscd.jobs.summary import write_summary
 from rscd.model.registry import trained_model
 from rscd.options.batch import BatchConfig
 from rscd.output.vector.reviews import NONE, Carried, check_reviews
-from rscd.workflows.pair import PairEstimate, estimate_pairs, run_pair, seconds_per_window
+from rscd.workflows.pair import PairEstimate, estimate_pairs, run_pair, seconds_per_mpx
 
 SUMMARY, INDEX, RESOLVED = "summary.gpkg", "index.html", "manifest.csv"
 CHECKERS = 8
@@ -85,8 +85,10 @@ class BatchPlan:
     """Windows of all pairs."""
     megapixels: float
     """Total size of the common grids, Mpx."""
-    seconds_per_window: float
-    """Time per window, measured on this machine, s."""
+    forwarded_mpx: float
+    """Total size of these windows at the models' pixel sizes, Mpx."""
+    seconds_per_mpx: float
+    """Time per Mpx of windows, measured on this machine, s."""
     device: str
     """Device on which it was measured."""
     resolved: Path
@@ -97,7 +99,7 @@ class BatchPlan:
     @property
     def seconds(self) -> float:
         """Estimated time on one worker with this device, s."""
-        return self.windows * self.seconds_per_window
+        return self.forwarded_mpx * self.seconds_per_mpx
 
 
 def batch(
@@ -177,14 +179,15 @@ def plan_batch(config: BatchConfig) -> BatchPlan:
     """
     manifest, jobs = _jobs(config)
     pairs = tuple(estimate_pairs(jobs))
-    speed, device = seconds_per_window(config.detect)
+    speed, device = seconds_per_mpx(config.detect)
     resolved = config.output / RESOLVED
     write_manifest(resolved, manifest)
     return BatchPlan(
         pairs=pairs,
         windows=sum(pair.windows for pair in pairs),
         megapixels=sum(pair.megapixels for pair in pairs),
-        seconds_per_window=speed,
+        forwarded_mpx=sum(pair.forwarded_mpx for pair in pairs),
+        seconds_per_mpx=speed,
         device=device,
         resolved=resolved,
         notes=manifest.notes,
@@ -195,7 +198,7 @@ def _jobs(config: BatchConfig) -> tuple[Manifest, list[PairJob]]:
     """Check everything that can be checked before a run."""
     shared = trained_model(config.detect.model) if config.detect.model is not None else None
     if shared is not None:
-        choose_window(config.detect.window, config.detect.overlap, shared[1])
+        Windows.of(shared[1], config.detect.window, config.detect.overlap)
     manifest = _manifest(config)
     try:
         config.output.mkdir(exist_ok=True)

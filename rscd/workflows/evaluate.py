@@ -12,7 +12,7 @@ from rscd.core.errors import DataError
 from rscd.core.grid import gsd_m
 from rscd.core.types import NOT_OBSERVABLE, ByteArray
 from rscd.inference.components import is_changed, threshold_value
-from rscd.inference.predictor import Predictor, choose_window
+from rscd.inference.predictor import Predictor, Windows
 from rscd.model.registry import Model, embedded_contracts
 from rscd.options.pair import PairConfig
 from rscd.options.training import EvaluateConfig
@@ -101,8 +101,8 @@ def evaluate(
 def _mapper(config: EvaluateConfig, model: Model) -> Mapper:
     contract = model.contract
     threshold = threshold_value(contract.threshold if config.threshold is None else config.threshold)
-    window, overlap = choose_window(config.window, config.overlap, contract)
-    return Mapper(Predictor.of(model, config, window), contract, window, overlap, threshold)
+    windows = Windows.of(contract, config.window, config.overlap)
+    return Mapper(Predictor.of(model, config, windows.side), contract, windows, threshold)
 
 
 def _find(config: EvaluateConfig) -> tuple[list[FolderTile], list[PairSource]]:

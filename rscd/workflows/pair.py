@@ -15,7 +15,7 @@ import numpy as np
 from rscd.core.errors import DataError, ModelError, RscdError, UsageError
 from rscd.core.grid import gsd_m
 from rscd.core.types import intersection
-from rscd.inference.predictor import Predictor, choose_window, window_on_grid
+from rscd.inference.predictor import Predictor, Windows
 from rscd.jobs.job import PairJob, PairOutcome, job_fingerprint
 from rscd.model.catalog import DEFAULT, read_contract
 from rscd.model.registry import Model
@@ -113,6 +113,8 @@ class PairEstimate:
     """Rows of the common grid."""
     windows: int = 0
     """Windows in the dates' overlap; those without a valid pixel will not be forwarded."""
+    forwarded_mpx: float = 0.0
+    """Their size at the model's pixel size, Mpx (10^6 px)."""
     problem: str = ""
     """Why it cannot be run; empty if it can."""
 
@@ -138,21 +140,24 @@ def estimate_pair(job: PairJob) -> PairEstimate:
         with open_pair(config, contract.bands) as pair:
             gsd = gsd_m(pair.full)
             wanted = None if config.force_gsd else contract.working_gsd(gsd, config.before)
-            sides = window_on_grid(
-                *choose_window(config.window, config.overlap, contract), 1.0 if wanted is None else wanted / gsd
-            )
-            plan = WindowPlan.on(
-                pair.full, intersection(pair.with_margin(sides[1]).crop, pair.overlap.window), *sides
-            )
-            return PairEstimate(job.id, pair.grid.width, pair.grid.height, plan.count)
+            factor = 1.0 if wanted is None else wanted / gsd
+            windows = Windows.of(contract, config.window, config.overlap).over(*pair.full.shape, factor)
+            sides = windows.on_grid(factor)
+            read = intersection(pair.with_margin(sides[1]).crop, pair.overlap.window)
+            count = WindowPlan.on(pair.full, read, *sides).count
+            forwarded = count * windows.side**2 / 1e6
+            return PairEstimate(job.id, pair.grid.width, pair.grid.height, count, forwarded)
     except RscdError as error:
         return PairEstimate(job.id, problem=error.line)
 
 
-def seconds_per_window(config: DetectConfig) -> tuple[float, str]:
-    """Time one batch on this machine: s per window, and the device. Reading and writing mostly overlap with it."""
+def seconds_per_mpx(config: DetectConfig) -> tuple[float, str]:
+    """Time one batch on this machine: s per Mpx of windows, and the device.
+
+    Reading and writing mostly overlap with it.
+    """
     model = Model.named(config.model or DEFAULT)
-    side, _ = choose_window(config.window, config.overlap, model.contract)
+    side = Windows.of(model.contract, config.window, config.overlap).side
     predictor = Predictor.of(model, config, side)
     shape = predictor.batch_size, len(model.contract.bands), side, side
     images = np.random.default_rng(0).integers(0, 256, (2, *shape), dtype=np.uint8)
@@ -161,4 +166,4 @@ def seconds_per_window(config: DetectConfig) -> tuple[float, str]:
         start = perf_counter()
         predictor(images[0], images[1])
         taken.append(perf_counter() - start)
-    return min(taken[1:]) / predictor.batch_size, predictor.backend.device
+    return min(taken[1:]) / (predictor.batch_size * side**2 / 1e6), predictor.backend.device

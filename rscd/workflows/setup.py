@@ -21,7 +21,7 @@ from rscd.core.version import VERSION
 from rscd.inference.backends.choice import check_backend
 from rscd.inference.components import threshold_value
 from rscd.inference.device import idle_gpu
-from rscd.inference.predictor import ForwardPass, Predictor, choose_window, tune, window_on_grid
+from rscd.inference.predictor import ForwardPass, Predictor, Windows, tune
 from rscd.model.catalog import DEFAULT
 from rscd.model.registry import Model, embedded_contracts
 from rscd.options.declare import names
@@ -108,7 +108,7 @@ class Settings:
             model = Model.named(config.model or DEFAULT)
         self.model = model if isinstance(model, Model) else Model.of(model)
         self.contract = self.model.contract
-        self.window, self.overlap = choose_window(config.window, config.overlap, self.contract)
+        self.windows = Windows.of(self.contract, config.window, config.overlap)
         self.threshold = threshold_value(self.contract.threshold if config.threshold is None else config.threshold)
 
     @contextmanager
@@ -124,18 +124,19 @@ class Settings:
             prepared = prepare(opened, self.contract, self.config, embedded_contracts())
             if prepared.refusal is not None:
                 raise prepared.refusal
-            sides = window_on_grid(self.window, self.overlap, prepared.factor)
+            windows = self.windows.over(*prepared.pair.full.shape, prepared.factor)
+            sides = windows.on_grid(prepared.factor)
             prepared = prepared.with_margin(sides[1])
             plan = WindowPlan.on(prepared.pair.full, prepared.pair.crop, *sides)
-            predictor = Predictor.of(self.model, self.config, self.window)
-            tune(predictor, self.window, plan)
+            predictor = Predictor.of(self.model, self.config, windows.side, plan.count)
+            tune(predictor, windows.side, plan)
             yield Run(
                 config=self.config,
                 model=self.model,
                 predictor=predictor,
                 prepared=prepared,
                 plan=plan,
-                forward=ForwardPass.of(predictor, self.window, prepared.factor),
+                forward=ForwardPass.of(predictor, windows.side, prepared.factor),
                 threshold=self.threshold,
             )
 

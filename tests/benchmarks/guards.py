@@ -20,7 +20,7 @@ from PIL import Image
 
 from rscd import DetectConfig, detect
 from rscd.inference.components import threshold_value
-from rscd.inference.predictor import Predictor
+from rscd.inference.predictor import Predictor, Windows
 from rscd.model.registry import Model
 from rscd.simulate.scene import Scene
 from rscd.simulate.score import match_objects
@@ -48,7 +48,7 @@ def single_dates(folder: Path, model: Model) -> dict[str, float | int]:
     contract, threshold = model.contract, threshold_value(model.contract.threshold)
     options = DetectConfig(Path("unused"), Path("unused"), Path("unused.gpkg"), precision="fp32")
     predictor = Predictor.of(model, options, contract.window)
-    mapper = Mapper(predictor, contract, contract.window, contract.overlap, threshold)
+    mapper = Mapper(predictor, contract, Windows.of(contract), threshold)
     chosen = [path for path in sorted((folder / "image").iterdir()) if any(name in path.name for name in HELD_OUT)]
     images = [np.asarray(Image.open(path).convert("RGB"))[:SIDE, :SIDE].transpose(2, 0, 1) for path in chosen]
     masks = []

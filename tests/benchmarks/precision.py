@@ -13,7 +13,7 @@ import numpy as np
 
 from rscd.inference.backends.choice import open_backend
 from rscd.inference.components import threshold_value
-from rscd.inference.predictor import Predictor
+from rscd.inference.predictor import Predictor, Windows
 from rscd.model.registry import Model
 from rscd.training.data.tiles import CHANGED, find_tiles
 from rscd.training.evaluation.maps import Mapper
@@ -34,7 +34,7 @@ def run(folder: Path | None = None, model: str = "buildings") -> dict[str, float
     for backend, precision in WAYS:
         shape = 1, 3, contract.window, contract.window
         predictor = Predictor(open_backend(loaded, backend, "cpu", precision, shape))
-        mapper = Mapper(predictor, contract, contract.window, contract.overlap, threshold)
+        mapper = Mapper(predictor, contract, Windows.of(contract), threshold)
         counts, began = np.zeros(3, int), perf_counter()
         maps = []
         for tile in tiles:

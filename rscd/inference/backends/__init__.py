@@ -13,6 +13,9 @@ OUT_OF_MEMORY = re.compile(
 )
 """Out-of-memory messages of torch, oneDNN and the C++ library."""
 
+MOST_CALLS = 4
+"""Maximum number of parallel calls on a CPU: each holds its own layers in memory."""
+
 
 class Backend(Protocol):
     """Runs a network; called from several threads at once with one batch each.

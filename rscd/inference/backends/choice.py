@@ -7,7 +7,7 @@ import platform
 import sys
 
 from rscd.core.errors import UsageError
-from rscd.inference.backends import Backend
+from rscd.inference.backends import MOST_CALLS, Backend
 from rscd.inference.device import choose_device
 from rscd.model.registry import Model
 from rscd.options.types import BackendName, Precision
@@ -37,7 +37,12 @@ def has_openvino() -> bool:
 
 
 def open_backend(
-    model: Model, name: BackendName, device: str, precision: Precision, shape: tuple[int, int, int, int]
+    model: Model,
+    name: BackendName,
+    device: str,
+    precision: Precision,
+    shape: tuple[int, int, int, int],
+    calls: int = MOST_CALLS,
 ) -> Backend:
     """The backend that the options request; ``auto`` uses OpenVINO only for rscd's own networks, on the CPU.
 
@@ -47,6 +52,7 @@ def open_backend(
         device: ``auto``, ``cpu`` or ``cuda:N``.
         precision: ``auto``, ``fp32`` or ``bf16``.
         shape: Shape of the usual batch of one date, (n, bands, h, w).
+        calls: Maximum number of parallel calls on a CPU: one, if there is only one window.
 
     Raises:
         UsageError: As ``check_backend``; or OpenVINO was requested and cannot convert the network.
@@ -55,21 +61,21 @@ def open_backend(
     found, note = check_backend(name, device), ""
     if name == "openvino" or (name == "auto" and found == "cpu" and model.ours):
         try:
-            return _openvino(model, precision, shape)
+            return _openvino(model, precision, shape, calls)
         except _Unavailable as error:
             if name == "openvino":
                 raise UsageError(f"--backend openvino: {error}", remedy="use --backend torch") from error
             note = f"{error}; torch is used, which is slower" if str(error) else ""
     from rscd.inference.backends.pytorch import TorchBackend
 
-    return TorchBackend(model.network, model.contract.temperature, found, precision, note=note)
+    return TorchBackend(model.network, model.contract.temperature, found, precision, note=note, calls=calls)
 
 
 class _Unavailable(Exception):
     """OpenVINO cannot run the network here; without a message if that is expected."""
 
 
-def _openvino(model: Model, precision: Precision, shape: tuple[int, int, int, int]) -> Backend:
+def _openvino(model: Model, precision: Precision, shape: tuple[int, int, int, int], calls: int) -> Backend:
     """The network in OpenVINO.
 
     Raises:
@@ -83,7 +89,7 @@ def _openvino(model: Model, precision: Precision, shape: tuple[int, int, int, in
     except (ImportError, OSError) as error:  # a system library that it needs is missing
         raise _Unavailable(f"openvino cannot be loaded ({str(error).splitlines()[0][:200]})") from error
     try:
-        return OpenVinoBackend(model, precision, shape)
+        return OpenVinoBackend(model, precision, shape, calls)
     except ConversionError as error:
         raise _Unavailable(str(error)) from error
 

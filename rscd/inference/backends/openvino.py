@@ -28,14 +28,12 @@ from openvino import opset8 as opset
 from rscd.core.errors import ModelError, UsageError
 from rscd.core.types import ByteArray, FloatArray
 from rscd.core.version import VERSION
-from rscd.inference.backends import OUT_OF_MEMORY
+from rscd.inference.backends import MOST_CALLS, OUT_OF_MEMORY
 from rscd.inference.device import cpu_bf16, cpu_threads
 from rscd.model.registry import Model
 from rscd.options.types import Precision
 
 Shape = tuple[int, ...]
-MOST_STREAMS = 4
-"""Maximum number of parallel calls: each holds its own layers in memory."""
 BF16_FIGURE, BF16_MOST = "bf16_p999", 0.03
 """Metric of a contract: difference of p in bf16 (99.9th percentile over all validation pixels, measured by ``python
 -m tests.benchmarks precision``); and its maximum up to which ``auto`` uses bf16."""
@@ -52,6 +50,7 @@ class OpenVinoBackend:
         model: The model; its network is loaded only for the first conversion.
         precision: ``auto``: bf16 if the contract states that it changes little and the CPU has it, else fp32.
         shape: Shape of the usual batch of one date, (n, bands, h, w), compiled now; other shapes when needed.
+        calls: Maximum number of parallel calls; they share the CPU's threads.
 
     Raises:
         ConversionError: The network cannot be converted, or cannot be compiled.
@@ -60,10 +59,10 @@ class OpenVinoBackend:
 
     name, device = "openvino", "cpu"
 
-    def __init__(self, model: Model, precision: Precision, shape: Shape) -> None:
+    def __init__(self, model: Model, precision: Precision, shape: Shape, calls: int = MOST_CALLS) -> None:
         self._model, self.note, self.version = model, "", openvino.__version__
         self.threads = cpu_threads()
-        self.workers = min(MOST_STREAMS, self.threads)
+        self.workers = min(MOST_CALLS, calls, self.threads)
         self.presence = model.contract.presence
         self.fp32_batches = 0
         self._local = threading.local()
@@ -192,7 +191,7 @@ def cache_folder() -> Path:
 
 def traced_side(model: Model, window: int) -> int:
     """Side of the windows to trace on, px: for a transformer the computation depends on it."""
-    return TRACED_SIDE if model.contract.encoder == "lite" else window
+    return TRACED_SIDE if model.contract.any_window else window
 
 
 def key_of(model: Model, side: int) -> str:

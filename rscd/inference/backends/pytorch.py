@@ -9,12 +9,9 @@ import torch
 
 from rscd.core.errors import Interrupted, ModelError
 from rscd.core.types import ByteArray, FloatArray
-from rscd.inference.backends import OUT_OF_MEMORY
+from rscd.inference.backends import MOST_CALLS, OUT_OF_MEMORY
 from rscd.model.network import Logits, folded
 from rscd.options.types import Precision
-
-MOST_WORKERS = 4
-"""Maximum number of parallel forward passes: each holds its own layers in memory."""
 
 
 class TorchBackend:
@@ -26,6 +23,7 @@ class TorchBackend:
         device: ``cpu`` or ``cuda:N``.
         precision: ``auto``: bf16 on CUDA, else fp32.
         note: Message for the user on the choice of backend.
+        calls: Maximum number of parallel calls on a CPU; they share its threads.
     """
 
     name = "torch"
@@ -38,6 +36,7 @@ class TorchBackend:
         precision: Precision = "auto",
         *,
         note: str = "",
+        calls: int = MOST_CALLS,
     ) -> None:
         self.version: str = torch.__version__
         self.device, self.note, self.fp32_batches = device, note, 0
@@ -49,7 +48,7 @@ class TorchBackend:
         self.precision: Literal["fp32", "bf16"] = usual if precision == "auto" else precision
         self.presence = getattr(network, "presence", None) is not None
         self.threads = torch.get_num_threads()
-        self.workers = min(MOST_WORKERS, self.threads) if device == "cpu" else 1
+        self.workers = min(MOST_CALLS, calls, self.threads) if device == "cpu" else 1
 
     def __call__(self, before: ByteArray, after: ByteArray) -> FloatArray:
         """Probabilities 0..1 of one batch.

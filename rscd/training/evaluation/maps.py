@@ -15,7 +15,7 @@ import pyproj
 from rscd.core.contract import Contract
 from rscd.core.pixel_area import PixelAreas
 from rscd.core.types import ByteArray, Grid
-from rscd.inference.predictor import ForwardPass, Predictor, window_on_grid
+from rscd.inference.predictor import ForwardPass, Predictor, Windows
 from rscd.inference.strips import strip_records
 from rscd.inference.workers import prefetched
 from rscd.scene.prepare import Prepared
@@ -43,10 +43,8 @@ class Mapper:
     """The network, with its calibration."""
     contract: Contract
     """The model's contract."""
-    window: int
-    """Side of a window, px at the model's pixel size."""
-    overlap: int
-    """Overlap of windows, px at the model's pixel size."""
+    windows: Windows
+    """Size of its windows."""
     threshold: int
     """Smallest probability value (1..254) that counts as changed."""
 
@@ -59,8 +57,9 @@ class Mapper:
         height, width = before.shape[1:]
         grid = Grid(FLAT, (gsd_m, 0.0, 0.0, 0.0, -gsd_m, 0.0), width, height)
         factor = (self.contract.working_gsd(gsd_m, "--gsd") or gsd_m) / gsd_m
-        plan = WindowPlan.over(*grid.shape, *self._sides(factor))
-        return self._values(windows_in_memory(before, after, plan), plan, grid, factor)
+        windows = self.windows.over(*grid.shape, factor)
+        plan = WindowPlan.over(*grid.shape, *windows.on_grid(factor))
+        return self._values(windows_in_memory(before, after, plan), plan, grid, windows.side, factor)
 
     def of_pair(self, prepared: Prepared) -> Map:
         """Map a pair's common grid.
@@ -71,27 +70,31 @@ class Mapper:
         if prepared.refusal is not None:
             raise prepared.refusal
         prepared = self.framed(prepared)
-        plan = WindowPlan.on(prepared.pair.full, prepared.pair.crop, *self._sides(prepared.factor))
-        with closing(prefetched(read_windows(prepared.pair, plan))) as windows:
-            return self._values(windows, plan, prepared.pair.grid, prepared.factor)
+        pair, factor = prepared.pair, prepared.factor
+        windows = self._windows_of(prepared)
+        plan = WindowPlan.on(pair.full, pair.crop, *windows.on_grid(factor))
+        with closing(prefetched(read_windows(pair, plan))) as inputs:
+            return self._values(inputs, plan, pair.grid, windows.side, factor)
 
     def framed(self, prepared: Prepared) -> Prepared:
         """The pair on the grid on which ``of_pair`` maps it."""
-        return prepared.with_margin(self._sides(prepared.factor)[1])
+        return prepared.with_margin(self._windows_of(prepared).on_grid(prepared.factor)[1])
 
     def least_px(self, gsd_m: float) -> int:
         """The contract's minimum mapping unit in pixels of ``gsd_m`` m."""
         return math.ceil(self.contract.minimum_m2(gsd_m) / gsd_m**2)
 
-    def _sides(self, factor: float) -> tuple[int, int]:
-        return window_on_grid(self.window, self.overlap, factor)
+    def _windows_of(self, prepared: Prepared) -> Windows:
+        return self.windows.over(*prepared.pair.full.shape, prepared.factor)
 
-    def _values(self, windows: Iterable[WindowInput], plan: WindowPlan, grid: Grid, factor: float) -> Map:
+    def _values(
+        self, windows: Iterable[WindowInput], plan: WindowPlan, grid: Grid, side: int, factor: float
+    ) -> Map:
         # a batch never spans two rows of windows and is padded: on small tiles a large batch would be mostly
         # padding
         predictor = copy.copy(self.predictor)
         predictor.batch_size = min(predictor.batch_size, plan.cols.count)
-        forward = ForwardPass.of(predictor, self.window, factor)
+        forward = ForwardPass.of(predictor, side, factor)
         records = [*strip_records(windows, plan, forward, threshold=self.threshold, areas=PixelAreas(grid))]
         presence = [record.presence for record in records if record.presence is not None]
         values = np.concatenate([record.probability for record in records])
