@@ -7,12 +7,11 @@ import os
 import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from rscd.core.errors import DataError
-from rscd.core.version import VERSION
+from rscd.core.version import VERSION, library_version
 from rscd.options.declare import declared
 from rscd.options.pair import PairConfig
 from rscd.scene.files import fingerprint, gdal_name, unchanged
@@ -52,7 +51,7 @@ def provenance(
             name: shown_path(Path(value), folder) if _is_path(name, value) else value
             for name, value in dataclasses.asdict(options).items()
         },
-        "versions": versions | {name: version(name) for name in PACKAGES},
+        "versions": versions | {name: library_version(name) for name in PACKAGES},
         "started": started.isoformat(timespec="seconds"),
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         **more,

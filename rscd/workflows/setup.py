@@ -11,13 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rscd.core.contract import Contract
 from rscd.core.errors import ModelError
-from rscd.core.version import VERSION
+from rscd.core.version import VERSION, library_version
 from rscd.inference.backends.choice import check_backend
 from rscd.inference.components import threshold_value
 from rscd.inference.device import idle_gpu
@@ -180,7 +179,7 @@ def run_key(
         "batch_size": predictor.batch_size,
         "threads": backend.threads,
         "versions": {"rscd": VERSION, backend.name: backend.version}
-        | ({} if factor == 1 else {"torch": version("torch")}),  # torch resamples
+        | ({} if factor == 1 else {"torch": library_version("torch")}),  # torch resamples
     }
 
 
