@@ -60,6 +60,8 @@ class Contract:
     """Channels of the fine scales at strides 2 and 1; 0 without fine scales."""
     presence: bool = False
     """Whether the network has a presence head: is the class present on each date?"""
+    ordered: bool = False
+    """Whether the fine scales also see the dates in the order of presence."""
     bands: tuple[str, ...] = ("red", "green", "blue")
     """Input bands in order."""
     radiometry: str = "uint8"
@@ -173,6 +175,7 @@ class Contract:
             "minimum_mapping": self.minimum_mapping_px >= 0 and self.minimum_mapping_m2 >= 0,
             "width": 8 <= self.width <= 1024,
             "fine": 0 <= self.fine <= 256 and (not self.fine or self.encoder == "lite"),
+            "ordered": not self.ordered or (self.fine > 0 and self.presence),
             "radiometry": self.radiometry == "uint8",
         }
         for name, right in ranges.items():

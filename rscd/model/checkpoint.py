@@ -142,5 +142,10 @@ def _check_shapes(path: Path, network: ChangeNetwork, contract: Contract) -> Non
 def build_network(contract: Contract) -> ChangeNetwork:
     """A network as the contract describes it, with newly initialised weights."""
     shape = contract.encoder, contract.width, contract.mean, contract.std
-    settings = contract.encoder_settings
-    return ChangeNetwork(*shape, fine=contract.fine, presence=contract.presence, settings=settings)
+    return ChangeNetwork(
+        *shape,
+        fine=contract.fine,
+        presence=contract.presence,
+        ordered=contract.ordered,
+        settings=contract.encoder_settings,
+    )

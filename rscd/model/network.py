@@ -102,28 +102,56 @@ class FineScale(nn.Module):
     stride 1. The last layer starts with zeros: a network to which this branch is added starts with unchanged
     output.
 
+    A changed object stands on one date, and only that date shows its outline. With ``ordered``, the branch also
+    sees the dates in the order of presence, which stays the same if they are swapped.
+
     Args:
         channels: Channels of the encoder's map at stride 2.
         width: Channels of the fused map.
         fine: Channels of this branch.
+        ordered: Whether it also sees the dates in the order of presence.
     """
 
-    def __init__(self, channels: int, width: int, fine: int) -> None:
+    def __init__(self, channels: int, width: int, fine: int, *, ordered: bool = False) -> None:
         super().__init__()
-        self.join = conv_bn_relu(2 * channels, fine, 3)
+        self.join = conv_bn_relu((4 if ordered else 2) * channels, fine, 3)
         self.bring = nn.Conv2d(width, fine, 1)
         self.mix = nn.Sequential(conv_bn_relu(2 * fine, fine, 3), conv_bn_relu(fine, fine, 3))
         self.head = nn.Conv2d(fine, 4, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
-    def forward(self, both: Tensor, fused: Tensor) -> Tensor:
-        """Take (2N, channels, H/2, W/2), before first, and (N, width, H/4, W/4); give logits (N, 1, H, W)."""
+    def forward(self, both: Tensor, fused: Tensor, presence: Tensor | None) -> Tensor:
+        """Change logits (N, 1, H, W).
+
+        Args:
+            both: The encoder's map (2N, channels, H/2, W/2), before first.
+            fused: (N, width, H/4, W/4).
+            presence: Logits (N, 2, H/4, W/4) if ``ordered``, else None.
+        """
         a, b = both.chunk(2)
-        edges = self.join(torch.cat([(a - b).abs(), a + b], dim=1))
+        dates = [(a - b).abs(), a + b] + ([] if presence is None else [by_presence(both, presence)])
+        edges = self.join(torch.cat(dates, dim=1))
         meaning = resize(self.bring(fused), edges.shape[-2:])
         logits = self.head(self.mix(torch.cat([edges, meaning], dim=1)))
         return nn.functional.pixel_shuffle(logits, 2)
+
+
+def by_presence(both: Tensor, presence: Tensor) -> Tensor:
+    """Maps of both dates in the order of presence: of the date with the object, then of the other one.
+
+    Each is a mean of both dates, weighted by the difference of the presence logits.
+
+    Args:
+        both: (2N, C, h, w), before first.
+        presence: Logits (N, 2, H, W), before and after.
+
+    Returns:
+        (N, 2C, h, w); the same if the dates are swapped.
+    """
+    a, b = both.chunk(2)
+    share = resize((presence[:, :1] - presence[:, 1:]).sigmoid(), a.shape[-2:]).to(a.dtype)
+    return torch.cat([b + share * (a - b), a + share * (b - a)], dim=1)
 
 
 class Presence(nn.Module):
@@ -186,6 +214,7 @@ class ChangeNetwork(nn.Module):
         std: Standard deviation per input band, 0..255 scale.
         fine: Channels of the fine scales; 0 leaves them out. The encoder must have a map at stride 2.
         presence: Whether there is a presence head.
+        ordered: Whether the fine scales also see the dates in the order of presence.
         settings: The encoder's configuration, if it needs one.
 
     Raises:
@@ -205,6 +234,7 @@ class ChangeNetwork(nn.Module):
         *,
         fine: int = 0,
         presence: bool = False,
+        ordered: bool = False,
         settings: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -213,7 +243,8 @@ class ChangeNetwork(nn.Module):
             raise ValueError(f"fine scales: the encoder {encoder} has no map at stride 2")
         self.stfe = nn.ModuleList(STFE(c, width) for c in self.encoder.channels)
         self.msdf = MSDF(width)
-        self.fine = FineScale(self.encoder.fine_channels, width, fine) if fine else None
+        self.ordered = ordered
+        self.fine = FineScale(self.encoder.fine_channels, width, fine, ordered=ordered) if fine else None
         self.presence = Presence(width) if presence else None
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
@@ -226,12 +257,12 @@ class ChangeNetwork(nn.Module):
         joined, dates = zip(*(stfe(m) for stfe, m in zip(self.stfe, found[-4:], strict=True)), strict=True)
         fused, coarse = self.msdf([*joined])
         change = resize(coarse.float(), before.shape[-2:])
+        presence = None
+        if self.presence is not None:
+            presence = torch.stack(self.presence([*dates]).float()[:, 0].chunk(2), dim=1)
         if self.fine is not None:
-            change = change + self.fine(found[0], fused).float()
-        if self.presence is None:
-            return Logits(change[:, 0], None)
-        present = self.presence([*dates]).float()
-        return Logits(change[:, 0], torch.stack(present[:, 0].chunk(2), dim=1))
+            change = change + self.fine(found[0], fused, presence if self.ordered else None).float()
+        return Logits(change[:, 0], presence)
 
 
 def folded(network: nn.Module) -> nn.Module:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from rscd.core.contract import Contract
 from rscd.core.errors import UsageError
 from rscd.model.catalog import find_model
@@ -58,6 +61,8 @@ def start_network(config: TrainConfig) -> tuple[ChangeNetwork, Contract]:
         return _grown(*starting_model(config.init, config.encoder), config)
     encoder = config.encoder or "lite"
     mean, std = normalisation(encoder)
+    fine = config.fine if config.fine is not None else FINE * (encoder == "lite")
+    presence = _teaches_presence(config) if config.presence is None else config.presence
     contract = Contract(
         name=config.name,
         version="1",
@@ -65,8 +70,9 @@ def start_network(config: TrainConfig) -> tuple[ChangeNetwork, Contract]:
         width=WIDTH,
         mean=mean,
         std=std,
-        fine=config.fine if config.fine is not None else FINE * (encoder == "lite"),
-        presence=_teaches_presence(config) if config.presence is None else config.presence,
+        fine=fine,
+        presence=presence,
+        ordered=bool(fine) and presence,
     )
     network = build_network(contract)
     if encoder == "lite":
@@ -82,7 +88,8 @@ def _grown(network: ChangeNetwork, contract: Contract, config: TrainConfig) -> t
     """The network with the requested additional parts; its output is the same as before."""
     fine = contract.fine if config.fine is None else config.fine
     presence = contract.presence if config.presence is None else config.presence
-    if (fine, presence) == (contract.fine, contract.presence):
+    ordered = bool(fine) and presence
+    if (fine, presence, ordered) == (contract.fine, contract.presence, contract.ordered):
         return network, contract
     if fine and contract.fine and fine != contract.fine:
         remedy = f"leave --fine out, or give {contract.fine}"
@@ -90,11 +97,24 @@ def _grown(network: ChangeNetwork, contract: Contract, config: TrainConfig) -> t
     if fine and not network.encoder.fine_channels:
         remedy = f"leave it out: the encoder {contract.encoder} has no map at stride 2"
         raise UsageError(f"--fine {fine}", remedy=remedy)
-    contract = replace(contract, fine=fine, presence=presence)
+    if contract.ordered and fine and not presence:
+        remedy = "leave it out, or add --fine 0"
+        raise UsageError("--no-presence: the starting model's fine scales use presence", remedy=remedy)
+    contract = replace(contract, fine=fine, presence=presence, ordered=ordered)
     grown = build_network(contract)
     own = grown.state_dict()
-    grown.load_state_dict({name: t for name, t in network.state_dict().items() if name in own}, strict=False)
+    kept = {name: _widened(t, own[name]) for name, t in network.state_dict().items() if name in own}
+    grown.load_state_dict(kept, strict=False)
     return grown, contract
+
+
+def _widened(tensor: Tensor, new: Tensor) -> Tensor:
+    """A layer's weights for additional input channels, which begin without effect."""
+    if tensor.shape == new.shape:
+        return tensor
+    wider = torch.zeros_like(new)
+    wider[:, : tensor.shape[1]] = tensor
+    return wider
 
 
 def _load_imagenet(network: ChangeNetwork) -> None:
