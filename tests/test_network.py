@@ -3,7 +3,7 @@ import torch
 
 from rscd.model.encoders import normalisation
 from rscd.model.encoders.lite import LiteEncoder, imagenet_state
-from rscd.model.network import ChangeNetwork
+from rscd.model.network import ChangeNetwork, by_presence
 
 
 def network(encoder, seed=0, width=16, **heads):
@@ -38,6 +38,20 @@ def test_presence_swaps_with_the_dates_and_change_does_not():
     torch.testing.assert_close(back.change, there.change, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(back.presence.flip(1), there.presence, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(there.presence[:, 0], there.presence[:, 1], atol=1e-4)
+
+
+@torch.inference_mode()
+def test_ordered_fine_scales_see_the_date_with_the_object_first():
+    a, b = torch.rand(2, 1, 3, 8, 8)
+    for first, second, logits in ((a, b, (20.0, -20.0)), (b, a, (-20.0, 20.0))):
+        presence = torch.tensor(logits).view(1, 2, 1, 1).expand(1, 2, 4, 4)
+        torch.testing.assert_close(by_presence(torch.cat([a, b]), presence), torch.cat([first, second], 1))
+    net, (before, after) = network("lite", fine=8, presence=True, ordered=True), images()
+    torch.nn.init.normal_(net.fine.head.weight)
+    there = net(before, after).change
+    torch.testing.assert_close(net(after, before).change, there, rtol=1e-4, atol=1e-4)
+    both, fused, presence = torch.rand(2, 16, 48, 48), torch.rand(1, 16, 24, 24), 5 * torch.randn(1, 2, 24, 24)
+    assert not torch.allclose(net.fine(both, fused, presence), net.fine(both, fused, presence.flip(1)), atol=0.01)
 
 
 @torch.inference_mode()
