@@ -61,7 +61,7 @@ class Contract:
     presence: bool = False
     """Whether the network has a presence head: is the class present on each date?"""
     ordered: bool = False
-    """Whether the fine scales also see the dates in the order of presence."""
+    """Whether the fine scales see the dates in the order of presence."""
     bands: tuple[str, ...] = ("red", "green", "blue")
     """Input bands in order."""
     radiometry: str = "uint8"

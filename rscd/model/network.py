@@ -102,19 +102,19 @@ class FineScale(nn.Module):
     stride 1. The last layer starts with zeros: a network to which this branch is added starts with unchanged
     output.
 
-    A changed object stands on one date, and only that date shows its outline. With ``ordered``, the branch also
-    sees the dates in the order of presence, which stays the same if they are swapped.
+    A changed object stands on one date, and only that date shows its outline. With ``ordered``, the branch sees the
+    dates in the order of presence instead of their sum; this order stays the same if they are swapped.
 
     Args:
         channels: Channels of the encoder's map at stride 2.
         width: Channels of the fused map.
         fine: Channels of this branch.
-        ordered: Whether it also sees the dates in the order of presence.
+        ordered: Whether it sees the dates in the order of presence.
     """
 
     def __init__(self, channels: int, width: int, fine: int, *, ordered: bool = False) -> None:
         super().__init__()
-        self.join = conv_bn_relu((4 if ordered else 2) * channels, fine, 3)
+        self.join = conv_bn_relu((3 if ordered else 2) * channels, fine, 3)
         self.bring = nn.Conv2d(width, fine, 1)
         self.mix = nn.Sequential(conv_bn_relu(2 * fine, fine, 3), conv_bn_relu(fine, fine, 3))
         self.head = nn.Conv2d(fine, 4, 1)
@@ -130,11 +130,20 @@ class FineScale(nn.Module):
             presence: Logits (N, 2, H/4, W/4) if ``ordered``, else None.
         """
         a, b = both.chunk(2)
-        dates = [(a - b).abs(), a + b] + ([] if presence is None else [by_presence(both, presence)])
-        edges = self.join(torch.cat(dates, dim=1))
+        each = a + b if presence is None else by_presence(both, presence)
+        edges = self.join(torch.cat([(a - b).abs(), each], dim=1))
         meaning = resize(self.bring(fused), edges.shape[-2:])
         logits = self.head(self.mix(torch.cat([edges, meaning], dim=1)))
         return nn.functional.pixel_shuffle(logits, 2)
+
+    @torch.no_grad()
+    def see_in_order(self) -> None:
+        """See the dates in the order of presence from now on; the output is the same until that is trained."""
+        convolution = self.join[0]
+        assert isinstance(convolution, nn.Conv2d)
+        difference, total = convolution.weight.chunk(2, dim=1)
+        convolution.weight = nn.Parameter(torch.cat([difference, total, total], dim=1))
+        convolution.in_channels = convolution.weight.shape[1]
 
 
 def by_presence(both: Tensor, presence: Tensor) -> Tensor:
@@ -147,7 +156,7 @@ def by_presence(both: Tensor, presence: Tensor) -> Tensor:
         presence: Logits (N, 2, H, W), before and after.
 
     Returns:
-        (N, 2C, h, w); the same if the dates are swapped.
+        (N, 2C, h, w); the same if the dates are swapped. The two halves sum to a + b.
     """
     a, b = both.chunk(2)
     share = resize((presence[:, :1] - presence[:, 1:]).sigmoid(), a.shape[-2:]).to(a.dtype)
@@ -214,7 +223,7 @@ class ChangeNetwork(nn.Module):
         std: Standard deviation per input band, 0..255 scale.
         fine: Channels of the fine scales; 0 leaves them out. The encoder must have a map at stride 2.
         presence: Whether there is a presence head.
-        ordered: Whether the fine scales also see the dates in the order of presence.
+        ordered: Whether the fine scales see the dates in the order of presence.
         settings: The encoder's configuration, if it needs one.
 
     Raises:

@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from rscd.core.contract import Contract
 from rscd.core.errors import UsageError
 from rscd.model.catalog import find_model
@@ -100,21 +97,13 @@ def _grown(network: ChangeNetwork, contract: Contract, config: TrainConfig) -> t
     if contract.ordered and fine and not presence:
         remedy = "leave it out, or add --fine 0"
         raise UsageError("--no-presence: the starting model's fine scales use presence", remedy=remedy)
+    if ordered and network.fine is not None and not contract.ordered:
+        network.fine.see_in_order()
     contract = replace(contract, fine=fine, presence=presence, ordered=ordered)
     grown = build_network(contract)
     own = grown.state_dict()
-    kept = {name: _widened(t, own[name]) for name, t in network.state_dict().items() if name in own}
-    grown.load_state_dict(kept, strict=False)
+    grown.load_state_dict({name: t for name, t in network.state_dict().items() if name in own}, strict=False)
     return grown, contract
-
-
-def _widened(tensor: Tensor, new: Tensor) -> Tensor:
-    """A layer's weights for additional input channels, which begin without effect."""
-    if tensor.shape == new.shape:
-        return tensor
-    wider = torch.zeros_like(new)
-    wider[:, : tensor.shape[1]] = tensor
-    return wider
 
 
 def _load_imagenet(network: ChangeNetwork) -> None:
