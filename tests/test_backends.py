@@ -267,6 +267,22 @@ def test_sam_encoders_say_the_same_in_both(side, cache, windows):
     np.testing.assert_allclose(backend(*cut), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("side", [64, 224])
+def test_ordered_fine_scales_say_the_same_in_both(side, cache, windows):
+    from rscd.model.checkpoint import build_network
+
+    parts = {"fine": 8, "presence": True, "ordered": True}
+    contract = Contract("new", "1", "lite", 16, (127.0,) * 3, (128.0,) * 3, trained_on="nothing", **parts)
+    torch.manual_seed(0)
+    network = build_network(contract).eval()
+    torch.nn.init.normal_(network.fine.head.weight)
+    cut = [date[:1, :, :side, :side] for date in windows]
+    found = open_backend(Model.of((network, contract)), "openvino", "cpu", "fp32", (1, 3, side, side))(*cut)
+    expected = TorchBackend(network)(*cut)
+    assert np.ptp(expected[:, 0]) > 1e-3
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 class Strange(torch.nn.Module):
     """OpenVINO has nothing of this kind."""
 

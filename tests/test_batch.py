@@ -1,5 +1,6 @@
 """Archives end to end, on a real Dask cluster of two worker processes, with the embedded model."""
 
+import json
 import os
 import signal
 import sqlite3
@@ -13,6 +14,7 @@ import pytest
 from conftest import write_pair
 from typer.testing import CliRunner
 
+from rscd import detect
 from rscd.cli.app import app
 from rscd.core.errors import UsageError
 from rscd.jobs.schedule import workers
@@ -220,6 +222,16 @@ def test_the_plan_runs_nothing(tmp_path, place):
         assert words in " ".join(result.stdout.split())
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["manifest.csv"]
     assert str(tmp_path / "before" / "a.tif") in (tmp_path / "out" / "manifest.csv").read_text()
+
+
+def test_the_plan_counts_the_windows_that_detect_forwards(tmp_path, place):
+    (tmp_path / "m.csv").write_text("id,before,after\n" + write_pair(tmp_path, "a", place, 0, 0))
+    result = rscd(tmp_path / "m.csv", "-o", tmp_path / "out", "--plan", "--json", "--model", "buildings")
+    plan = json.loads(result.stdout)
+    assert (plan["windows"], plan["forwarded_mpx"]) == (1, 256**2 / 1e6)
+    assert plan["seconds"] == plan["forwarded_mpx"] * plan["seconds_per_mpx"] > 0
+    config = DetectConfig(tmp_path / "before" / "a.tif", tmp_path / "after" / "a.tif", tmp_path / "a.gpkg")
+    assert detect(config).windows == plan["windows"]
 
 
 def test_near_infrared_is_an_option_of_all_pairs(tmp_path, place):

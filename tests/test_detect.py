@@ -16,7 +16,7 @@ from rscd import DetectConfig, detect
 from rscd.cli.app import app
 from rscd.core.contract import Contract
 from rscd.core.errors import DataError, OutputError, UsageError
-from rscd.core.types import Window
+from rscd.core.types import Grid, Window
 from rscd.model.network import Logits
 from rscd.simulate.scene import Scene
 from rscd.simulate.score import match_objects
@@ -235,16 +235,36 @@ def test_pixels_of_another_size_than_the_model_knows_are_refused(tmp_path):
 
 
 def test_the_embedded_model_finds_rendered_buildings_and_ignores_the_season(tmp_path):
-    scene = Scene(SceneSpec(seed=11, width=768, height=640, layout="suburb"))
-    view = scene.render(Window(0, 0, 640, 768))
+    scene = Scene(SceneSpec(seed=11, width=1152, height=1088, layout="suburb"))
+    view = scene.render(Window(0, 0, 1088, 1152))
     paths = [write_image(tmp_path / f"{d}.tif", getattr(view, d), scene.grid) for d in ("before", "after")]
-    detect(DetectConfig(*paths, tmp_path / "c.gpkg"))
+    assert detect(DetectConfig(*paths, tmp_path / "c.gpkg")).windows >= 9
     changes = pyogrio.read_dataframe(tmp_path / "c.gpkg", layer="changes")
     built = np.array([b.footprint for b in scene.changed_buildings()], dtype=object)
     score = match_objects(built, changes.geometry.to_numpy())
     assert score.built >= 20
     assert score.recall > 0.6
     assert score.false_share < 0.3
+
+
+def test_a_small_scene_as_a_single_window_is_found_as_with_several(tmp_path):
+    scene = Scene(SceneSpec(seed=11, width=600, height=520, layout="suburb"))
+    view = scene.render(Window(0, 0, 520, 600))
+    a, b, c, d, e, f = scene.grid.transform
+    finer = Grid(scene.grid.crs, (a / 2, b, c, d, e / 2, f), 1200, 1040)  # resampled to the model's pixel size
+    for grid, factor in ((scene.grid, 1), (finer, 2)):
+        dates = [getattr(view, date).repeat(factor, 1).repeat(factor, 2) for date in ("before", "after")]
+        paths = [write_image(tmp_path / f"{i}{factor}.tif", date, grid) for i, date in enumerate(dates)]
+        found, counts = {}, {}
+        for name, options in (("one", {"batch_size": 8}), ("several", {"window": 448})):
+            raster = tmp_path / f"{name}{factor}.tif"
+            config = DetectConfig(*paths, raster.with_suffix(".gpkg"), probability=raster, align="off", **options)
+            counts[name] = detect(config).windows
+            with rasterio.open(raster) as dataset:
+                found[name] = dataset.read(1).astype(int)
+        assert counts["one"] == 1 < counts["several"]
+        assert (found["one"] > 127).mean() > 0.01
+        assert ((found["one"] > 127) != (found["several"] > 127)).mean() < 0.005
 
 
 class Telling(Pointwise):

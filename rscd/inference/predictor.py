@@ -78,7 +78,13 @@ class Predictor:
 
     @classmethod
     def of(
-        cls, model: Model, config: DetectConfig | EvaluateConfig, window: int, calls: int = MOST_CALLS
+        cls,
+        model: Model,
+        config: DetectConfig | EvaluateConfig,
+        window: int,
+        *,
+        row: int | None = None,
+        calls: int = MOST_CALLS,
     ) -> Predictor:
         """A predictor for a model, with the backend, device and settings of the options.
 
@@ -86,15 +92,20 @@ class Predictor:
             model: The model.
             config: Options.
             window: Side of the model's window, px.
-            calls: Maximum number of parallel calls on a CPU: one, if there is only one window.
+            row: Windows in a row of the scene, if known: no batch is larger.
+            calls: Maximum number of parallel calls on a CPU: 1 if there is a single window, which then uses all
+                threads.
 
         Raises:
             UsageError: No such device on this machine, or the backend is not available.
             ModelError: The model was refused.
         """
-        shape = config.batch_size or 1, len(model.contract.bands), window, window
+        asked = config.batch_size
+        if asked is not None and row is not None:
+            asked = min(asked, row)
+        shape = asked or 1, len(model.contract.bands), window, window
         backend = open_backend(model, config.backend, config.device, config.precision, shape, calls)
-        return cls(backend, config.batch_size, tta=config.tta)
+        return cls(backend, asked, tta=config.tta)
 
     @property
     def faults(self) -> Faults:
@@ -154,8 +165,8 @@ class Predictor:
 
 WHOLE = 256, 1024
 """Smallest and largest side of a window that is fitted to a scene, px."""
-FIT = 64
-"""Such a side is a multiple of this, px: an archive of similar scenes needs few compiled networks."""
+FIT = 128
+"""Such a side is a multiple of this, px: an archive of scenes of several sizes needs few compiled networks."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +178,7 @@ class Windows:
     overlap: int
     """Overlap of neighbouring windows."""
     fit: bool = False
-    """Whether a scene that is small enough is one window of its own size."""
+    """Whether a scene that is small enough is a single window."""
 
     @classmethod
     def of(cls, contract: Contract, window: int | None = None, overlap: int | None = None) -> Windows:
@@ -184,7 +195,7 @@ class Windows:
         return cls(side, overlap, fit)
 
     def over(self, height: int, width: int, factor: float) -> Windows:
-        """Those for a scene: if it fits into one window with fewer pixels than the usual ones, that window.
+        """Those for a scene: a single one, if the scene fits into it and it has fewer pixels than the usual ones.
 
         Then no pixel is forwarded twice, and each has all context that there is. Depends only on the scene's size.
 
@@ -312,7 +323,7 @@ def tune(predictor: Predictor, window: int, plan: WindowPlan) -> None:
         window: Side of the model's window, px.
         plan: All windows of the scene.
     """
-    if predictor.backend.device == "cpu":
+    if predictor.backend.device == "cpu" or (plan.count == 1 and not predictor.batch_chosen):
         return
     asked = predictor.batch_size if predictor.batch_chosen else None
 

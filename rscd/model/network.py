@@ -136,15 +136,6 @@ class FineScale(nn.Module):
         logits = self.head(self.mix(torch.cat([edges, meaning], dim=1)))
         return nn.functional.pixel_shuffle(logits, 2)
 
-    @torch.no_grad()
-    def see_in_order(self) -> None:
-        """See the dates in the order of presence from now on; the output is the same until that is trained."""
-        convolution = self.join[0]
-        assert isinstance(convolution, nn.Conv2d)
-        difference, total = convolution.weight.chunk(2, dim=1)
-        convolution.weight = nn.Parameter(torch.cat([difference, total, total], dim=1))
-        convolution.in_channels = convolution.weight.shape[1]
-
 
 def by_presence(both: Tensor, presence: Tensor) -> Tensor:
     """Maps of both dates in the order of presence: of the date with the object, then of the other one.
@@ -270,8 +261,23 @@ class ChangeNetwork(nn.Module):
         if self.presence is not None:
             presence = torch.stack(self.presence([*dates]).float()[:, 0].chunk(2), dim=1)
         if self.fine is not None:
-            change = change + self.fine(found[0], fused, presence if self.ordered else None).float()
+            # presence learns from its own loss alone: where only changes are labelled, direction must not suffer
+            order = presence.detach() if presence is not None and self.ordered else None
+            change = change + self.fine(found[0], fused, order).float()
         return Logits(change[:, 0], presence)
+
+    @torch.no_grad()
+    def put_in_order(self) -> None:
+        """Let the fine scales see the dates in the order of presence; the output is the same until they learn.
+
+        Their first layer saw the sum of the dates, which is the sum of the ordered ones.
+        """
+        assert self.fine is not None and self.presence is not None and not self.ordered
+        self.ordered, first = True, self.fine.join[0]
+        assert isinstance(first, nn.Conv2d)
+        difference, total = first.weight.chunk(2, dim=1)
+        first.weight = nn.Parameter(torch.cat([difference, total, total], dim=1))
+        first.in_channels = first.weight.shape[1]
 
 
 def folded(network: nn.Module) -> nn.Module:

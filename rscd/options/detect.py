@@ -49,9 +49,10 @@ class ForwardOptions:
 
     _: KW_ONLY
     window: Annotated[WindowSide, Option("strips", resolved=True)] = None
-    """Side of a window in px, a multiple of 32; default: the model's, or all of a scene of at most 1,024 px."""
+    """Side of a window in px, a multiple of 32; default: the model's. With ``lite`` models a small scene, of at
+    most 1,024 px of the model's size, is a single window by default."""
     overlap: Annotated[int | None, Option("strips", resolved=True)] = None
-    """Overlap of windows in px; default: the model's."""
+    """Overlap of windows in px; default: the model's; if it is given, a small scene is not a single window."""
     device: Annotated[Device, Option("rounding", metavar="[auto|cpu|cuda:N]", resolved=True)] = "auto"
     """Device that the network runs on."""
     precision: Annotated[Precision, Option("strips", resolved=True)] = "auto"

@@ -38,6 +38,7 @@ def run_identity(
         **{name: list(value) if isinstance(value, tuple) else value for name, value in options.items()},
         "init": config.init.name if config.init else None,
         "init_sha256": start.sha256 if config.init else None,
+        "ordered": start.ordered,
         "one_date": [[path.name, path.stat().st_size] for pair in OneDate(config.one_date).files for path in pair],
         "data_sha256": data_sha256(tiles),
         "validation_sha256": data_sha256(held_out),

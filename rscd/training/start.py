@@ -82,7 +82,10 @@ def _teaches_presence(config: TrainConfig) -> bool:
 
 
 def _grown(network: ChangeNetwork, contract: Contract, config: TrainConfig) -> tuple[ChangeNetwork, Contract]:
-    """The network with the requested additional parts; its output is the same as before."""
+    """The network with the requested additional parts, and fine scales in the order of presence, if it has both.
+
+    Its output is the same as before.
+    """
     fine = contract.fine if config.fine is None else config.fine
     presence = contract.presence if config.presence is None else config.presence
     ordered = bool(fine) and presence
@@ -97,8 +100,8 @@ def _grown(network: ChangeNetwork, contract: Contract, config: TrainConfig) -> t
     if contract.ordered and fine and not presence:
         remedy = "leave it out, or add --fine 0"
         raise UsageError("--no-presence: the starting model's fine scales use presence", remedy=remedy)
-    if ordered and network.fine is not None and not contract.ordered:
-        network.fine.see_in_order()
+    if contract.fine and contract.presence and ordered and not contract.ordered:
+        network.put_in_order()
     contract = replace(contract, fine=fine, presence=presence, ordered=ordered)
     grown = build_network(contract)
     own = grown.state_dict()

@@ -11,6 +11,7 @@ from rscd.core.contract import Contract
 from rscd.core.errors import DataError
 from rscd.core.grid import gsd_m
 from rscd.core.types import NOT_OBSERVABLE, ByteArray
+from rscd.inference.backends import MOST_CALLS
 from rscd.inference.components import is_changed, threshold_value
 from rscd.inference.predictor import Predictor, Windows
 from rscd.model.registry import Model, embedded_contracts
@@ -102,7 +103,8 @@ def _mapper(config: EvaluateConfig, model: Model) -> Mapper:
     contract = model.contract
     threshold = threshold_value(contract.threshold if config.threshold is None else config.threshold)
     windows = Windows.of(contract, config.window, config.overlap)
-    return Mapper(Predictor.of(model, config, windows.side), contract, windows, threshold)
+    calls = 1 if windows.fit else MOST_CALLS  # most tiles are single windows then
+    return Mapper(Predictor.of(model, config, windows.side, calls=calls), contract, windows, threshold)
 
 
 def _find(config: EvaluateConfig) -> tuple[list[FolderTile], list[PairSource]]:

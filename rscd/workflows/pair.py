@@ -152,13 +152,13 @@ def estimate_pair(job: PairJob) -> PairEstimate:
 
 
 def seconds_per_mpx(config: DetectConfig) -> tuple[float, str]:
-    """Time one batch on this machine: s per Mpx of windows, and the device.
+    """Time one batch on all threads of this machine: s per Mpx of windows, and the device.
 
     Reading and writing mostly overlap with it.
     """
     model = Model.named(config.model or DEFAULT)
     side = Windows.of(model.contract, config.window, config.overlap).side
-    predictor = Predictor.of(model, config, side)
+    predictor = Predictor.of(model, config, side, calls=1)
     shape = predictor.batch_size, len(model.contract.bands), side, side
     images = np.random.default_rng(0).integers(0, 256, (2, *shape), dtype=np.uint8)
     taken = []

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from rscd.core.contract import Contract
 from rscd.core.errors import ModelError
 from rscd.core.version import VERSION, library_version
+from rscd.inference.backends import MOST_CALLS
 from rscd.inference.backends.choice import check_backend
 from rscd.inference.components import threshold_value
 from rscd.inference.device import idle_gpu
@@ -127,7 +128,8 @@ class Settings:
             sides = windows.on_grid(prepared.factor)
             prepared = prepared.with_margin(sides[1])
             plan = WindowPlan.on(prepared.pair.full, prepared.pair.crop, *sides)
-            predictor = Predictor.of(self.model, self.config, windows.side, plan.count)
+            calls = 1 if plan.count == 1 else MOST_CALLS
+            predictor = Predictor.of(self.model, self.config, windows.side, row=plan.cols.count, calls=calls)
             tune(predictor, windows.side, plan)
             yield Run(
                 config=self.config,

@@ -37,7 +37,7 @@ Shape = tuple[int, ...]
 BF16_FIGURE, BF16_MOST = "bf16_p999", 0.03
 """Metric of a contract: difference of p in bf16 (99.9th percentile over all validation pixels, measured by ``python
 -m tests.benchmarks precision``); and its maximum up to which ``auto`` uses bf16."""
-COMPILED = 2
+COMPILED = 3
 """Compiled networks that a process keeps for the next pair."""
 _LOCK = threading.Lock()
 _HELD: OrderedDict[tuple[object, ...], Any] = OrderedDict()
