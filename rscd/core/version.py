@@ -1,4 +1,4 @@
-"""The version of rscd; the build reads it here. And those of libraries."""
+"""Versions: of rscd, which the build reads here, and of libraries."""
 
 from functools import cache
 
