@@ -120,6 +120,21 @@ def test_a_frozen_encoder_keeps_its_weights_and_its_batch_norm(tiny_tiles):
     assert "stfe.0.reduce.1.running_mean" in changed
 
 
+def test_fine_scales_alone_learn_and_the_rest_stays_as_it_is(tiny_tiles):
+    torch.manual_seed(0)
+    network = ChangeNetwork("lite", 16, MEAN, STD, fine=8, presence=True, ordered=True)
+    options = config(tiny_tiles, tiny_tiles / "m.safetensors", encoder="lite", tune="fine", rate=0.01, batch_size=4)
+    made = Learner(network, options, CPU, 20)
+    before = {k: v.clone() for k, v in made.network.state_dict().items()}
+    for step, batch in enumerate(batches(tiny_tiles, 2)):
+        made.learn(batch, step)
+    changed = {k for k, v in made.network.state_dict().items() if not torch.equal(v, before[k])}
+    assert {"fine.head.weight", "fine.join.0.weight", "fine.join.1.running_mean"} <= changed
+    assert all(k.startswith("fine.") for k in changed)
+    with pytest.raises(UsageError, match="--tune fine: the model has no fine scales"):
+        learner(tiny_tiles, encoder="lite", tune="fine")
+
+
 def test_full_tuning_moves_the_encoder_and_lora_its_low_rank_parts_alone(tiny_tiles):
     for tune in ("full", "lora"):
         made = learner(tiny_tiles, tune=tune, rate=0.01, checkpointing=tune == "lora")

@@ -57,7 +57,8 @@ class NetworkOptions:
     """Whether the network also gives, for each date, the probability that the class is present; default: as the
     starting model, else yes if ``--simulated`` or ``--one-date`` provides labels for it."""
     tune: Annotated[Tune, Option("weights")] = "full"
-    """What is trained of the encoder: ``full``, ``lora`` (low-rank adapters; not for ``lite``), ``frozen``."""
+    """What is trained: ``full``: all; ``lora``: low-rank adapters of the encoder (not for ``lite``), and the rest;
+    ``frozen``: all but the encoder; ``fine``: the fine scales alone, which sharpens outlines."""
     lora_rank: Annotated[int, AtLeast1, Option("weights")] = 8
     """Rank of the low-rank adapters."""
     checkpointing: Annotated[bool, Option()] = False

@@ -18,7 +18,7 @@ MatchBy = Literal["name", "footprint"]
 Precision = Literal["auto", "fp32", "bf16"]
 BackendName = Literal["auto", "torch", "openvino"]
 Encoder = Literal["lite", "vit_t", "vit_b", "vit_l", "vit_h"]
-Tune = Literal["full", "lora", "frozen"]
+Tune = Literal["full", "lora", "frozen", "fine"]
 Normalise = Literal["kept", "all"]
 Split = Literal["train", "val", "test"]
 

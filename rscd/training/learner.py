@@ -29,10 +29,11 @@ WEIGHT_DECAY = 0.01
 
 
 def prepare_tuning(network: ChangeNetwork, config: TrainConfig) -> None:
-    """Freeze or adapt the encoder according to ``--tune``, and switch on gradient checkpointing.
+    """Freeze or adapt parts of the network according to ``--tune``, and switch on gradient checkpointing.
 
     Raises:
-        UsageError: Low-rank adaptation or checkpointing for an encoder that does not support it.
+        UsageError: Low-rank adaptation or checkpointing for an encoder that does not support it; or ``--tune fine``
+            for a network without fine scales.
     """
     encoder = network.encoder
     asked = (
@@ -46,6 +47,11 @@ def prepare_tuning(network: ChangeNetwork, config: TrainConfig) -> None:
         encoder.checkpointing(on=True)
     if config.tune == "frozen":
         network.encoder.backbone.requires_grad_(False)
+    if config.tune == "fine":
+        if network.fine is None:
+            raise UsageError("--tune fine: the model has no fine scales", remedy="add --fine 24, or leave it out")
+        network.requires_grad_(False)
+        network.fine.requires_grad_(True)
     if config.tune == "lora":
         add_lora(network, config.lora_rank)
 
@@ -55,6 +61,9 @@ def training_mode(network: ChangeNetwork, config: TrainConfig) -> None:
     network.train()
     if config.tune == "frozen":
         network.encoder.backbone.eval()
+    if config.tune == "fine" and network.fine is not None:
+        network.eval()
+        network.fine.train()
 
 
 def make_optimiser(network: ChangeNetwork, config: TrainConfig) -> torch.optim.AdamW:
