@@ -151,7 +151,8 @@ def by_presence(both: Tensor, presence: Tensor) -> Tensor:
     """
     a, b = both.chunk(2)
     share = resize((presence[:, :1] - presence[:, 1:]).sigmoid(), a.shape[-2:]).to(a.dtype)
-    return torch.cat([b + share * (a - b), a + share * (b - a)], dim=1)
+    moved = share * (a - b)
+    return torch.cat([b + moved, a - moved], dim=1)
 
 
 class Presence(nn.Module):
