@@ -308,14 +308,16 @@ def test_what_teaches_presence_gives_a_model_that_tells_it(tiny_tiles, tmp_path,
     assert (plain.fine, plain.presence) == (0, False)
 
 
-def test_fine_scales_that_know_no_order_learn_it_and_answer_as_before(tiny_tiles, tmp_path):
-    contract = Contract("old", "1", "lite", 16, (127.0,) * 3, (128.0,) * 3, fine=8, presence=True, trained_on="x")
+@pytest.mark.parametrize("presence", [True, False])
+def test_fine_scales_that_know_no_order_learn_it_and_answer_as_before(tiny_tiles, tmp_path, presence):
+    made = {"fine": 8, "presence": presence, "trained_on": "x"}
+    contract = Contract("old", "1", "lite", 16, (127.0,) * 3, (128.0,) * 3, **made)
     network = build_network(contract)
     torch.nn.init.normal_(network.fine.head.weight)
     old = tmp_path / "old.safetensors"
     save_checkpoint(old, network, contract)
     plain, _ = load_checkpoint(old)
-    grown, told = start_network(config(tiny_tiles, tmp_path / "m", encoder="lite", init=old))
+    grown, told = start_network(config(tiny_tiles, tmp_path / "m", encoder="lite", init=old, presence=True))
     assert told.ordered
     pair = torch.randint(0, 256, (2, 1, 3, 96, 96), dtype=torch.uint8)
     with torch.inference_mode():

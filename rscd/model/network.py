@@ -273,7 +273,7 @@ class ChangeNetwork(nn.Module):
 
         Their first layer saw the sum of the dates, which is the sum of the ordered ones.
         """
-        assert self.fine is not None and self.presence is not None and not self.ordered
+        assert self.fine is not None and not self.ordered
         self.ordered, first = True, self.fine.join[0]
         assert isinstance(first, nn.Conv2d)
         difference, total = first.weight.chunk(2, dim=1)

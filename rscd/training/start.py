@@ -100,7 +100,7 @@ def _grown(network: ChangeNetwork, contract: Contract, config: TrainConfig) -> t
     if contract.ordered and fine and not presence:
         remedy = "leave it out, or add --fine 0"
         raise UsageError("--no-presence: the starting model's fine scales use presence", remedy=remedy)
-    if contract.fine and contract.presence and ordered and not contract.ordered:
+    if contract.fine and ordered and not contract.ordered:
         network.put_in_order()
     contract = replace(contract, fine=fine, presence=presence, ordered=ordered)
     grown = build_network(contract)
