@@ -137,6 +137,48 @@ def test_once_converted_a_network_runs_without_torch_and_is_compiled_once_for_al
     assert subprocess.check_output(words, text=True).split() == ["1", "False"]
 
 
+QUIET = """
+import os, sys, time
+told = []
+sys.addaudithook(lambda event, args: told.append(event))
+from rscd.inference.backends import openvino as backend
+from rscd.model.registry import Model
+backend.OpenVinoBackend(Model.named("buildings"), "auto", (1, 3, 256, 256))
+time.sleep(0.2)
+watched = {"os.fork", "socket.connect", "socket.getaddrinfo", "urllib.Request"}
+print(sorted(watched & set(told)), os.listdir(sys.argv[1]))
+"""
+
+
+def test_nothing_is_sent_to_anyone_and_the_home_folder_stays_as_it_is(tmp_path):
+    """OpenVINO's package sends its maker a message for each process that imports it, unless that is prevented."""
+    OpenVinoBackend(Model.named("buildings"), "auto", (1, 3, 256, 256))  # converted by now
+    there = {key: value for key, value in os.environ.items() if key not in ("CI", "TF_BUILD", "JENKINS_URL")}
+    there |= {"HOME": str(tmp_path), "RSCD_CACHE_DIR": str(ov.cache_folder().parent)}
+    words = [sys.executable, "-c", QUIET, tmp_path]
+    assert subprocess.check_output(words, text=True, env=there) == "[] []\n"
+
+
+AHEAD = """
+import sys, threading
+from importlib.abc import MetaPathFinder
+from pathlib import Path
+by = {}
+class Noted(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        by.setdefault(name, threading.current_thread() is threading.main_thread())
+sys.meta_path.insert(0, Noted())
+from rscd import DetectConfig, detect
+detect(DetectConfig(*map(Path, sys.argv[1:4])))
+print([by[name] for name in ("rasterio", "openvino", "pyogrio", "scipy.sparse.csgraph")])
+"""
+
+
+def test_libraries_of_the_last_stages_are_loaded_while_the_network_is_compiled(pair, tmp_path):
+    words = [sys.executable, "-c", AHEAD, pair["before"], pair["after"], tmp_path / "c.gpkg"]
+    assert subprocess.check_output(words, text=True) == "[True, True, False, False]\n"
+
+
 def test_a_pair_that_is_refused_loads_no_backend(place, tmp_path):
     for date in ("before", "after"):
         write_image(tmp_path / f"{date}.tif", getattr(place, date)[:, :128, :128], utm_grid(128, 128, 5.0))

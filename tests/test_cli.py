@@ -114,6 +114,12 @@ def test_models_list_show_verify():
     assert rscd("models", "verify", "nothing").exit_code == 4
 
 
+def test_objects_are_not_looked_through_once_more_at_the_end():
+    code = "import gc; from rscd.cli.app import main\ntry: main()\nexcept SystemExit: print(gc.get_freeze_count())"
+    told = subprocess.check_output([sys.executable, "-c", code, "--version"], text=True).split()
+    assert int(told[-1]) > 10_000
+
+
 def test_an_interrupt_that_comes_in_a_finaliser_is_not_lost():
     code = """
 import signal, time

@@ -13,7 +13,7 @@ import torch
 
 from rscd.inference.backends.pytorch import TorchBackend
 from rscd.inference.predictor import Predictor
-from rscd.inference.workers import closing_source, in_workers, prefetched
+from rscd.inference.workers import closing_source, in_workers, load_ahead, prefetched
 from rscd.model.registry import load_model
 
 
@@ -96,6 +96,18 @@ def test_items_come_in_order_though_they_run_side_by_side():
         return i
 
     assert list(in_workers(work, range(20), 2, 4)) == list(range(20))
+
+
+def test_a_module_that_cannot_be_loaded_ahead_is_left_to_who_needs_it(tmp_path, monkeypatch, capfd):
+    (tmp_path / "broken_library.py").write_text("raise OSError('no such system library')")
+    (tmp_path / "whole_library.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    before = set(threading.enumerate())
+    load_ahead("no_such_library", "broken_library", "whole_library")
+    for thread in set(threading.enumerate()) - before:
+        thread.join()
+    assert "whole_library" in sys.modules
+    assert capfd.readouterr().err == ""
 
 
 def test_threads_are_shared_out_and_given_back():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import Annotated
 
@@ -58,3 +59,4 @@ def main() -> None:
         sys.exit(OutputError.exit_code)
     finally:
         flush_all()
+        gc.freeze()  # at its exit Python would look through all objects again: a tenth of a short run

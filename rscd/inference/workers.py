@@ -1,4 +1,4 @@
-"""Worker threads: parallel forward passes, and stages that run ahead of their consumer.
+"""Worker threads: parallel forward passes, stages that run ahead of their consumer, libraries loaded ahead.
 
 On a CPU each forward pass gets its share of torch's threads. If all threads work on one window, each layer waits
 for the slowest of them, and so for parallel reading, blending and labelling. With parallel passes ``detect`` was
@@ -7,13 +7,14 @@ for the slowest of them, and so for parallel reading, blending and labelling. Wi
 
 from __future__ import annotations
 
+import importlib
 import queue
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -133,3 +134,15 @@ def _fill(
         if isinstance(items, Generator):
             items.close()  # here, so that its files are closed before the consumer continues
     slots.put(end)
+
+
+def load_ahead(*modules: str) -> None:
+    """Import modules in a thread, while this one waits for native code; who needs one imports it as usual."""
+
+    def load() -> None:
+        for name in modules:
+            with suppress(Exception):  # its first use reports it
+                importlib.import_module(name)
+
+    if any(name not in sys.modules for name in modules):
+        threading.Thread(target=load).start()

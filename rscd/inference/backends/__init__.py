@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Literal, Protocol
 
 from rscd.core.types import ByteArray, FloatArray
+
+# Without this module OpenVINO works as it does with it, except that it no longer tells its maker about each process
+# (over the network, from a forked process), nor keeps an identifier in the user's home folder.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: its import fails
 
 OUT_OF_MEMORY = re.compile(
     "CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED"

@@ -9,8 +9,12 @@ import sys
 from rscd.core.errors import UsageError
 from rscd.inference.backends import MOST_CALLS, Backend
 from rscd.inference.device import choose_device
+from rscd.inference.workers import load_ahead
 from rscd.model.registry import Model
 from rscd.options.types import BackendName, Precision
+
+LATER = ("scipy.sparse.csgraph", "pyogrio", "scipy.spatial")
+"""Libraries of the stages after the network: a fifth of a second, while OpenVINO compiles it."""
 
 
 def check_backend(name: BackendName, device: str) -> str:
@@ -88,6 +92,7 @@ def _openvino(model: Model, precision: Precision, shape: tuple[int, int, int, in
         from rscd.inference.backends.openvino import ConversionError, OpenVinoBackend
     except (ImportError, OSError) as error:  # a system library that it needs is missing
         raise _Unavailable(f"openvino cannot be loaded ({str(error).splitlines()[0][:200]})") from error
+    load_ahead(*LATER)
     try:
         return OpenVinoBackend(model, precision, shape, calls)
     except ConversionError as error:

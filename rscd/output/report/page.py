@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rscd.core.grid import gsd_m, name_of
 from rscd.core.publish import Publication, writing
@@ -25,11 +24,16 @@ from rscd.output.vector.style import STEPS
 from rscd.scene.window_stream import WindowInput
 from rscd.vectorize.attributes import DIRECTIONS, Column, columns
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
 _COLOURS = ("red", "green", "blue")
 
 
 @cache
 def _templates() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # most runs write no page
+
     pages = Environment(
         loader=PackageLoader("rscd.output.report", "page"),
         autoescape=True,
