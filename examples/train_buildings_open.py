@@ -42,6 +42,7 @@ def main(output: Path, data: Path | None) -> None:
         output=output,
         name="buildings-open",
         simulated=0.95,  # the rest are the few tiles of the folder, which are rendered too
+        other_sensors=0.5,
         epochs=8,
         crops=3200,
         batch_size=16,

@@ -100,6 +100,9 @@ class CropOptions:
     """Side of a crop in px, a multiple of 32."""
     scale: Annotated[tuple[float, float], Option("weights", metavar="LOW HIGH")] = (0.5, 2.0)
     """Range of the random zoom factor."""
+    other_sensors: Annotated[float, Share, Option("weights")] = 0.0
+    """Share of images that are modified as if by another sensor: blurred or sharpened, brighter or darker,
+    compressed as JPEG; 0..1."""
     simulated: Annotated[float, Share, Option("weights")] = 0.0
     """Share of crops from rendered scenes, 0..1."""
     one_date: Annotated[tuple[Path, ...], Option("weights", resolved=True)] = ()

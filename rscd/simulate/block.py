@@ -12,7 +12,7 @@ from rscd.simulate.building import Building
 from rscd.simulate.canvas import Frame
 from rscd.simulate.spec import LAYOUTS, BlockKind, Layout, SceneSpec
 
-BUILT: tuple[BlockKind, ...] = ("homes", "halls")
+BUILT: tuple[BlockKind, ...] = ("homes", "flats", "halls")
 BOTH, BEFORE, AFTER = (True, True), (True, False), (False, True)
 
 

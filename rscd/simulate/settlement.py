@@ -1,4 +1,4 @@
-"""Settlements: blocks of houses and halls, before and after."""
+"""Settlements: blocks of houses, flats and halls, before and after."""
 
 from __future__ import annotations
 
@@ -83,6 +83,65 @@ def _lay_hall(
     for p in np.arange(along[0] + 3.0, along[1] - 3.0, 2.9):
         if rng.random() < 0.45:
             site.car(float(p), across[0] + 3.2, np.pi / 2)
+
+
+def lay_flats(site: Site) -> None:
+    """One to four apartment buildings of several wings, between parking lots and lawns."""
+    rng, inner = site.rng, site.side - 2 * NEAR_M - 4.0
+    site.cover("lawn", "lawn" if rng.random() < 0.7 else "meadow")
+    columns, rows = int(rng.integers(1, 3)), int(rng.integers(1, 3))
+    width, depth = inner / columns, inner / rows
+    lost = rng.random() < site.spec.vanished_share
+    whole = rng.random() < street_odds(site.spec)
+    for number in range(columns * rows):
+        p, q = NEAR_M + 2.0 + number % columns * width, NEAR_M + 2.0 + number // columns * depth
+        dates = fate(rng, RENEWED if whole else min(SPRINKLED, site.spec.change_share), lost)
+        along, across = (p + 1.0, p + width - 1.0), (q + 1.0, q + depth - 1.0)
+        rough = site.surface(("soil", "pad", "meadow", "mulch")[int(rng.integers(4))])
+        if rng.random() < 0.6:
+            site.patch(along, across, rough, (not dates[0], not dates[1]), 1.5)
+        _lay_flat(site, along, across, dates)
+
+
+def _lay_flat(
+    site: Site, along: tuple[float, float], across: tuple[float, float], dates: tuple[bool, bool]
+) -> None:
+    """A bar with up to three wings across it, and a row of cars in front."""
+    rng = site.rng
+    half_a = min(float(rng.uniform(0.3, 0.44)) * (along[1] - along[0]), 36.0)
+    thick = float(rng.uniform(5.5, 9.0))
+    room = 0.42 * (across[1] - across[0])
+    parts = [Part(0.0, 0.0, half_a, thick)]
+    for place in rng.permutation([-1.0, 0.0, 1.0])[: int(rng.integers(0, 4))]:
+        half_b = min(float(rng.uniform(1.3, 2.6)) * thick, room)
+        shift = float(rng.choice([-1.0, 0.0, 1.0])) * (half_b - thick if half_b > thick else 0.0)
+        wide = float(rng.uniform(0.7, 1.0)) * thick
+        parts.append(Part(float(place) * max(half_a - wide, 0.0), shift, wide, half_b))
+    lot = ("asphalt", "worn", "concrete")[int(rng.integers(3))]
+    front = across[0] + float(rng.uniform(7.0, 16.0))
+    site.patch(along, (across[0], front), site.surface(lot), dates, 0.2)
+    x, y, angle = site.place(0.5 * (along[0] + along[1]), 0.5 * (front + across[1]))
+    roofs = site.layout.roofs
+    form: RoofForm = ("hip", "gable", "flat")[int(np.searchsorted((0.55, 0.85), rng.random()))]
+    site.block.buildings.append(
+        Building(
+            x=x,
+            y=y,
+            angle=angle + float(np.clip(np.radians(rng.normal(0.0, site.layout.turn_deg)), -0.08, 0.08)),
+            parts=tuple(parts),
+            form=form,
+            pitch=float(rng.uniform(0.3, 0.6)),
+            eaves_m=float(rng.uniform(5.5, 11.0)),
+            colour=tinted(rng, str(rng.choice(list(roofs), p=odds(roofs)))),
+            ribs=(float(rng.uniform(0.8, 1.8)), 0.02),
+            units=(),
+            before=dates[0],
+            after=dates[1],
+        )
+    )
+    for p in np.arange(along[0] + 3.0, along[1] - 3.0, 2.9):
+        if rng.random() < 0.45:
+            site.car(float(p), across[0] + 3.0, np.pi / 2, dates)
 
 
 _STREET_M = 3.6
@@ -187,8 +246,9 @@ def _draw_house(
 ) -> Building:
     """A house with its street side at ``face`` and ``room`` metres behind it."""
     rng = site.rng
-    width = min(float(rng.uniform(11.0, 20.0)), along[1] - along[0] - 3.2)
-    deep = min(float(rng.uniform(11.0, 18.5)), room)
+    wings = site.layout.wings
+    width = min(float(rng.uniform(11.0, 18.0 + 2.0 * wings)), along[1] - along[0] - 3.2)
+    deep = min(float(rng.uniform(11.0, 17.0 + 1.5 * wings)), room)
     x, y, angle = site.place(0.5 * (along[0] + along[1]), face + inward * deep / 2)
     sign = float(inward) * (-1.0 if site.turned else 1.0)
     turn = np.radians(rng.normal(0.0, site.layout.turn_deg))
@@ -198,7 +258,7 @@ def _draw_house(
         x=x,
         y=y,
         angle=angle + float(np.clip(turn, -0.12, 0.12)),
-        parts=_house_parts(rng, width / 2, deep / 2, sign),
+        parts=_house_parts(rng, width / 2, deep / 2, sign, wings),
         form=form,
         pitch=float(rng.uniform(0.35, 0.75)),
         eaves_m=float(rng.choice([2.8, 3.0, 5.6])),
@@ -210,8 +270,13 @@ def _draw_house(
     )
 
 
-def _house_parts(rng: np.random.Generator, half_a: float, half_b: float, front: float) -> tuple[Part, ...]:
-    """A rectangle, an L or a T inside 2 half_a x 2 half_b; ``front`` is the sign of b towards the garden."""
+def _house_parts(
+    rng: np.random.Generator, half_a: float, half_b: float, front: float, wings: int
+) -> tuple[Part, ...]:
+    """A main part with up to ``wings`` wings inside 2 half_a x 2 half_b; a rectangle, an L or a T with one.
+
+    ``front`` is the sign of b towards the garden.
+    """
     shape = rng.random()
     if shape < 0.25:
         return (Part(0.0, 0.0, half_a, half_b),)
@@ -220,7 +285,15 @@ def _house_parts(rng: np.random.Generator, half_a: float, half_b: float, front: 
     wing_half = half_a * float(rng.uniform(0.34, 0.5))
     side = float(rng.choice([-1.0, 1.0])) * (half_a - wing_half) if shape < 0.75 else 0.0
     wing = Part(side, -front * cut / 2, wing_half, half_b - cut / 2)
-    return (main, wing)
+    more = int(rng.integers(wings)) if wings > 1 else 0
+    return (main, wing, *(_further_wing(rng, main, half_a, half_b) for _ in range(more)))
+
+
+def _further_wing(rng: np.random.Generator, main: Part, half_a: float, half_b: float) -> Part:
+    """A narrow wing from the middle of the main part to one of the long sides of the house."""
+    wide, side = half_a * float(rng.uniform(0.16, 0.3)), float(rng.choice([-1.0, 1.0]))
+    reach = side * half_b - main.b
+    return Part(float(rng.uniform(-1.0, 1.0)) * (half_a - wide), main.b + reach / 2, wide, abs(reach) / 2)
 
 
 _BORDER_M = 4.2
@@ -234,6 +307,8 @@ def lay_block(spec: SceneSpec, frame: Frame, seasons: tuple[Season, Season], i: 
     kind = block_kind(spec, i, j)
     if kind == "homes":
         lay_homes(site)
+    elif kind == "flats":
+        lay_flats(site)
     elif kind == "halls":
         lay_halls(site)
     else:

@@ -10,7 +10,7 @@ from shapely.geometry import Polygon
 from rscd.core.errors import UsageError
 from rscd.core.types import BoolArray, ByteArray
 
-BlockKind = Literal["homes", "halls", "field", "meadow", "wood", "bare"]
+BlockKind = Literal["homes", "flats", "halls", "field", "meadow", "wood", "bare"]
 ChangeKind = Literal["new", "vanished"]
 
 
@@ -34,6 +34,8 @@ class Layout:
     """Density of trees in gardens and meadows, 0..1."""
     turn_deg: float = 3.0
     """Standard deviation of a house's rotation relative to its street, degrees."""
+    wings: int = 1
+    """Maximum number of wings of a house beside its main part; each has its own ridge."""
     roofs: dict[str, float] = field(default_factory=lambda: {"grey": 3.0, "brown": 3.0, "dark": 2.0, "red": 0.5})
     """Weight of each roof colour of houses."""
 
@@ -67,6 +69,28 @@ LAYOUTS: dict[str, Layout] = {
         plot_m=22.0,
         togetherness=0.3,
         trees=0.12,
+    ),
+    "villas": Layout(
+        {"homes": 5.0, "wood": 2.0, "meadow": 2.0, "bare": 0.6, "flats": 0.4},
+        block_m=165.0,
+        bend_m=24.0,
+        plot_m=29.0,
+        occupancy=0.85,
+        togetherness=0.4,
+        trees=0.5,
+        turn_deg=8.0,
+        wings=4,
+        roofs={"grey": 3.0, "brown": 3.0, "red": 1.5, "dark": 1.5, "white": 0.5},
+    ),
+    "apartments": Layout(
+        {"flats": 4.0, "homes": 2.5, "meadow": 1.5, "bare": 1.2, "wood": 0.8, "halls": 0.4},
+        block_m=170.0,
+        bend_m=10.0,
+        plot_m=18.0,
+        togetherness=0.6,
+        trees=0.3,
+        wings=3,
+        roofs={"grey": 3.0, "brown": 2.5, "dark": 2.0, "red": 1.0, "white": 1.0},
     ),
     "demo": Layout(
         {"homes": 5.0, "field": 1.8, "meadow": 1.2, "wood": 1.0, "bare": 0.6, "halls": 0.5},

@@ -95,8 +95,36 @@ def _share(mask: BoolArray, size: int) -> ByteArray:
     return np.asarray(shade.resize((size, size), Image.Resampling.BILINEAR))
 
 
-def augment(crop: Crop, rng: Generator) -> Crop:
-    """Rotate, flip and swap the dates at random, and change brightness and colours of each date."""
+def displaced(crop: Crop, most_px: int, rng: Generator) -> Crop:
+    """Move one date against the other by up to ``most_px`` px in rows and columns, as if registered imperfectly.
+
+    What changed is where it is on the date that shows it. Rows and columns that only one date has are cut off.
+
+    Args:
+        crop: Images with the presence label of both dates.
+        most_px: Maximum offset, px.
+        rng: Random generator.
+    """
+    if crop.built is None:
+        raise ValueError("without the presence of each date there is no telling which one shows a change")
+    down, right = (int(offset) for offset in rng.integers(-most_px, most_px + 1, 2))
+    rows, cols = crop.label.shape
+    first = np.s_[max(down, 0) : rows + min(down, 0), max(right, 0) : cols + min(right, 0)]
+    second = np.s_[max(-down, 0) : rows + min(-down, 0), max(-right, 0) : cols + min(-right, 0)]
+    built = np.stack([crop.built[0][first], crop.built[1][second]])
+    changed = np.stack([crop.label[first], crop.label[second]]) == CHANGED
+    label = (changed & (built == 1)).any(0).astype(np.uint8) * np.uint8(CHANGED)
+    return Crop(crop.before[:, *first], crop.after[:, *second], label, built)
+
+
+def augment(crop: Crop, rng: Generator, other_sensors: float = 0.0) -> Crop:
+    """Rotate, flip and swap the dates at random, and change brightness and colours of each date.
+
+    Args:
+        crop: Images and label.
+        rng: Random generator.
+        other_sensors: Share of images that are also modified as if by another sensor, 0..1.
+    """
     turns, flip, swap = int(rng.integers(4)), bool(rng.integers(2)), bool(rng.integers(2))
 
     def turned(array: ByteArray) -> ByteArray:
@@ -110,6 +138,7 @@ def augment(crop: Crop, rng: Generator) -> Crop:
         built = None if built is None else built[::-1].copy()
     shared = _light(rng, 0.5)
     lit = [_relight(i.astype(np.float32), _light(rng, 1.0), shared, rng) for i in images]
+    lit = [other_sensor(i, rng) if other_sensors and rng.random() < other_sensors else i for i in lit]
     return Crop(lit[0], lit[1], turned(crop.label), built)
 
 

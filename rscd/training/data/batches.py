@@ -21,7 +21,7 @@ from torch import Tensor
 from rscd.core.errors import DataError
 from rscd.core.types import LongArray
 from rscd.options.training import TrainConfig
-from rscd.training.data.augmentation import Crop, augment, random_crop
+from rscd.training.data.augmentation import Crop, augment, displaced, random_crop
 from rscd.training.data.tiles import CHANGED, IGNORED, SUFFIXES, UNCHANGED, Tile, check_values, read_image
 
 SAME = 0.4
@@ -84,6 +84,8 @@ RENDERED, RENDERED_SEED = 512, 1_000_000
 """Number of rendered scenes in the training pool, and the seed of the first."""
 RENDERED_GSD_M = 0.35, 0.8
 """Range of their pixel sizes, m."""
+OFFSET_PX = 3
+"""Their dates are displaced by up to this, px: those of satellite images seldom fit exactly."""
 ORDER, SAMPLE = 0, 1
 """Purpose of a random generator, used with the seed: the order of tiles, or everything random in one sample."""
 
@@ -145,14 +147,15 @@ class Batches:
         config, kind = self.config, rng.random()
         if kind < config.simulated:
             scene = int(rng.integers(RENDERED))
-            tile, name = _rendered(scene, 2 * config.crop), f"rendered scene {scene}"
+            tile = displaced(_rendered(scene, 2 * config.crop), OFFSET_PX, rng)
+            name = f"rendered scene {scene}"
         elif kind < config.simulated + config.one_date_share:
             crop, name = self._one_date.pair(config.crop, config.scale, rng)
-            return augment(crop, rng), name
+            return augment(crop, rng, config.other_sensors), name
         else:
             drawn = self.tiles[self._drawn(number)]
             tile, name = Crop(*drawn.read()), drawn.name
-        return augment(random_crop(tile, config.crop, config.scale, rng), rng), name
+        return augment(random_crop(tile, config.crop, config.scale, rng), rng, config.other_sensors), name
 
     def _drawn(self, number: int) -> int:
         """Index of the tile: every tile is drawn once before any is drawn again."""
