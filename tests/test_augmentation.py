@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rscd.training.data.augmentation import Crop, augment, random_crop
+from rscd.training.data.augmentation import Crop, augment, displaced, random_crop
 from rscd.training.data.tiles import CHANGED, IGNORED
 
 
@@ -103,3 +103,31 @@ def test_what_is_there_on_each_date_goes_with_its_date(tile):
         changed = label == CHANGED
         shown = (before, after)[later][:, changed].mean() - (before, after)[later][:, ~changed].mean()
         assert shown > 20
+
+
+def test_a_displaced_pair_shows_each_change_where_its_date_does():
+    """Red appeared, blue vanished, green stays: the label is red ground of the later date and blue of the earlier."""
+    ground = np.zeros((2, 3, 60, 60), np.uint8)
+    ground[1, 0, 10:20, 10:25] = ground[0, 2, 35:45, 30:40] = 255
+    ground[:, 1, 40:50, 5:15] = 255
+    built = ground.any(1).astype(np.uint8)
+    whole = Crop(ground[0], ground[1], (built[0] != built[1]).astype(np.uint8), built)
+    rng, sizes = np.random.default_rng(0), set()
+    for _ in range(40):
+        before, after, label, there = displaced(whole, 3, rng)
+        np.testing.assert_array_equal(label == CHANGED, (after[0] > 0) | (before[2] > 0))
+        np.testing.assert_array_equal(there, np.stack([before, after]).any(1))
+        sizes.add(label.shape)
+    assert {60 - rows for rows, _ in sizes} == {60 - cols for _, cols in sizes} == {0, 1, 2, 3}
+    with pytest.raises(ValueError, match="which one shows"):
+        displaced(whole._replace(built=None), 3, rng)
+
+
+def test_a_share_of_the_images_looks_like_another_sensors(tile):
+    crop, modified = Crop(*(part[..., :64, :64] for part in tile[:3])), []
+    for seed in range(60):
+        plain = augment(crop, np.random.default_rng(seed))
+        shown = augment(crop, np.random.default_rng(seed), 0.3)
+        modified += [(a != b).any() for a, b in zip(plain[:2], shown[:2], strict=True)]
+        np.testing.assert_array_equal(plain.label, shown.label)
+    assert 0.15 < np.mean(modified) < 0.45

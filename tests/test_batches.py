@@ -95,3 +95,27 @@ def test_every_tile_is_drawn_by_its_area_before_one_is_drawn_again(tiles, tiny_t
     again = [Batches(tiles, options).sample(n)[1] for n in range(24, 48)]
     assert set(Counter(again).values()) == {4}
     assert turn != again
+
+
+def test_crops_of_every_source_are_shown_as_other_sensors_would(tiles, tiny_tiles, folder, tmp_path):
+    sources = {"simulated": 1.0}, {"one_date": (folder,), "one_date_share": 1.0}, {}
+    for source in sources:
+        one, other = (
+            Batches(tiles, config(tiny_tiles, tmp_path / "m.safetensors", other_sensors=share, **source))
+            for share in (0.0, 1.0)
+        )
+        for number in range(2):
+            (plain, name), (modified, same) = one.sample(number), other.sample(number)
+            assert name == same
+            np.testing.assert_array_equal(plain.label, modified.label)
+            assert (plain.before != modified.before).any() and (plain.after != modified.after).any()
+
+
+def test_dates_of_rendered_scenes_are_displaced(tiles, tiny_tiles, tmp_path):
+    """Where no building changed, ground that is at one place on one date is elsewhere on the other."""
+    options = config(tiny_tiles, tmp_path / "m.safetensors", simulated=1.0, scale=(1.0, 1.0))
+    crops = [Batches(tiles, options).sample(number)[0] for number in range(6)]
+    built = [crop.built for crop in crops if crop.built is not None]
+    assert len(built) == 6
+    moved = [((b != a) & (crop.label != CHANGED)).sum() for crop, (b, a) in zip(crops, built, strict=True)]
+    assert any(moved)
