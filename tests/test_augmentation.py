@@ -106,7 +106,7 @@ def test_what_is_there_on_each_date_goes_with_its_date(tile):
 
 
 def test_a_displaced_pair_shows_each_change_where_its_date_does():
-    """Red appeared, blue vanished, green stays: the label is red ground of the later date and blue of the earlier."""
+    """Red appeared, blue vanished, green stays: the label is the later date's red and the earlier date's blue."""
     ground = np.zeros((2, 3, 60, 60), np.uint8)
     ground[1, 0, 10:20, 10:25] = ground[0, 2, 35:45, 30:40] = 255
     ground[:, 1, 40:50, 5:15] = 255

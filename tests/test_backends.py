@@ -137,6 +137,22 @@ def test_once_converted_a_network_runs_without_torch_and_is_compiled_once_for_al
     assert subprocess.check_output(words, text=True).split() == ["1", "False"]
 
 
+def test_nor_does_a_scene_of_another_pixel_size_need_torch(place, tmp_path):
+    """0.2 m instead of the 0.3 m that `buildings` is for: windows are resampled."""
+    OpenVinoBackend(Model.named("buildings"), "auto", (1, 3, 256, 256))  # converted by now
+    for date in ("before", "after"):
+        write_image(tmp_path / f"{date}.tif", getattr(place, date)[:, :300, :300], utm_grid(300, 300, 0.2))
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from rscd import DetectConfig, detect\n"
+        "found = detect(DetectConfig(*map(Path, sys.argv[1:4])))\n"
+        "print(found.inspection.model_gsd_m, found.windows, 'torch' in sys.modules)\n"
+    )
+    words = [sys.executable, "-c", code, *(tmp_path / name for name in ("before.tif", "after.tif", "c.gpkg"))]
+    assert subprocess.check_output(words, text=True).split() == ["0.3", "1", "False"]
+
+
 QUIET = """
 import os, sys, time
 told = []

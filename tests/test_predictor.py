@@ -10,7 +10,7 @@ from conftest import Pointwise
 from rscd.core.contract import Contract
 from rscd.core.errors import Interrupted, ModelError, UsageError
 from rscd.inference.backends.pytorch import TorchBackend
-from rscd.inference.predictor import Predictor, Windows
+from rscd.inference.predictor import Predictor, Rescaled, Windows
 
 BEFORE, AFTER = np.random.default_rng(0).integers(0, 255, (2, 8, 3, 32, 32), dtype=np.uint8)
 
@@ -144,3 +144,19 @@ def test_windows_are_not_fitted_where_others_are_wanted():
     contracts = [LITE, Contract(**{**vars(LITE), "encoder": "vit_t"}), Contract(**{**vars(LITE), "window": 96})]
     asked = [Windows.of(LITE, 448), Windows.of(LITE, overlap=32), *(Windows.of(c) for c in contracts[1:])]
     assert [windows.over(512, 512, 1.0).side for windows in asked] == [448, 448, 448, 96]
+
+
+@pytest.mark.parametrize("side", [48, 80, 20])
+def test_windows_of_another_pixel_size_are_averaged_to_the_networks_and_back(side):
+    """As torch's antialiased resampling does it, but for a level of 255 in what the network sees."""
+    predictor = Predictor(TorchBackend(Pointwise(), 1.0, "cpu", "fp32"), 1)
+    dates = np.random.default_rng(1).integers(0, 256, (2, 1, 3, side, side), dtype=np.uint8)
+
+    def resampled(maps, to):
+        return torch.nn.functional.interpolate(maps, (to, to), mode="bilinear", antialias=True)
+
+    seen = (resampled(torch.from_numpy(date).float(), 32).round().byte().numpy() for date in dates)
+    expected = resampled(torch.from_numpy(predictor(*seen))[None], side)[0].numpy()
+    found = Rescaled(predictor, 32)(*dates)
+    assert found.shape == (1, side, side)
+    assert np.abs(found - expected).max() < 0.03

@@ -9,9 +9,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+from PIL import Image
 
 from rscd.core.contract import STRIDE, Contract
 from rscd.core.errors import UsageError
@@ -263,42 +264,33 @@ class ForwardPass:
 class Rescaled:
     """A predictor for windows of another size: resampled to its own size, and its output resampled back.
 
+    Bilinear, with Pillow: where pixels become larger, finer ones are averaged (antialiasing).
+
     Args:
         predictor: The network.
         window: Side of the network's window, px.
     """
 
     def __init__(self, predictor: Predictor, window: int) -> None:
-        import torch  # noqa: F401 - loaded before the worker threads, which share its threads
-
         self._predictor, self._window = predictor, window
 
     def __call__(self, before: ByteArray, after: ByteArray) -> FloatArray:
         """Probabilities for window pairs (n, 3, H, W), all in px of the scene."""
-        import torch
-        from torch.nn.functional import interpolate
+        p = self._predictor(*(_resampled(date, self._window) for date in (before, after)))
+        return _resampled(p, before.shape[-1])
 
-        side = before.shape[-1]
-        p = self._predictor(self._shrink(before), self._shrink(after))
-        maps = torch.from_numpy(p.reshape(len(p), -1, *p.shape[-2:]))
-        back = interpolate(maps, size=(side, side), mode="bilinear", align_corners=False)
-        found: FloatArray = back.numpy().reshape(*p.shape[:-2], side, side)
-        return found
 
-    def _shrink(self, images: ByteArray) -> ByteArray:
-        """Resample to the network's window; finer pixels are averaged (antialiasing)."""
-        import torch
-        from torch.nn.functional import interpolate
+Maps = TypeVar("Maps", ByteArray, FloatArray)
 
-        pixels = interpolate(
-            torch.from_numpy(images).float(),
-            size=(self._window, self._window),
-            mode="bilinear",
-            align_corners=False,
-            antialias=True,
-        )
-        done: ByteArray = pixels.round_().clamp_(0, 255).byte().numpy()
-        return done
+
+def _resampled(maps: Maps, side: int) -> Maps:
+    """Maps (..., h, w), resampled to (..., side, side)."""
+    flat = maps.reshape(-1, *maps.shape[-2:])
+    found = np.empty((len(flat), side, side), maps.dtype)
+    for one, made in zip(flat, found, strict=True):
+        image = Image.fromarray(np.ascontiguousarray(one))
+        made[:] = np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
+    return found.reshape(*maps.shape[:-2], side, side)
 
 
 MOST_WINDOWS = 64
