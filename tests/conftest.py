@@ -19,6 +19,7 @@ import torch
 from affine import Affine
 from rasterio.crs import CRS
 
+import rscd.inference.backends  # noqa: F401 - before tests import OpenVINO, which would report that to its maker
 from rscd.core.types import Grid
 
 UTM = CRS.from_epsg(32614).to_wkt()

@@ -3,7 +3,7 @@ import torch
 
 from rscd.core.errors import UsageError
 from rscd.training.data.tiles import IGNORED
-from rscd.training.losses import CemOptions, bce, cem, cem_mask, dice, focal, make_loss, ohem
+from rscd.training.losses import CemOptions, bce, cem, cem_mask, dice, focal, make_loss, ohem, presence_loss
 
 # p:            0.9  0.5  0.1  0.01 | 0.9  0.5  0.1  0.01
 P = torch.tensor([[0.9, 0.5, 0.1, 0.01, 0.9, 0.5, 0.1, 0.01]])
@@ -123,3 +123,17 @@ def test_a_batch_without_a_judged_pixel_moves_nothing():
     nothing.backward()
     assert nothing == 0
     assert (logits.grad == 0).all()
+
+
+def test_presence_may_differ_where_nothing_changed_if_both_dates_are_known():
+    """Beside an unchanged building whose dates are displaced, one date shows roof and the other ground."""
+    label = torch.zeros(1, 4, 4, dtype=torch.uint8)
+    built = torch.zeros(1, 2, 4, 4, dtype=torch.uint8)
+    built[0, 0, :2] = 1
+    right = torch.where(built > 0, 9.0, -9.0)
+    equal = right[:, [0, 0]]
+    assert presence_loss(right, label, built) < 0.01 < presence_loss(equal, label, built)
+    unknown = torch.full_like(built, IGNORED)
+    assert presence_loss(equal, label, unknown) < 0.01 < presence_loss(right, label, unknown)
+    half = torch.stack([built[:, 0], unknown[:, 1]], 1)  # one date alone: the change label tells the other
+    assert presence_loss(equal, label, half) < 0.01 < presence_loss(right, label, half)

@@ -144,6 +144,15 @@ def test_every_layout_has_both_kinds_of_building(layout: str) -> None:
     assert pair.before_valid.all() and pair.after_valid.all()
 
 
+def test_villas_have_several_wings_and_apartment_buildings_are_long() -> None:
+    for layout, least_m, parts in (("villas", 10.0, 3), ("apartments", 30.0, 2)):
+        buildings = Scene(SceneSpec(seed=5, width=2400, height=2400, layout=layout)).buildings()
+        assert np.mean([len(b.parts) >= parts and 2 * b.parts[0].half_a > least_m for b in buildings]) > 0.15
+    plain = Scene(SceneSpec(seed=5, width=2400, height=2400)).buildings()
+    assert max(len(b.parts) for b in plain) == 2
+    assert not [b for b in plain if 2 * b.parts[0].half_a > 30.0 and len(b.parts) > 1]
+
+
 def test_buildings_do_not_overlap() -> None:
     for layout in LAYOUTS:
         scene = Scene(SceneSpec(seed=2, width=1600, height=1600, layout=layout))

@@ -16,7 +16,7 @@ from rscd.options.declare import declared
 from rscd.options.pair import PairConfig
 from rscd.scene.files import fingerprint, gdal_name, unchanged
 
-PACKAGES = ("torch", "rasterio", "pyogrio", "shapely", "pyproj", "numpy")
+PACKAGES = ("torch", "pillow", "rasterio", "pyogrio", "shapely", "pyproj", "numpy")
 
 
 def provenance(

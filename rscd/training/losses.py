@@ -140,7 +140,8 @@ def presence_loss(logits: Tensor, label: Tensor, built: Tensor | None) -> Tensor
     """Cross-entropy of presence on each date where it is known, and of its agreement with the change label.
 
     Where a pixel changed, the class is present on exactly one date; elsewhere both dates are equal. So change
-    labels also train presence, once other labels define which date is which.
+    labels also train presence, once other labels define which date is which. Where both dates are known, that is
+    enough: next to edges of an unchanged object whose dates are displaced, they differ.
 
     Args:
         logits: (N, 2, h, w), before and after, at any stride.
@@ -151,8 +152,11 @@ def presence_loss(logits: Tensor, label: Tensor, built: Tensor | None) -> Tensor
     yes, no = F.logsigmoid(full), F.logsigmoid(-full)
     one = torch.logaddexp(yes[:, 0] + no[:, 1], no[:, 0] + yes[:, 1])
     alike = torch.logaddexp(yes[:, 0] + yes[:, 1], no[:, 0] + no[:, 1])
-    judged = (label != IGNORED).to(full.dtype)
-    entropy = -(torch.where(label == CHANGED, one, alike) * judged).sum() / judged.sum().clamp(min=1)
+    judged = label != IGNORED
+    if built is not None:
+        judged = judged & (built == IGNORED).any(1)
+    counted = judged.to(full.dtype)
+    entropy = -(torch.where(label == CHANGED, one, alike) * counted).sum() / counted.sum().clamp(min=1)
     if built is None:
         return entropy
     known = (built != IGNORED).to(full.dtype)

@@ -181,7 +181,7 @@ def run_key(
         "batch_size": predictor.batch_size,
         "threads": backend.threads,
         "versions": {"rscd": VERSION, backend.name: backend.version}
-        | ({} if factor == 1 else {"torch": library_version("torch")}),  # torch resamples
+        | ({} if factor == 1 else {"pillow": library_version("pillow")}),  # it resamples
     }
 
 

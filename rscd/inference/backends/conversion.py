@@ -38,8 +38,6 @@ class Probabilities(torch.nn.Module):
 def convert(network: torch.nn.Module, contract: Contract, side: int) -> openvino.Model:
     """Trace the network on windows of ``side`` px and convert it; windows and batches of other sizes also work.
 
-    The front end is called directly: ``openvino.convert_model`` would report its use to the makers of OpenVINO.
-
     Raises:
         Exception: Any error of torch or OpenVINO on a network that they cannot trace.
     """
