@@ -14,6 +14,7 @@ from scipy import ndimage
 from rscd.core.errors import UsageError
 from rscd.core.types import Window
 from rscd.simulate.scene import Scene
+from rscd.simulate.building import Building
 from rscd.simulate.spec import LAYOUTS, Rendered, SceneSpec
 
 FIELDS = ("before", "after", "label", "before_valid", "after_valid", "before_built", "after_built")
@@ -145,12 +146,16 @@ def test_every_layout_has_both_kinds_of_building(layout: str) -> None:
 
 
 def test_villas_have_several_wings_and_apartment_buildings_are_long() -> None:
-    for layout, least_m, parts in (("villas", 10.0, 3), ("apartments", 30.0, 2)):
-        buildings = Scene(SceneSpec(seed=5, width=2400, height=2400, layout=layout)).buildings()
-        assert np.mean([len(b.parts) >= parts and 2 * b.parts[0].half_a > least_m for b in buildings]) > 0.15
-    plain = Scene(SceneSpec(seed=5, width=2400, height=2400)).buildings()
-    assert max(len(b.parts) for b in plain) == 2
-    assert not [b for b in plain if 2 * b.parts[0].half_a > 30.0 and len(b.parts) > 1]
+    def buildings(layout: str) -> list[Building]:
+        return Scene(SceneSpec(seed=5, width=2400, height=2400, layout=layout)).buildings()
+
+    def long(found: list[Building]) -> int:
+        return sum(len(b.parts) > 1 and b.parts[0].half_a > 15.0 for b in found)
+
+    villas, apartments, suburb = map(buildings, ("villas", "apartments", "suburb"))
+    assert np.mean([len(b.parts) > 2 for b in villas]) > 0.4
+    assert long(apartments) > 0.08 * len(apartments)
+    assert max(len(b.parts) for b in suburb) == 2 and long(suburb) == 0
 
 
 def test_buildings_do_not_overlap() -> None:
