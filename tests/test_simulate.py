@@ -13,8 +13,8 @@ from scipy import ndimage
 
 from rscd.core.errors import UsageError
 from rscd.core.types import Window
-from rscd.simulate.scene import Scene
 from rscd.simulate.building import Building
+from rscd.simulate.scene import Scene
 from rscd.simulate.spec import LAYOUTS, Rendered, SceneSpec
 
 FIELDS = ("before", "after", "label", "before_valid", "after_valid", "before_built", "after_built")
