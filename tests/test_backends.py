@@ -26,6 +26,7 @@ from rscd.inference.backends.pytorch import TorchBackend
 from rscd.inference.device import cpu_bf16
 from rscd.model.registry import Model
 from rscd.options.types import BackendName
+from rscd.workflows.setup import Settings
 
 SHAPE = 1, 3, 256, 256
 ONLY_LITE = Contract("stand-in", "1", "lite", 8, (0.0,) * 3, (1.0,) * 3, trained_on="nothing")
@@ -151,6 +152,16 @@ def test_nor_does_a_scene_of_another_pixel_size_need_torch(place, tmp_path):
     )
     words = [sys.executable, "-c", code, *(tmp_path / name for name in ("before.tif", "after.tif", "c.gpkg"))]
     assert subprocess.check_output(words, text=True).split() == ["0.3", "1", "False"]
+
+
+@pytest.mark.parametrize(("gsd", "resampler"), [(0.2, {"pillow"}), (0.5, set())])
+def test_strips_are_reused_only_if_the_same_library_resampled_them(place, tmp_path, gsd, resampler):
+    files = [
+        write_image(tmp_path / f"{date}.tif", getattr(place, date)[:, :300, :300], utm_grid(300, 300, gsd))
+        for date in ("before", "after")
+    ]
+    with Settings(DetectConfig(*files, tmp_path / "c.gpkg", model="buildings")).open() as run:
+        assert set(run.key["versions"]) == {"rscd", "openvino"} | resampler
 
 
 QUIET = """
