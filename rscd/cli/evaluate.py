@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from functools import partial
 from typing import TYPE_CHECKING
@@ -41,7 +42,7 @@ def evaluate(
         least = "-".join(map(str, sorted(set(evaluation.minimum_px))))
         say(
             f"model {evaluation.model}, p >= {evaluation.threshold:.4g}; "
-            f"average precision {evaluation.average_precision:.4f}; "
+            f"average precision {_shown(evaluation.average_precision)}; "
             f"edge F1: pixels within 2 px of label edges only; objects: 4-connected, IoU >= 0.5, those below "
             f"{least} px are left out of map and labels"
         )
@@ -58,7 +59,7 @@ def rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
     scenes = list(evaluation.scenes)
     folder = os.path.commonpath([os.path.dirname(s.name) for s in scenes])  # noqa: PTH120
     if len(scenes) > MOST_ROWS:
-        scenes = sorted(scenes, key=lambda s: s.f1)[:MOST_ROWS]
+        scenes = sorted(scenes, key=lambda s: math.inf if s.f1 is None else s.f1)[:MOST_ROWS]
     table = []
     for s in (*scenes, evaluation.total):
         name = s.name if s is evaluation.total else os.path.relpath(s.name, folder) if folder else s.name
@@ -68,10 +69,15 @@ def rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
             (
                 name,
                 f"{s.pixels / 1e6:.2f}",
-                *(f"{v:.3f}" for v in pixels),
+                *map(_shown, pixels),
                 str(s.objects_there),
                 str(s.objects_found),
-                *(f"{v:.3f}" for v in things),
+                *map(_shown, things),
             )
         )
     return table
+
+
+def _shown(share: float | None) -> str:
+    """A share of the table; a dash where there is none, e.g. the recall of a tile where nothing changed."""
+    return "-" if share is None else f"{share:.3f}"

@@ -86,11 +86,12 @@ def evaluate(
         ways += way
         least.add(case.least_px)
         progress(len(scenes), len(tiles) + len(pairs))
+    area = total.everywhere.average_precision()
     evaluation = Evaluation(
         model=f"{mapper.contract.name} {mapper.contract.version}",
         threshold=mapper.contract.threshold if config.threshold is None else config.threshold,
         minimum_px=(min(least), max(least)),
-        average_precision=round(total.everywhere.average_precision(), 4),
+        average_precision=None if area is None else round(area, 4),
         total=score_of("all", total, objects, ways, mapper.threshold),
         scenes=tuple(scenes),
     )

@@ -132,10 +132,13 @@ def precision_recall(counts: PixelCounts, evaluation: Evaluation) -> Figure:
         axes.plot(r[inside], p[inside], color="0.85", linewidth=0.8)
         axes.annotate(f"F1 {f1}", (1.0, f1 / (2 - f1)), color="0.6", fontsize=7, ha="right", va="bottom")
     axes.plot(recall, precision, color="#c03000")
-    words = f"p >= {evaluation.threshold:.3f}: F1 {evaluation.total.f1:.3f}"
-    axes.plot(evaluation.total.recall, evaluation.total.precision, "o", color="#202020", label=words)
-    axes.legend(loc="lower left")
-    axes.set_title(f"{evaluation.model}, pixels; average precision {evaluation.average_precision:.3f}", fontsize=9)
+    total, area = evaluation.total, evaluation.average_precision
+    if total.recall is not None and total.precision is not None:
+        words = f"p >= {evaluation.threshold:.3f}: F1 {total.f1:.3f}"
+        axes.plot(total.recall, total.precision, "o", color="#202020", label=words)
+        axes.legend(loc="lower left")
+    title = "nothing changed" if area is None else f"average precision {area:.3f}"
+    axes.set_title(f"{evaluation.model}, pixels; {title}", fontsize=9)
     return figure
 
 

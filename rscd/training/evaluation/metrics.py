@@ -114,8 +114,10 @@ class PixelCounts:
         precision = np.where(called > 0, tp / np.maximum(called, 1), 1.0)
         return precision, np.asarray(tp / max(int(self.changed.sum()), 1))
 
-    def average_precision(self) -> float:
-        """Area under precision over recall, as a sum of steps (like scikit-learn), 0..1."""
+    def average_precision(self) -> float | None:
+        """Area under precision over recall, as a sum of steps (like scikit-learn), 0..1; None if nothing changed."""
+        if not self.changed.any():
+            return None
         precision, recall = self.curve()
         return float(-np.sum(np.diff(np.append(recall, 0.0)) * precision))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from rscd.core.types import P_SCALE, BoolArray, ByteArray
-from rscd.training.evaluation.metrics import ObjectCounts, PixelCounts, near_edges
+from rscd.training.evaluation.metrics import ObjectCounts, PixelCounts, near_edges, scores
 
 EDGES_PX = 2, 4
 """Distances from label edges within which pixels are also scored separately, px."""
@@ -16,7 +16,11 @@ EDGES_PX = 2, 4
 
 @dataclass(frozen=True)
 class SceneScore:
-    """Metrics of one tile or scene, or of all together. Shares are 0..1."""
+    """Metrics of one tile or scene, or of all together.
+
+    Shares are 0..1, and None where there is nothing to share: e.g. recall and F1 of a tile where nothing changed
+    and nothing was found.
+    """
 
     name: str
     """Its path, or ``all``."""
@@ -30,22 +34,22 @@ class SceneScore:
     """Changed pixels, predicted as unchanged."""
     tn: int
     """Unchanged pixels, predicted as unchanged."""
-    precision: float
+    precision: float | None
     """Precision of pixels."""
-    recall: float
+    recall: float | None
     """Recall of pixels."""
-    f1: float
+    f1: float | None
     """F1 of pixels."""
-    iou: float
+    iou: float | None
     """Intersection over union of pixels of the class *changed*."""
     accuracy: float
     """Overall accuracy: share of correctly classified pixels."""
     ece: float
     """Expected calibration error of p, 15 bins."""
-    edge_f1_2px: float
+    edge_f1_2px: float | None
     """F1 of the pixels within 2 px of label edges: how exactly outlines are drawn. Completely wrong objects do not
     count. (A trimap, as in Kohli et al. 2009.)"""
-    edge_f1_4px: float
+    edge_f1_4px: float | None
     """The same within 4 px."""
     objects_there: int
     """4-connected objects in the label, at least as large as the minimum mapping unit."""
@@ -53,11 +57,11 @@ class SceneScore:
     """The same in the map."""
     objects_matched: int
     """Matched pairs of these with an intersection over union of 0.5 or more."""
-    object_precision: float
+    object_precision: float | None
     """Precision of objects."""
-    object_recall: float
+    object_recall: float | None
     """Recall of objects."""
-    object_f1: float
+    object_f1: float | None
     """F1 of objects."""
     directions: dict[str, int]
     """Objects in the map by ``direction``; empty if the model has no presence head."""
@@ -74,8 +78,8 @@ class Evaluation:
     minimum_px: tuple[int, int]
     """Smallest and largest minimum mapping unit over the scenes, px: smaller objects are ignored in map and
     label."""
-    average_precision: float
-    """Area under the precision-recall curve of pixels, 0..1."""
+    average_precision: float | None
+    """Area under the precision-recall curve of pixels, 0..1; None if no pixel changed."""
     total: SceneScore
     """All pixels and objects together."""
     scenes: tuple[SceneScore, ...]
@@ -106,9 +110,13 @@ def score_of(
     name: str, found: Counts, objects: ObjectCounts, directions: Mapping[str, int], threshold: int
 ) -> SceneScore:
     """Metrics of counted pixels and matched objects at a threshold (1..254)."""
-    counts, things = found.everywhere, objects.scores
-    pixels, near = counts.confusion(threshold / P_SCALE), [c.at(threshold / P_SCALE).f1 for c in found.near]
-    of = pixels.scores
+    counts = found.everywhere
+    pixels = counts.confusion(threshold / P_SCALE)
+    precision, recall, f1, iou = _shares(pixels.tp, pixels.fp, pixels.fn)
+    edges = (near.confusion(threshold / P_SCALE) for near in found.near)
+    edge_f1 = [_shares(near.tp, near.fp, near.fn)[2] for near in edges]
+    missed, false = objects.there - objects.matched, objects.found - objects.matched
+    of_objects = _shares(objects.matched, false, missed)
     return SceneScore(
         name=name,
         pixels=int(np.sum(counts.changed) + np.sum(counts.unchanged)),
@@ -116,19 +124,26 @@ def score_of(
         fp=pixels.fp,
         fn=pixels.fn,
         tn=pixels.tn,
-        precision=round(of.precision, 4),
-        recall=round(of.recall, 4),
-        f1=round(of.f1, 4),
-        iou=round(of.iou, 4),
+        precision=precision,
+        recall=recall,
+        f1=f1,
+        iou=iou,
         accuracy=round(pixels.accuracy, 4),
         ece=round(counts.calibration_error(), 4),
-        edge_f1_2px=round(near[0], 4),
-        edge_f1_4px=round(near[1], 4),
+        edge_f1_2px=edge_f1[0],
+        edge_f1_4px=edge_f1[1],
         objects_there=objects.there,
         objects_found=objects.found,
         objects_matched=objects.matched,
-        object_precision=round(things.precision, 4),
-        object_recall=round(things.recall, 4),
-        object_f1=round(things.f1, 4),
+        object_precision=of_objects[0],
+        object_recall=of_objects[1],
+        object_f1=of_objects[2],
         directions=dict(sorted(directions.items())),
     )
+
+
+def _shares(tp: int, fp: int, fn: int) -> tuple[float | None, ...]:
+    """Precision, recall, F1 and intersection over union, rounded; None without a denominator."""
+    of = scores(tp, fp, fn)
+    parts = (of.precision, tp + fp), (of.recall, tp + fn), (of.f1, tp + fp + fn), (of.iou, tp + fp + fn)
+    return tuple(round(share, 4) if whole else None for share, whole in parts)
