@@ -115,7 +115,7 @@ class PixelCounts:
         return precision, np.asarray(tp / max(int(self.changed.sum()), 1))
 
     def average_precision(self) -> float | None:
-        """Area under precision over recall, as a sum of steps (like scikit-learn), 0..1; None if nothing changed."""
+        """Area under precision over recall, as a sum of steps (as scikit-learn), 0..1; None if nothing changed."""
         if not self.changed.any():
             return None
         precision, recall = self.curve()
