@@ -1,4 +1,4 @@
-"""Buildings without strings: from rendered scenes alone, for weights that may be used for anything.
+"""The recipe that made the embedded model ``buildings-open``: from rendered scenes alone, free for any use.
 
     python examples/train_buildings_open.py OUTPUT.safetensors [SHARED_DATA]
     python -m torch.distributed.run --nproc-per-node 2 examples/train_buildings_open.py ...   # two cores
@@ -6,6 +6,11 @@
 The encoder starts from ImageNet's weights (Apache-2.0). Training, epoch, threshold and calibration know rendered
 scenes alone; no label that people drew is looked at. With SHARED_DATA the result is then measured on the validation
 tiles of LEVIR-CD, which chose nothing.
+
+The embedded weights had two epochs more before these: of scenes without the layouts with villas and apartment
+buildings, whose dates fitted exactly, and without ``other_sensors``; presence was told to be equal next to edges
+of unchanged buildings until the third of the eight. So a rerun gives similar weights, not these. Two hours of two
+CPU cores that had other work too.
 """
 
 import sys

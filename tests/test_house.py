@@ -48,7 +48,7 @@ def test_the_wheel_holds_weights_their_licence_and_py_typed(tmp_path):
         kept = {n: archive.getinfo(n).file_size for n in names if n.endswith(".safetensors")}
     folder = REPOSITORY / "rscd" / "model" / "weights"
     assert kept == {f"rscd/model/weights/{p.name}": p.stat().st_size for p in folder.glob("*.safetensors")}
-    assert {Path(n).stem for n in kept} == {"buildings", "urban-s2"}
+    assert {Path(n).stem for n in kept} == {"buildings", "buildings-open", "urban-s2"}
     assert max(kept.values()) < 16e6
     assert {"rscd/py.typed", "rscd/model/weights/LICENSE"} <= set(names)
     assert not [n for n in names if n.startswith(("tests/", "examples/"))]
