@@ -138,11 +138,18 @@ def test_once_converted_a_network_runs_without_torch_and_is_compiled_once_for_al
     assert subprocess.check_output(words, text=True).split() == ["1", "False"]
 
 
+def cut_out(place, folder, side, gsd):
+    """Both dates of the place's upper left corner as files, with pixels said to be of another size."""
+    return [
+        write_image(folder / f"{date}.tif", getattr(place, date)[:, :side, :side], utm_grid(side, side, gsd))
+        for date in ("before", "after")
+    ]
+
+
 def test_nor_does_a_scene_of_another_pixel_size_need_torch(place, tmp_path):
     """0.2 m instead of the 0.3 m that `buildings` is for: windows are resampled."""
     OpenVinoBackend(Model.named("buildings"), "auto", (1, 3, 256, 256))  # converted by now
-    for date in ("before", "after"):
-        write_image(tmp_path / f"{date}.tif", getattr(place, date)[:, :300, :300], utm_grid(300, 300, 0.2))
+    files = cut_out(place, tmp_path, 300, 0.2)
     code = (
         "import sys\n"
         "from pathlib import Path\n"
@@ -150,16 +157,13 @@ def test_nor_does_a_scene_of_another_pixel_size_need_torch(place, tmp_path):
         "found = detect(DetectConfig(*map(Path, sys.argv[1:4])))\n"
         "print(found.inspection.model_gsd_m, found.windows, 'torch' in sys.modules)\n"
     )
-    words = [sys.executable, "-c", code, *(tmp_path / name for name in ("before.tif", "after.tif", "c.gpkg"))]
+    words = [sys.executable, "-c", code, *files, tmp_path / "c.gpkg"]
     assert subprocess.check_output(words, text=True).split() == ["0.3", "1", "False"]
 
 
 @pytest.mark.parametrize(("gsd", "resampler"), [(0.2, {"pillow"}), (0.5, set())])
 def test_strips_are_reused_only_if_the_same_library_resampled_them(place, tmp_path, gsd, resampler):
-    files = [
-        write_image(tmp_path / f"{date}.tif", getattr(place, date)[:, :300, :300], utm_grid(300, 300, gsd))
-        for date in ("before", "after")
-    ]
+    files = cut_out(place, tmp_path, 300, gsd)
     with Settings(DetectConfig(*files, tmp_path / "c.gpkg", model="buildings")).open() as run:
         assert set(run.key["versions"]) == {"rscd", "openvino"} | resampler
 
@@ -207,8 +211,7 @@ def test_libraries_of_the_last_stages_are_loaded_while_the_network_is_compiled(p
 
 
 def test_a_pair_that_is_refused_loads_no_backend(place, tmp_path):
-    for date in ("before", "after"):
-        write_image(tmp_path / f"{date}.tif", getattr(place, date)[:, :128, :128], utm_grid(128, 128, 5.0))
+    cut_out(place, tmp_path, 128, 5.0)
     code = (
         "import sys\n"
         "from pathlib import Path\n"

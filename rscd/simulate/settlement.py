@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -32,16 +33,13 @@ _HALL_ROOFS = {"white": 3.0, "grey": 3.0, "brown": 0.8, "blue": 0.5, "dark": 0.8
 
 def lay_halls(site: Site) -> None:
     """A paved yard with one to six halls, each on its own plot."""
-    rng, inner = site.rng, site.side - 2 * NEAR_M - 4.0
+    rng = site.rng
     site.cover("meadow", "meadow")
     columns, rows = int(rng.integers(1, 4)), int(rng.integers(1, 3))
     paving = [site.surface(name) for name in ("concrete", "asphalt", "worn", "gravel")]
     rough = [site.surface(name) for name in ("soil", "pad", "meadow")]
-    width, depth = inner / columns, inner / rows
-    for number in range(columns * rows):
-        p, q = NEAR_M + 2.0 + number % columns * width, NEAR_M + 2.0 + number // columns * depth
+    for along, across in _plots(site, columns, rows):
         dates = fate(rng, site.spec.change_share, rng.random() < site.spec.vanished_share)
-        along, across = (p + 1.0, p + width - 1.0), (q + 1.0, q + depth - 1.0)
         if rng.random() < 0.12:
             site.patch(along, across, rough[int(rng.integers(3))], (BOTH, AFTER, BEFORE)[int(rng.integers(3))], 1.5)
             continue
@@ -80,23 +78,34 @@ def _lay_hall(
             after=dates[1],
         )
     )
+    _park(site, along, across[0] + 3.2)
+
+
+def _plots(site: Site, columns: int, rows: int) -> Iterator[tuple[tuple[float, float], tuple[float, float]]]:
+    """Divide the block into equal plots, 2 m apart: where each begins and ends along and across the street, m."""
+    inner = site.side - 2 * NEAR_M - 4.0
+    width, depth = inner / columns, inner / rows
+    for number in range(columns * rows):
+        p, q = NEAR_M + 2.0 + number % columns * width, NEAR_M + 2.0 + number // columns * depth
+        yield (p + 1.0, p + width - 1.0), (q + 1.0, q + depth - 1.0)
+
+
+def _park(site: Site, along: tuple[float, float], at: float, dates: tuple[bool, bool] = BOTH) -> None:
+    """A row of cars, with gaps, ``at`` metres across the street."""
     for p in np.arange(along[0] + 3.0, along[1] - 3.0, 2.9):
-        if rng.random() < 0.45:
-            site.car(float(p), across[0] + 3.2, np.pi / 2)
+        if site.rng.random() < 0.45:
+            site.car(float(p), at, np.pi / 2, dates)
 
 
 def lay_flats(site: Site) -> None:
     """One to four apartment buildings of several wings, between parking lots and lawns."""
-    rng, inner = site.rng, site.side - 2 * NEAR_M - 4.0
+    rng = site.rng
     site.cover("lawn", "lawn" if rng.random() < 0.7 else "meadow")
     columns, rows = int(rng.integers(1, 3)), int(rng.integers(1, 3))
-    width, depth = inner / columns, inner / rows
     lost = rng.random() < site.spec.vanished_share
     whole = rng.random() < street_odds(site.spec)
-    for number in range(columns * rows):
-        p, q = NEAR_M + 2.0 + number % columns * width, NEAR_M + 2.0 + number // columns * depth
+    for along, across in _plots(site, columns, rows):
         dates = fate(rng, RENEWED if whole else min(SPRINKLED, site.spec.change_share), lost)
-        along, across = (p + 1.0, p + width - 1.0), (q + 1.0, q + depth - 1.0)
         rough = site.surface(("soil", "pad", "meadow", "mulch")[int(rng.integers(4))])
         if rng.random() < 0.6:
             site.patch(along, across, rough, (not dates[0], not dates[1]), 1.5)
@@ -139,9 +148,7 @@ def _lay_flat(
             after=dates[1],
         )
     )
-    for p in np.arange(along[0] + 3.0, along[1] - 3.0, 2.9):
-        if rng.random() < 0.45:
-            site.car(float(p), across[0] + 3.0, np.pi / 2, dates)
+    _park(site, along, across[0] + 3.0, dates)
 
 
 _STREET_M = 3.6

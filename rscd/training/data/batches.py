@@ -148,14 +148,13 @@ class Batches:
         if kind < config.simulated:
             scene = int(rng.integers(RENDERED))
             tile = displaced(_rendered(scene, 2 * config.crop), OFFSET_PX, rng)
-            name = f"rendered scene {scene}"
+            crop, name = random_crop(tile, config.crop, config.scale, rng), f"rendered scene {scene}"
         elif kind < config.simulated + config.one_date_share:
             crop, name = self._one_date.pair(config.crop, config.scale, rng)
-            return augment(crop, rng, config.other_sensors), name
         else:
             drawn = self.tiles[self._drawn(number)]
-            tile, name = Crop(*drawn.read()), drawn.name
-        return augment(random_crop(tile, config.crop, config.scale, rng), rng, config.other_sensors), name
+            crop, name = random_crop(Crop(*drawn.read()), config.crop, config.scale, rng), drawn.name
+        return augment(crop, rng, config.other_sensors), name
 
     def _drawn(self, number: int) -> int:
         """Index of the tile: every tile is drawn once before any is drawn again."""

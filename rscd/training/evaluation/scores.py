@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from rscd.core.types import P_SCALE, BoolArray, ByteArray
-from rscd.training.evaluation.metrics import ObjectCounts, PixelCounts, near_edges, scores
+from rscd.training.evaluation.metrics import Confusion, ObjectCounts, PixelCounts, Scores, near_edges
 
 EDGES_PX = 2, 4
 """Distances from label edges within which pixels are also scored separately, px."""
@@ -112,11 +112,9 @@ def score_of(
     """Metrics of counted pixels and matched objects at a threshold (1..254)."""
     counts = found.everywhere
     pixels = counts.confusion(threshold / P_SCALE)
-    precision, recall, f1, iou = _shares(pixels.tp, pixels.fp, pixels.fn)
-    edges = (near.confusion(threshold / P_SCALE) for near in found.near)
-    edge_f1 = [_shares(near.tp, near.fp, near.fn)[2] for near in edges]
-    missed, false = objects.there - objects.matched, objects.found - objects.matched
-    of_objects = _shares(objects.matched, false, missed)
+    precision, recall, f1, iou = _of_pixels(pixels)
+    edge_f1 = [_of_pixels(near.confusion(threshold / P_SCALE))[2] for near in found.near]
+    of_objects = _shares(objects.scores, objects.found, objects.there)
     return SceneScore(
         name=name,
         pixels=int(np.sum(counts.changed) + np.sum(counts.unchanged)),
@@ -142,8 +140,17 @@ def score_of(
     )
 
 
-def _shares(tp: int, fp: int, fn: int) -> tuple[float | None, ...]:
-    """Precision, recall, F1 and intersection over union, rounded; None without a denominator."""
-    of = scores(tp, fp, fn)
-    parts = (of.precision, tp + fp), (of.recall, tp + fn), (of.f1, tp + fp + fn), (of.iou, tp + fp + fn)
+def _of_pixels(pixels: Confusion) -> tuple[float | None, ...]:
+    return _shares(pixels.scores, pixels.tp + pixels.fp, pixels.tp + pixels.fn)
+
+
+def _shares(of: Scores, found: int, there: int) -> tuple[float | None, ...]:
+    """Precision, recall, F1 and intersection over union, rounded; None without a denominator.
+
+    Args:
+        of: The scores.
+        found: Number of predicted pixels or objects.
+        there: Number of labelled ones.
+    """
+    parts = (of.precision, found), (of.recall, there), (of.f1, found + there), (of.iou, found + there)
     return tuple(round(share, 4) if whole else None for share, whole in parts)
